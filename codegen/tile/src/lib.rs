@@ -1,0 +1,1 @@
+//! The tile IR: tile instructions, machine descriptions, verifier, text form, compiled file.

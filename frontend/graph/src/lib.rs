@@ -1,0 +1,1 @@
+//! The Graph IR: core ops, shapes, verifier, text form, reference evaluation.

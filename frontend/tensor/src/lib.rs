@@ -1,0 +1,1 @@
+//! Element types, symbolic dimensions and tensors: what every layer shares.

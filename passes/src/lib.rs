@@ -1,0 +1,1 @@
+//! Rewriting by equality saturation and covering into kernels.

@@ -1,0 +1,2 @@
+//! The `tarsia` command.
+fn main() {}
