@@ -1,1 +1,19 @@
-//! The Graph IR: core ops, shapes, verifier, text form, reference evaluation.
+//! The Graph IR: what is computed, as a directed graph of core ops with symbolic shapes.
+//!
+//! [`Op`] is the table of core ops, [`infer`] their shape rules, [`Graph`] the container (append-only: operands exist
+//! before their users, so insertion order is a topological order), [`composite`] the ops that equal an expansion.
+
+mod attr;
+pub mod composite;
+mod contraction;
+mod graph;
+mod infer;
+mod ops;
+mod pointwise;
+
+pub use attr::{Attr, AttrError, Real};
+pub use contraction::{Contraction, ContractionError};
+pub use graph::{Edge, Graph, GraphError, Node, NodeId, Origin, Output, Type, Value};
+pub use infer::{TypeError, broadcast_shapes, infer};
+pub use ops::{Kind, Op};
+pub use pointwise::{ArgReduceFn, BinaryFn, Law, ReduceFn, ScatterFn, UnaryFn};
