@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Writes ONNX's own conformance cases to OUT/KIND/CASE/ in the standard layout.
+
+    python3 tests/conformance/generate.py [OUT]        (OUT: target/conformance)
+
+The cases come with the `onnx` package: one-operator models with inputs and expected outputs (kind
+`node`), small graphs (`simple`) and graphs converted from PyTorch. This script makes a virtual
+environment beside OUT, installs the pinned packages there, and runs itself in it. Written per case:
+
+    model.onnx
+    test_data_set_N/{input,output}_K.pb    TensorProto, SequenceProto or OptionalProto
+    meta.json                              {"rtol": …, "atol": …}: the tolerance of ONNX's runner
+
+OUT/stamp is a copy of this script, written last: while it equals the script there is nothing to do.
+The exit status is 0 when OUT is complete.
+"""
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = ["onnx==1.23.2", "numpy==2.4.6", "ml_dtypes==0.6.0", "protobuf==7.36.2", "typing_extensions==4.16.0"]
+KINDS = ["node", "simple", "pytorch-operator", "pytorch-converted"]
+CASES = 2024  # in onnx 1.23.2; another number means that the package or this script changed
+SCRIPT = Path(__file__).resolve()
+
+
+def main():
+    if sys.argv[1:2] == ["--inside"]:
+        return write_all(Path(sys.argv[2]))
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else SCRIPT.parents[2] / "target" / "conformance").resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out.with_name(out.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may start at once
+        if not is_fresh(out):
+            generate(out)
+
+
+def is_fresh(out):
+    stamp = out / "stamp"
+    return stamp.is_file() and stamp.read_bytes() == SCRIPT.read_bytes()
+
+
+def generate(out):
+    """Fills a new folder in the environment of its own, and puts it in place when it is complete."""
+    python = environment(out.with_name(out.name + "-venv"))
+    fresh = out.with_name(out.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    subprocess.run([python, SCRIPT, "--inside", fresh], check=True)
+    shutil.copyfile(SCRIPT, fresh / "stamp")
+    shutil.rmtree(out, ignore_errors=True)
+    fresh.rename(out)
+
+
+def environment(folder):
+    """The interpreter of a virtual environment that holds PACKAGES."""
+    python, installed = folder / "bin" / "python", folder / "installed"
+    wanted = "\n".join(PACKAGES)
+    if python.exists() and installed.is_file() and installed.read_text() == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "30"]
+    subprocess.run([python, "-m", "pip", "install", *quiet, *PACKAGES], check=True)
+    installed.write_text(wanted)
+    return python
+
+
+def write_all(out):
+    """Every case of every kind. Runs inside the environment."""
+    import warnings
+
+    from onnx.backend.test.loader import load_model_tests
+
+    warnings.filterwarnings("ignore")  # the case generators provoke overflow and NaN on purpose
+    count = 0
+    for kind in KINDS:
+        for case in load_model_tests(kind=kind):
+            write_case(case, out / kind / case.name)
+            count += 1
+    print(f"{count} conformance cases in {out}")
+    if count != CASES:
+        sys.exit(f"expected {CASES} cases")
+
+
+def write_case(case, folder):
+    import onnx
+
+    if case.model_dir:
+        shutil.copytree(case.model_dir, folder)
+    else:
+        folder.mkdir(parents=True)
+        onnx.save(case.model, folder / "model.onnx")
+        for number, (inputs, outputs) in enumerate(case.data_sets):
+            data_set = folder / f"test_data_set_{number}"
+            data_set.mkdir()
+            write_values(data_set, "input", inputs, case.model.graph.input)
+            write_values(data_set, "output", outputs, case.model.graph.output)
+    (folder / "meta.json").write_text(json.dumps({"rtol": case.rtol, "atol": case.atol}) + "\n")
+
+
+def write_values(folder, role, values, infos):
+    for number, (value, info) in enumerate(zip(values, infos)):
+        (folder / f"{role}_{number}.pb").write_bytes(to_proto(value, info).SerializeToString())
+
+
+def to_proto(value, info):
+    """A message for `value`, which may be one already, of the kind that `info` declares."""
+    import numpy
+    import onnx
+    from onnx import numpy_helper
+
+    if isinstance(value, (onnx.TensorProto, onnx.SequenceProto, onnx.OptionalProto)):
+        return value
+    declared = info.type.WhichOneof("value")
+    if declared == "sequence_type":
+        return numpy_helper.from_list(list(value), info.name)
+    if declared == "optional_type":
+        return numpy_helper.from_optional(value, info.name)
+    return numpy_helper.from_array(numpy.asarray(value), info.name)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUTF8", "1")
+    main()
