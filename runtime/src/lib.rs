@@ -1,1 +1,4 @@
 //! Running tile programs.
+
+pub mod cpu;
+pub mod pool;

@@ -1,0 +1,12 @@
+//! The kernels of the CPU's tile machine: plain functions over raw tiles, compiled for each [`Isa`].
+//!
+//! No function here allocates, locks, or knows the tile IR. Extents may be zero. All are `unsafe`: the caller has
+//! checked, once per bound program, that the tiles lie inside their buffers and do not overlap unless a function says
+//! that they may. Results depend on the arguments and the level alone, never on threads or alignment.
+
+pub mod gemm;
+mod isa;
+pub mod pack;
+pub(crate) mod simd;
+
+pub use isa::{Isa, IsaError};
