@@ -4,9 +4,15 @@
 //! checked, once per bound program, that the tiles lie inside their buffers and do not overlap unless a function says
 //! that they may. Results depend on the arguments and the level alone, never on threads or alignment.
 
+// Loops over lanes and registers index several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 pub mod gemm;
 mod isa;
 pub mod pack;
 pub(crate) mod simd;
 
 pub use isa::{Isa, IsaError};
+
+#[cfg(test)]
+mod tests;

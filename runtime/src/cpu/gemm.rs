@@ -17,9 +17,9 @@
 //! the product then reads `B` once, at memory bandwidth. Where both operands have `K` innermost, use [`mmad_dot_f32`].
 
 use super::isa::Isa;
-use super::simd::{Portable, Simd, assert_available};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Simd, assert_available};
 use half::{bf16, f16};
 
 mod dot;

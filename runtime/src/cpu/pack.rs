@@ -14,8 +14,8 @@ use half::{bf16, f16};
 
 mod convert;
 mod im2col;
-pub use im2col::{Conv2d, OutputBlock, pack_im2col_f32};
 pub use convert::{pack_a_bf16, pack_a_f16, pack_b_bf16, pack_b_f16};
+pub use im2col::{Conv2d, OutputBlock, pack_im2col_f32};
 
 /// A matrix to pack, seen as `[outer, k]`.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,9 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod portable;
 
+pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use {avx2::Avx2, avx512::Avx512};
-pub(crate) use portable::Portable;
 
 /// One level of vector instructions: [`Simd::LANES`] lanes of `f32`, of `i32` (same width), and truth values.
 ///

@@ -1,8 +1,8 @@
 //! The innermost product: a block of `C` in registers, one step of `K` at a time.
 
-use super::super::simd::{Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::super::simd::{Avx2, Avx512};
+use super::super::simd::{Portable, Simd};
 use super::MR;
 use half::{bf16, f16};
 
@@ -156,7 +156,13 @@ unsafe fn product<S: Simd, B: Stored, const R: usize, const V: usize, const PACK
     let Block { k, a, b, b_row, c, c_row, n, .. } = *block;
     let (a_row, a_col) = if PACKED { (1, MR) } else { (block.a_row, block.a_col) };
     // Few rows do not keep the adders busy: separate sums for every second or fourth step of K.
-    let unroll = if R == 1 { 4 } else if R <= 3 { 2 } else { 1 };
+    let unroll = if R == 1 {
+        4
+    } else if R <= 3 {
+        2
+    } else {
+        1
+    };
     let mut sums = [[[S::zero(); V]; R]; 4];
     // SAFETY: the caller's contract: `A` holds R rows and k columns, `B` k rows of n (or all) columns, `C` R rows of n.
     unsafe {

@@ -23,11 +23,7 @@ fn map<A: Copy, R: Copy + Default>(a: [A; LANES], f: impl Fn(A) -> R) -> [R; LAN
 }
 
 #[inline(always)]
-fn zip<A: Copy, B: Copy, R: Copy + Default>(
-    a: [A; LANES],
-    b: [B; LANES],
-    f: impl Fn(A, B) -> R,
-) -> [R; LANES] {
+fn zip<A: Copy, B: Copy, R: Copy + Default>(a: [A; LANES], b: [B; LANES], f: impl Fn(A, B) -> R) -> [R; LANES] {
     let mut r = [R::default(); LANES];
     for i in 0..LANES {
         r[i] = f(a[i], b[i]);
@@ -155,9 +151,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn select(m: M, a: F, b: F) -> F {
-        let chosen = zip(m, zip(a, b, |a, b| (a, b)), |m, (a, b)| {
-            (m & a.to_bits() as i32) | (!m & b.to_bits() as i32)
-        });
+        let chosen = zip(m, zip(a, b, |a, b| (a, b)), |m, (a, b)| (m & a.to_bits() as i32) | (!m & b.to_bits() as i32));
         Self::from_bits(chosen)
     }
     #[inline(always)]
