@@ -88,7 +88,9 @@ pub enum WireFault {
     #[error("messages are nested more than {MAX_DEPTH} deep")]
     TooDeep,
     /// The decoded messages would take too much memory.
-    #[error("its messages would take more than {limit} bytes of memory; raise the limit on structure if the file is trusted")]
+    #[error(
+        "its messages would take more than {limit} bytes of memory; raise the limit on structure if the file is trusted"
+    )]
     TooLarge {
         /// The limit, in bytes.
         limit: u64,
@@ -132,7 +134,8 @@ impl Walk<'_> {
         let mut at = start;
         while at < end {
             let key = self.varint(&mut at, end)?;
-            let number = u32::try_from(key >> 3).ok().filter(|&n| n > 0).ok_or_else(|| fail(at, WireFault::NotAField))?;
+            let number =
+                u32::try_from(key >> 3).ok().filter(|&n| n > 0).ok_or_else(|| fail(at, WireFault::NotAField))?;
             let wire_type = (key & 7) as u8;
             let place = layout.fields.iter().position(|field| field.0 == number);
             let Some((place, &(_, name, wire))) = place.and_then(|p| Some((p, layout.fields.get(p)?))) else {
@@ -149,14 +152,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn field(
-        &mut self,
-        wire: Wire,
-        wire_type: u8,
-        at: &mut usize,
-        end: usize,
-        depth: usize,
-    ) -> Result<(), WireError> {
+    fn field(&mut self, wire: Wire, wire_type: u8, at: &mut usize, end: usize, depth: usize) -> Result<(), WireError> {
         let allowed = match wire {
             Wire::Varint => matches!(wire_type, 0 | 2),
             Wire::Fixed32 => matches!(wire_type, 5 | 2),
