@@ -9,11 +9,10 @@ mod contraction;
 mod graph;
 mod infer;
 mod ops;
-mod pointwise;
 
 pub use attr::{Attr, AttrError, Real};
 pub use contraction::{Contraction, ContractionError};
 pub use graph::{Edge, Graph, GraphError, Node, NodeId, Origin, Output, Type, Value};
 pub use infer::{TypeError, broadcast_shapes, infer};
 pub use ops::{Kind, Op};
-pub use pointwise::{ArgReduceFn, BinaryFn, Law, ReduceFn, ScatterFn, UnaryFn};
+pub use tarsia_tensor::{ArgReduceFn, BinaryFn, Law, ReduceFn, ScatterFn, UnaryFn};

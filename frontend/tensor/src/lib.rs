@@ -7,6 +7,7 @@
 mod dim;
 mod dim_text;
 mod dtype;
+mod function;
 mod minifloat;
 mod numbers;
 mod tensor;
@@ -14,6 +15,7 @@ mod tensor;
 pub use dim::{Atom, Dim, EvalError, Poly, Range, Symbol, Term};
 pub use dim_text::ParseDimError;
 pub use dtype::{Class, DType};
+pub use function::{ArgReduceFn, BinaryFn, Law, ReduceFn, ScatterFn, UnaryFn};
 pub use minifloat::{MiniFloat, Overflow};
 pub use numbers::Numbers;
 pub use tensor::{Element, Shape, Tensor, TensorError, element_count};
