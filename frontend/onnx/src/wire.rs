@@ -17,12 +17,16 @@ const MAX_FIELDS: usize = 20;
 /// How a field is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wire {
-    /// One number, or several that may be packed.
+    /// One integer.
     Varint,
-    /// 32-bit numbers, one or several that may be packed.
+    /// Integers, packed or one by one.
+    Varints,
+    /// One 32-bit number.
     Fixed32,
-    /// 64-bit numbers, one or several that may be packed.
-    Fixed64,
+    /// 32-bit numbers, packed or one by one.
+    Fixed32s,
+    /// 64-bit numbers, packed or one by one.
+    Fixed64s,
     /// UTF-8 text.
     Text,
     /// Bytes.
@@ -153,13 +157,15 @@ impl Walk<'_> {
     }
 
     fn field(&mut self, wire: Wire, wire_type: u8, at: &mut usize, end: usize, depth: usize) -> Result<(), WireError> {
-        let allowed = match wire {
-            Wire::Varint => matches!(wire_type, 0 | 2),
-            Wire::Fixed32 => matches!(wire_type, 5 | 2),
-            Wire::Fixed64 => matches!(wire_type, 1 | 2),
-            Wire::Text | Wire::Blob | Wire::Message(_) | Wire::Messages(_) => wire_type == 2,
+        let allowed: &[u8] = match wire {
+            Wire::Varint => &[0],
+            Wire::Varints => &[0, 2],
+            Wire::Fixed32 => &[5],
+            Wire::Fixed32s => &[5, 2],
+            Wire::Fixed64s => &[1, 2],
+            Wire::Text | Wire::Blob | Wire::Message(_) | Wire::Messages(_) => &[2],
         };
-        if !allowed {
+        if !allowed.contains(&wire_type) {
             return Err(fail(*at, WireFault::WireType { found: wire_type }));
         }
         let (from, to) = self.skip(wire_type, at, end)?;
@@ -171,10 +177,10 @@ impl Walk<'_> {
                 std::str::from_utf8(text).map(drop).map_err(|e| fail(from + e.valid_up_to(), WireFault::NotUtf8))
             }
             Wire::Blob => self.take(size_of::<bytes::Bytes>(), from),
-            Wire::Varint if wire_type == 2 => self.varints(from, to),
-            Wire::Fixed32 if wire_type == 2 && (to - from) % 4 != 0 => Err(fail(from, WireFault::NotAField)),
-            Wire::Fixed64 if wire_type == 2 && (to - from) % 8 != 0 => Err(fail(from, WireFault::NotAField)),
-            Wire::Varint | Wire::Fixed32 | Wire::Fixed64 => Ok(()),
+            Wire::Varints if wire_type == 2 => self.varints(from, to),
+            Wire::Fixed32s if wire_type == 2 && (to - from) % 4 != 0 => Err(fail(from, WireFault::NotAField)),
+            Wire::Fixed64s if wire_type == 2 && (to - from) % 8 != 0 => Err(fail(from, WireFault::NotAField)),
+            Wire::Varint | Wire::Varints | Wire::Fixed32 | Wire::Fixed32s | Wire::Fixed64s => Ok(()),
         }
     }
 

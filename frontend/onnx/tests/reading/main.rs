@@ -1,0 +1,9 @@
+//! Reading ONNX models: agreement with an independent schema, tensors of every form, structure, views, and bad input.
+
+mod build;
+mod cross_check;
+mod external;
+mod hostile;
+mod structure;
+mod tensors;
+mod views;
