@@ -1,0 +1,96 @@
+//! Every model folder with test data, compiled and compared, one test per folder and setting.
+//!
+//! The folders are those of `examples/`, of `tests/models/`, and of the folder that the environment variable
+//! `TARSIA_MODELS` names. Settings: one thread and two with the machine's best instructions, and one thread with
+//! less. A model that needs operators outside ONNX's own domain is shown as ignored.
+//! `models_not_passing.txt` lists what is known to fail; see `support/suite.rs`.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::Arguments;
+use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use protobuf::Message;
+use support::library::{self, Case};
+use support::suite::Suite;
+
+/// Domains whose operators are not part of this compiler yet.
+const FOREIGN: &[&str] = &["com.microsoft", "ai.onnx.ml"];
+
+fn main() -> ExitCode {
+    support::isolated::serve_if_worker(library::compare);
+    let (mut cases, mut skipped) = (BTreeMap::new(), BTreeMap::new());
+    for (name, folder) in folders() {
+        if let Some(operator) = foreign_operator(&folder) {
+            skipped.insert(name, format!("needs {operator}"));
+            continue;
+        }
+        for (setting, threads, simd) in settings() {
+            cases.insert(format!("{name}@{setting}"), Case { folder: folder.clone(), threads, simd });
+        }
+    }
+    Suite {
+        name: "models",
+        not_passing: "tests/models_not_passing.txt",
+        time_limit: Duration::from_secs(120),
+        cases,
+        skipped,
+    }
+    .run(Arguments::from_args())
+}
+
+/// Name, threads, instructions: what this machine can do.
+fn settings() -> Vec<(&'static str, usize, Option<&'static str>)> {
+    let mut settings = vec![("1-thread", 1, None), ("2-threads", 2, None), ("portable", 1, Some("portable"))];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        settings.push(("avx2", 1, Some("avx2")));
+    }
+    settings
+}
+
+/// All model folders by name: `examples/…`, `models/…`, `more/…`.
+fn folders() -> BTreeMap<String, PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut groups = vec![("examples", root.join("examples")), ("models", root.join("tests/models"))];
+    groups.extend(std::env::var_os("TARSIA_MODELS").map(|more| ("more", PathBuf::from(more))));
+    let mut folders = BTreeMap::new();
+    for (group, parent) in groups {
+        let entries = std::fs::read_dir(&parent).unwrap_or_else(|e| panic!("{}: {e}", parent.display()));
+        for folder in entries.map(|entry| entry.expect("readable").path()) {
+            if folder.join("test_data_set_0").is_dir() {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                folders.insert(format!("{group}/{name}"), folder);
+            }
+        }
+    }
+    folders
+}
+
+/// The first operator of a domain that this compiler does not know, as `domain.Operator`.
+fn foreign_operator(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path());
+    let mut models: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
+    models.sort();
+    let bytes = std::fs::read(models.first()?).expect("readable");
+    let model = ModelProto::parse_from_bytes(&bytes).unwrap_or_else(|e| panic!("{}: {e}", models[0].display()));
+    let in_functions = model.functions.iter().flat_map(|function| &function.node).find_map(foreign_in_node);
+    foreign_in_graph(model.graph.as_ref()?).or(in_functions)
+}
+
+fn foreign_in_graph(graph: &GraphProto) -> Option<String> {
+    graph.node.iter().find_map(foreign_in_node)
+}
+
+fn foreign_in_node(node: &NodeProto) -> Option<String> {
+    if FOREIGN.contains(&node.domain.as_str()) {
+        return Some(format!("{}.{}", node.domain, node.op_type));
+    }
+    let in_attribute = |a: &AttributeProto| a.g.as_ref().into_iter().chain(&a.graphs).find_map(foreign_in_graph);
+    node.attribute.iter().find_map(in_attribute)
+}

@@ -1,0 +1,39 @@
+//! The one place where the harnesses meet the library.
+
+use std::path::PathBuf;
+
+/// A model folder and how to run it. Its text form is what a worker process is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// The model with its test data and tolerance.
+    pub folder: PathBuf,
+    /// Threads of the session.
+    pub threads: usize,
+    /// `avx512`, `avx2` or `portable`; the best one of the machine where absent.
+    pub simd: Option<&'static str>,
+}
+
+impl Case {
+    /// `THREADS SIMD FOLDER`, SIMD `best` where absent.
+    pub fn to_text(&self) -> String {
+        format!("{} {} {}", self.threads, self.simd.unwrap_or("best"), self.folder.display())
+    }
+
+    fn parse(text: &str) -> Option<Case> {
+        let mut parts = text.splitn(3, ' ');
+        let threads = parts.next()?.parse().ok()?;
+        let simd = match parts.next()? {
+            "best" => None,
+            name => Some(*["avx512", "avx2", "portable"].iter().find(|known| **known == name)?),
+        };
+        Some(Case { folder: parts.next()?.into(), threads, simd })
+    }
+}
+
+/// Compiles the model of a case (in its text form), runs it on each of its data sets and compares. The error
+/// says what went wrong first.
+pub fn compare(case: &str) -> Result<(), String> {
+    let case = Case::parse(case).ok_or_else(|| format!("not a case: `{case}`"))?;
+    let _ = case;
+    Err("the library cannot compare yet".to_owned())
+}
