@@ -3,7 +3,10 @@
 //! A [`Problem`] has a place (functions being inlined, node with operator and operator set, attribute) and a [`Fault`]. Reading and
 //! importing collect all of them in [`Problems`], so that the user sees everything at once.
 
-use std::{error::Error, fmt};
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+};
 
 use thiserror::Error;
 
@@ -166,11 +169,13 @@ impl Error for Problem {}
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place().to_string();
-        if !place.is_empty() {
-            write!(f, "{place}: ")?;
+        let (place, fault) = (self.place().to_string(), self.fault().to_string());
+        let colon = if place.is_empty() { "" } else { ": " };
+        // Names come from the file; they must not reach the user's terminal as commands.
+        for c in place.chars().chain(colon.chars()).chain(fault.chars()) {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
         }
-        write!(f, "{}", self.fault())
+        Ok(())
     }
 }
 

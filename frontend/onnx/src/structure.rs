@@ -38,6 +38,16 @@ pub(crate) fn check(model: &Model) -> Problems {
     check.problems
 }
 
+fn within(node: &Node<'_>, attribute: &AttributeProto) -> Place {
+    Place { attribute: Some(attribute.name.clone()), ..node.place() }
+}
+
+/// Whether an attribute holds graphs. One given to a function would be computed inside its body, but uses names of the graph
+/// around the call, and its size would be multiplied by every use; no exporter writes it.
+fn holds_graphs(attribute: &AttributeProto) -> bool {
+    attribute.g.is_some() || !attribute.graphs.is_empty()
+}
+
 struct Check<'a> {
     model: &'a Model,
     problems: Problems,
@@ -60,6 +70,10 @@ impl<'a> Check<'a> {
         self.told.clear();
         for attribute in &function.attribute_proto {
             self.tensors(attribute, &|| body.place());
+            if holds_graphs(attribute) {
+                let text = format!("a graph as the default of the function's attribute `{}`", attribute.name);
+                self.push(body.place(), Fault::Unsupported(text));
+            }
         }
         self.graph(&body, &mut Vec::new());
     }
@@ -75,7 +89,11 @@ impl<'a> Check<'a> {
                 }
             }
             self.node(&node);
+            let mut names = FxHashSet::default();
             for attribute in &node.proto().attribute {
+                if !names.insert(&attribute.name) {
+                    self.push(within(&node, attribute), Fault::DuplicateAttribute);
+                }
                 self.attribute(&node, attribute, visible);
             }
         }
@@ -153,6 +171,9 @@ impl<'a> Check<'a> {
                 self.push(node.place(), Fault::Invalid(text));
             }
         }
+        for attribute in node.proto().attribute.iter().filter(|attribute| holds_graphs(attribute)) {
+            self.push(within(node, attribute), Fault::Unsupported("a graph as an attribute of a function".into()));
+        }
     }
 
     /// The operator set of an operator, reported once for each domain of a body. Versions of other domains are their importers' concern.
@@ -175,12 +196,7 @@ impl<'a> Check<'a> {
     }
 
     fn attribute(&mut self, node: &Node<'a>, attribute: &'a AttributeProto, visible: &mut Visible<'a>) {
-        let name = &attribute.name;
-        let place = || Place { attribute: Some(name.clone()), ..node.place() };
-        let same_name = |other: &&AttributeProto| other.name == *name;
-        if !node.proto().attribute.iter().find(same_name).is_some_and(|first| std::ptr::eq(first, attribute)) {
-            self.push(place(), Fault::DuplicateAttribute);
-        }
+        let place = || within(node, attribute);
         if !attribute.ref_attr_name.is_empty() {
             if node.scope.arguments.is_none() {
                 let text =

@@ -127,3 +127,18 @@ fn data_beyond_the_file_is_refused() {
     let both = TensorProto { raw_data: vec![0; 4], ..outside(2, &[4], &[("location", "w.bin")]) };
     assert!(read(dir.path(), both).unwrap_err().contains("both external data and raw_data"));
 }
+
+#[test]
+fn files_beyond_four_gigabytes() {
+    use std::io::{Seek, SeekFrom, Write};
+    let dir = folder();
+    let at = (5u64 << 30) + 3;
+    // A file that is a hole up to its last four bytes takes no space.
+    let mut file = fs::File::create(dir.path().join("model/big.bin")).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[1, 2, 3, 4]).unwrap();
+    drop(file);
+    let offset = at.to_string();
+    let entries = [("location", "big.bin"), ("offset", offset.as_str()), ("length", "4")];
+    assert_eq!(read(dir.path(), outside(2, &[4], &entries)).unwrap(), [1, 2, 3, 4]);
+}

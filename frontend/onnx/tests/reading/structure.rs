@@ -224,3 +224,27 @@ fn a_function_has_its_own_operator_sets() {
         ["function local::f, node `Neg(b)` (Neg of ai.onnx): the operator set of domain `ai.onnx` is not imported"]
     );
 }
+
+#[test]
+fn graphs_are_not_given_to_functions() {
+    let body = || branch("body", graph(&[], &["t"], vec![call("f", &[], &["t"])]));
+    let refer = reference("then_branch", "body", AttributeType::GRAPH);
+    let inside = full_node("if", "", node("If", &["a"], &["b"]), vec![refer]);
+    let mut f = function("f", &["a"], &["b"], vec![inside]);
+    f.attribute = vec!["body".into()];
+    let main = |attributes| graph(&["x"], &["y"], vec![full_node("n", "local", node("f", &["x"], &["y"]), attributes)]);
+    let found = problems(&model(main(vec![body()]), vec![f.clone()]));
+    let expected = "node `n` (f of local 1), attribute `body`: not supported: a graph as an attribute of a function";
+    assert_eq!(found, [expected]);
+    (f.attribute, f.attribute_proto) = (vec![], vec![body()]);
+    let found = problems(&model(main(vec![]), vec![f]));
+    let expected = "function local::f: not supported: a graph as the default of the function's attribute `body`";
+    assert_eq!(found, [expected]);
+}
+
+#[test]
+fn control_characters_of_names_are_escaped() {
+    let nodes = vec![full_node("a\x1b[2Jb", "", node("Neg", &["q\n"], &["y"]), vec![])];
+    let found = problems(&model(graph(&[], &["y"], nodes), vec![]));
+    assert_eq!(found, ["node `a\\u{1b}[2Jb` (Neg of ai.onnx 20): nothing defines the value `q\\n`"]);
+}

@@ -135,27 +135,6 @@ fn attributes_that_a_call_leaves_out() {
 }
 
 #[test]
-fn a_graph_given_to_a_function_keeps_its_callers_attributes() {
-    // `wrap(k)` calls `run(body = a graph that refers to k)`; the node of that graph must see k of `wrap`.
-    let refer = |name: &str, to: &str, kind| reference(name, to, kind);
-    let inside = full_node("inside", "", node("N", &[], &["t"]), vec![refer("k", "k", AttributeType::INT)]);
-    let given = branch("body", graph(&[], &["t"], vec![inside]));
-    let if_node =
-        full_node("if", "", node("If", &["a"], &["b"]), vec![refer("then_branch", "body", AttributeType::GRAPH)]);
-    let mut run = function("run", &["a"], &["b"], vec![if_node]);
-    run.attribute = vec!["body".into()];
-    let mut wrap =
-        function("wrap", &["a"], &["b"], vec![full_node("r", "local", call("run", &["a"], &["b"]), vec![given])]);
-    wrap.attribute = vec!["k".into()];
-    let main = full_node("w", "local", call("wrap", &["x"], &["y"]), vec![int("k", 8)]);
-    let model = open(&model(graph(&["x"], &["y"], vec![main]), vec![run, wrap])).unwrap();
-    let wrap = first(&model).call().unwrap();
-    let run = wrap.nodes().next().unwrap().call().unwrap();
-    let body = run.nodes().next().unwrap().attr_graph("then_branch").unwrap();
-    assert_eq!(body.nodes().next().unwrap().attr_int("k").unwrap(), 8);
-}
-
-#[test]
 fn types_of_values() {
     let dim = |value| onnx_protobuf::tensor_shape_proto::Dimension { value, ..Default::default() };
     use onnx_protobuf::tensor_shape_proto::dimension::Value as D;
