@@ -1,3 +1,5 @@
+//! The matrix product on every instruction set against the exact product, on odd sizes.
+
 use super::*;
 use crate::cpu::gemm::*;
 use crate::cpu::pack::*;

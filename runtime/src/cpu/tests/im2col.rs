@@ -1,3 +1,5 @@
+//! Packing of convolution windows against indexing them one by one.
+
 use super::*;
 use crate::cpu::gemm::NR;
 use crate::cpu::pack::*;
