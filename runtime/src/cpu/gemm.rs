@@ -19,7 +19,7 @@
 use super::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Portable, Simd, assert_available};
+use super::simd::{Portable, assert_available};
 use half::{bf16, f16};
 
 mod dot;

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 pub(super) const STRIDED_ROWS: usize = 6;
 
 /// Bytes that a product with few rows reads ahead of `B`.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// A block of the product: `n` columns (at most the level's block) and the rows given apart.
 #[derive(Clone, Copy)]
