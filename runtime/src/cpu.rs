@@ -9,8 +9,12 @@
 
 pub mod gemm;
 mod isa;
+mod math;
+mod number;
 pub mod pack;
 pub(crate) mod simd;
+mod special;
+pub mod vector;
 
 pub use isa::{Isa, IsaError};
 

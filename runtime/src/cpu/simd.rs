@@ -33,8 +33,6 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store_n(p: *mut f32, n: usize, v: Self::F);
     /// `p[0], p[2], …`: reads `2 * LANES - 1` elements.
     unsafe fn load_even(p: *const f32) -> Self::F;
-    unsafe fn load_i32(p: *const i32) -> Self::I;
-    unsafe fn store_i32(p: *mut i32, v: Self::I);
     /// Zero-extends 16-bit elements.
     unsafe fn load_u16(p: *const u16) -> Self::I;
     /// Stores the low 16 bits of each lane.

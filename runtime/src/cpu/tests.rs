@@ -1,7 +1,10 @@
 //! Every kernel against a plain reference, at every level that this machine has.
 
+mod cast;
 mod gemm;
 mod im2col;
+mod math;
+mod vector;
 
 use super::Isa;
 

@@ -63,16 +63,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_i32(p: *const i32) -> __m256i {
-        // SAFETY: the caller's contract.
-        unsafe { _mm256_loadu_si256(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(p: *mut i32, v: __m256i) {
-        // SAFETY: the caller's contract.
-        unsafe { _mm256_storeu_si256(p.cast(), v) }
-    }
-    #[inline(always)]
     unsafe fn load_u16(p: *const u16) -> __m256i {
         // SAFETY: the caller's contract.
         unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())) }

@@ -59,16 +59,6 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn load_i32(p: *const i32) -> __m512i {
-        // SAFETY: the caller's contract.
-        unsafe { _mm512_loadu_epi32(p) }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(p: *mut i32, v: __m512i) {
-        // SAFETY: the caller's contract.
-        unsafe { _mm512_storeu_epi32(p, v) }
-    }
-    #[inline(always)]
     unsafe fn load_u16(p: *const u16) -> __m512i {
         // SAFETY: the caller's contract.
         unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())) }

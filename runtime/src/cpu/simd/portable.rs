@@ -92,16 +92,6 @@ impl Simd for Portable {
         v
     }
     #[inline(always)]
-    unsafe fn load_i32(p: *const i32) -> I {
-        // SAFETY: the caller's contract.
-        unsafe { p.cast::<I>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(p: *mut i32, v: I) {
-        // SAFETY: the caller's contract.
-        unsafe { p.cast::<I>().write_unaligned(v) }
-    }
-    #[inline(always)]
     unsafe fn load_u16(p: *const u16) -> I {
         // SAFETY: the caller's contract.
         map(unsafe { p.cast::<[u16; LANES]>().read_unaligned() }, i32::from)

@@ -1,0 +1,139 @@
+//! Instructions carried out piece by piece: operands are brought into contiguous runs of one type, the result away.
+
+use super::{Area, Dst, Src, cast, flatten, number};
+use crate::cpu::isa::Isa;
+use tarsia_tensor::{BinaryFn, DType, MiniFloat, UnaryFn};
+
+/// Elements of a piece.
+pub(super) const PIECE: usize = 256;
+
+/// Room for a piece of any element type.
+#[repr(align(64))]
+pub(super) struct Room(pub [u64; PIECE]);
+
+/// How a piece is computed.
+pub(super) enum Piece {
+    /// `(out, a, b, n)`: n contiguous elements each, aligned, `out` apart from the operands. `b` is unused by functions of one.
+    Direct(unsafe fn(*mut u8, *const u8, *const u8, usize)),
+    /// In `f32`, for narrower floats.
+    Widened(Function),
+}
+
+/// A function to run on `f32` instead.
+#[derive(Clone, Copy)]
+pub(super) enum Function {
+    /// Of one operand.
+    Unary(UnaryFn),
+    /// Of two operands.
+    Binary(BinaryFn),
+}
+
+/// Whether values of this type are computed with in `f32`.
+pub(crate) fn widens(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16) || (MiniFloat::of(dtype).is_some() && dtype.bits() == 8)
+}
+
+/// The piece of a function of one operand.
+pub(super) fn unary(isa: Isa, function: UnaryFn, dtype: DType) -> Option<Piece> {
+    let of_floats = !matches!(function, UnaryFn::Not | UnaryFn::BitNot);
+    if of_floats && (widens(dtype) || dtype == DType::F32) {
+        return Some(Piece::Widened(Function::Unary(function)));
+    }
+    number::unary(isa, function, dtype)
+}
+
+/// The piece of a function of two operands.
+pub(super) fn binary(isa: Isa, function: BinaryFn, dtype: DType) -> Option<Piece> {
+    if widens(dtype) {
+        number::binary(isa, function, DType::F32)?;
+        return Some(Piece::Widened(Function::Binary(function)));
+    }
+    number::binary(isa, function, dtype)
+}
+
+/// Runs `piece` over an area: sources of type `dtype`, results of type `result`.
+///
+/// # Safety
+/// The operands are accessible over `area` and overlap only as [`super`] says.
+pub(super) unsafe fn run<const N: usize>(
+    isa: Isa,
+    piece: &Piece,
+    dtype: DType,
+    result: DType,
+    area: Area,
+    dst: Dst,
+    sources: [Src; N],
+) {
+    let (area, dst, sources) = flatten(area, dst, sources);
+    let (from_bytes, to_bytes) = (dtype.bits() / 8, result.bits() / 8);
+    let overlaps = sources.iter().any(|s| s.data == dst.data.cast_const());
+    let mut rooms = [const { Room([0; PIECE]) }; N];
+    let mut out = Room([0; PIECE]);
+    for r in 0..area.rows {
+        for c in (0..area.cols).step_by(PIECE) {
+            let n = PIECE.min(area.cols - c);
+            // SAFETY: `c + n <= cols`; rooms hold PIECE elements of up to 8 bytes.
+            unsafe {
+                let mut operands = [std::ptr::null::<u8>(); 2];
+                for (i, source) in sources.iter().enumerate() {
+                    let at = source.data.add((r * source.row + c * source.col) * from_bytes);
+                    operands[i] = if source.col == 1 || n == 1 {
+                        at
+                    } else {
+                        repeat(at, from_bytes, rooms[i].0.as_mut_ptr().cast(), n);
+                        rooms[i].0.as_ptr().cast()
+                    };
+                }
+                let to = dst.data.add((r * dst.row + c) * to_bytes);
+                let direct = if overlaps { out.0.as_mut_ptr().cast() } else { to };
+                compute(isa, piece, dtype, result, direct, operands, n);
+                if overlaps {
+                    std::ptr::copy_nonoverlapping(direct, to, n * to_bytes);
+                }
+            }
+        }
+    }
+}
+
+unsafe fn compute(isa: Isa, piece: &Piece, dtype: DType, result: DType, out: *mut u8, ab: [*const u8; 2], n: usize) {
+    let function = match piece {
+        // SAFETY: the piece's contract holds: contiguous operands, the result apart.
+        Piece::Direct(f) => return unsafe { f(out, ab[0], ab[1], n) },
+        Piece::Widened(function) => *function,
+    };
+    let (mut x, mut y, mut z) = (Room([0; PIECE]), Room([0; PIECE]), Room([0; PIECE]));
+    let area = Area { rows: 1, cols: n };
+    let src = |data: *const u8| Src { data, row: 0, col: 1 };
+    let dst = |data: *mut u8| Dst { data, row: 0 };
+    let (x, y, z) = (x.0.as_mut_ptr().cast::<u8>(), y.0.as_mut_ptr().cast::<u8>(), z.0.as_mut_ptr().cast::<u8>());
+    // SAFETY: the rooms hold n elements of f32; `f32` has every function that gets here (see `unary`, `binary`).
+    unsafe {
+        let _ = cast(isa, dtype, DType::F32, false, area, dst(x), src(ab[0]));
+        let is_bool = match function {
+            Function::Unary(f) => {
+                let _ = super::unary(isa, f, DType::F32, area, dst(z), src(x));
+                f.is_predicate()
+            }
+            Function::Binary(f) => {
+                let _ = cast(isa, dtype, DType::F32, false, area, dst(y), src(ab[1]));
+                let _ = super::binary(isa, f, DType::F32, area, dst(z), src(x), src(y));
+                f.is_comparison()
+            }
+        };
+        let computed = if is_bool { DType::Bool } else { DType::F32 };
+        let _ = cast(isa, computed, result, false, area, dst(out), src(z));
+    }
+}
+
+/// Fills `n` elements of `bytes` bytes with the one at `from`.
+pub(super) unsafe fn repeat(from: *const u8, bytes: usize, to: *mut u8, n: usize) {
+    // SAFETY: the caller's contract; elements are aligned.
+    unsafe {
+        match bytes {
+            1 => std::slice::from_raw_parts_mut(to, n).fill(*from),
+            2 => std::slice::from_raw_parts_mut(to.cast::<u16>(), n).fill(*from.cast()),
+            4 => std::slice::from_raw_parts_mut(to.cast::<u32>(), n).fill(*from.cast()),
+            _ => std::slice::from_raw_parts_mut(to.cast::<u64>(), n).fill(*from.cast()),
+        }
+    }
+}
