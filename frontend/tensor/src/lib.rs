@@ -4,14 +4,18 @@
 //! over named symbols, [`Tensor`] is a typed view of shared bytes (often of a memory map), and [`Numbers`] are its
 //! elements widened to 64 bits, which the reference evaluation computes with.
 
+pub mod arrange;
+mod bind;
 mod dim;
 mod dim_text;
 mod dtype;
 mod function;
 mod minifloat;
 mod numbers;
+pub mod rng;
 mod tensor;
 
+pub use bind::{BindError, Bindings};
 pub use dim::{Atom, Dim, EvalError, Poly, Range, Symbol, Term};
 pub use dim_text::ParseDimError;
 pub use dtype::{Class, DType};

@@ -37,6 +37,20 @@ pub enum TensorError {
     /// The operation is not defined for this element type.
     #[error("a tensor of {0} has no numbers")]
     NotNumeric(DType),
+    /// Tensors that must have one element type have several.
+    #[error("the tensors are of {0} and {1}")]
+    Mixed(DType, DType),
+    /// An element that is not there.
+    #[error("element {place} of {count} does not exist")]
+    OutOfRange {
+        /// The place asked for.
+        place: usize,
+        /// How many elements there are.
+        count: usize,
+    },
+    /// Sizes do not allow an arrangement.
+    #[error("{0}")]
+    Arrangement(String),
 }
 
 /// A dense row-major tensor over shared bytes (little-endian, sub-byte types packed). Cloning shares the data.
