@@ -210,11 +210,7 @@ impl Lanes {
     /// # Panics
     /// If the axis is not below the rank.
     pub fn new(shape: &[usize], axis: usize) -> Lanes {
-        Lanes {
-            len: shape[axis],
-            outer: shape[..axis].iter().product(),
-            inner: shape[axis + 1..].iter().product(),
-        }
+        Lanes { len: shape[axis], outer: shape[..axis].iter().product(), inner: shape[axis + 1..].iter().product() }
     }
 
     /// How many lanes there are.

@@ -140,8 +140,7 @@ impl Bindings {
         let (Some(factor), Some(offset)) = (factor.as_const(), offset.as_const()) else { return Ok(false) };
         let value = found.checked_sub(offset).filter(|_| factor != 0);
         let value = value.and_then(|v| (v.checked_rem(factor)? == 0).then(|| v / factor)).filter(|&v| v >= 0);
-        let unsolvable =
-            || BindError::Unsolvable { dim: dim.to_string(), symbol: symbol.name().to_owned(), found };
+        let unsolvable = || BindError::Unsolvable { dim: dim.to_string(), symbol: symbol.name().to_owned(), found };
         self.set(symbol.clone(), value.ok_or_else(unsolvable)?);
         Ok(true)
     }

@@ -10,8 +10,10 @@ mod dim;
 mod dim_text;
 mod dtype;
 mod function;
+pub mod host;
 mod minifloat;
 mod numbers;
+pub mod order;
 pub mod rng;
 mod tensor;
 

@@ -100,8 +100,8 @@ impl Numbers {
         match (self.clone_as(dtype.class()), MiniFloat::of(dtype)) {
             (Numbers::Float(v), Some(format)) => pack(dtype, v.iter().map(|&x| format.encode(x, overflow))),
             (Numbers::Float(v), None) => match dtype {
-                DType::F16 => v.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect(),
-                DType::BF16 => v.iter().flat_map(|&x| bf16_from_f64(x).to_le_bytes()).collect(),
+                DType::F16 => v.iter().flat_map(|&x| f16::from_f32(to_odd_f32(x)).to_le_bytes()).collect(),
+                DType::BF16 => v.iter().flat_map(|&x| bf16::from_f32(to_odd_f32(x)).to_le_bytes()).collect(),
                 DType::F64 => v.iter().flat_map(|&x| x.to_le_bytes()).collect(),
                 _ => v.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
             },
@@ -145,9 +145,15 @@ impl Numbers {
     }
 }
 
-/// Rounds once from f64 (going through f32 would round twice).
-fn bf16_from_f64(x: f64) -> bf16 {
-    bf16::from_f64(x)
+/// Rounds to odd: an inexact result has its last bit set, so that rounding it once more to a narrower float equals rounding
+/// the f64 itself (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+fn to_odd_f32(x: f64) -> f32 {
+    let nearest = x as f32;
+    let bits = nearest.to_bits();
+    if !nearest.is_finite() || f64::from(nearest) == x || bits & 1 == 1 {
+        return nearest;
+    }
+    f32::from_bits(if f64::from(nearest).abs() < x.abs() { bits + 1 } else { bits - 1 })
 }
 
 fn encode_integer(dtype: DType, values: impl Iterator<Item = u64>) -> Vec<u8> {
@@ -191,6 +197,19 @@ mod tests {
         assert_eq!(Numbers::decode(DType::I4, &bytes, 5), Some(numbers));
         let twos = Numbers::Int(vec![-2, -1, 0, 1, -2]);
         assert_eq!(Numbers::decode(DType::I2, &twos.encode(DType::I2, Overflow::Special), 5), Some(twos));
+    }
+
+    #[test]
+    fn narrow_floats_round_once() {
+        // Just above and below the tie between two neighbours, by less than an f32 shows.
+        let epsilon = 2f64.powi(-40);
+        for (dtype, bits) in [(DType::F16, 11), (DType::BF16, 8)] {
+            let tie = 1.0 + 2f64.powi(-bits);
+            let above = 1.0 + 2f64.powi(1 - bits);
+            let floats = Numbers::Float(vec![tie, tie + epsilon, tie - epsilon, -tie - epsilon, 1e-300, -1e300]);
+            let expected = vec![1.0, above, 1.0, -above, 0.0, f64::NEG_INFINITY];
+            assert_eq!(floats.rounded(dtype), Numbers::Float(expected), "{dtype}");
+        }
     }
 
     #[test]

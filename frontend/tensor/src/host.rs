@@ -1,0 +1,248 @@
+//! Host functions: what yields shapes that only the data determine. The reference evaluation and the runtime call these.
+//!
+//! | name | operands | ints | reals | results |
+//! |---|---|---|---|---|
+//! | `nonzero` | x | | | i64 `[rank, n]`, coordinates in row-major order |
+//! | `unique` | x | sorted, then the axis (none: flattened) | | values, i64 first places, inverse, counts |
+//! | `non_max_suppression` | boxes `[b, n, 4]`, scores `[b, c, n]`, then optional scalars: most per class, IoU limit, least score | boxes are centre and size | | i64 `[k, 3]`: batch, class, box |
+//! | `compress` | x, bool `[m]` | the axis (none: flattened) | | kept elements |
+//! | `range` | start, limit, delta (scalars of one type) | | | `[n]` |
+//! | `reshape` | x, shape | zero is a size (not "keep") | | x under the shape, one -1 filled in |
+//! | `broadcast` | x, shape | | | x and the shape broadcast against each other |
+//! | `slice` | x, starts, ends, then optional axes, steps | | | slice, negative indices from the end, clamped |
+//! | `pad` | x, pads (before…, after…; negative crops), then optional value, axes | mode: 0 constant, 1 reflect, 2 edge, 3 wrap | | padded |
+//! | `tile` | x, repeats | | | repeated |
+//! | `constant_of_shape` | shape, value (one element) | | | filled |
+//! | `top_k` | x, k (one element) | axis, largest | | values, i64 indices |
+//! | `one_hot` | indices, depth (one element), values (off, on) | axis of the new axis | | one-hot |
+//! | `split` | x, sizes | axis | | the parts |
+//! | `resize` | x, scales, sizes, region of interest (empty where absent) | see [`resize`](self) below | | resampled |
+//!
+//! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
+//! (0 half_pixel, 1 half_pixel_symmetric, 2 pytorch_half_pixel, 3 align_corners, 4 asymmetric, 5 tf_crop_and_resize), nearest
+//! (0 round_prefer_floor, 1 round_prefer_ceil, 2 floor, 3 ceil), exclude_outside, antialias, aspect (0 stretch, 1 not_larger,
+//! 2 not_smaller), then the axes that scales, sizes and region are about (none: all), and the reals cubic coefficient and
+//! extrapolation value. Results keep the element type of x unless said otherwise.
+
+mod resample;
+mod select;
+mod shape;
+
+use thiserror::Error;
+
+use crate::{DType, Shape, Tensor, TensorError, element_count};
+
+/// A host function's row.
+pub struct Function {
+    /// Name.
+    pub name: &'static str,
+    /// Fewest and most operands.
+    pub operands: (usize, usize),
+    /// How many results; `None` if the operands say.
+    pub results: Option<usize>,
+    run: fn(&Call) -> Result<Vec<Tensor>, HostError>,
+}
+
+/// All host functions.
+pub const FUNCTIONS: &[Function] = &[
+    Function { name: "nonzero", operands: (1, 1), results: Some(1), run: select::nonzero },
+    Function { name: "unique", operands: (1, 1), results: Some(4), run: select::unique },
+    Function { name: "non_max_suppression", operands: (2, 5), results: Some(1), run: select::non_max_suppression },
+    Function { name: "compress", operands: (2, 2), results: Some(1), run: select::compress },
+    Function { name: "top_k", operands: (2, 2), results: Some(2), run: select::top_k },
+    Function { name: "range", operands: (3, 3), results: Some(1), run: shape::range },
+    Function { name: "reshape", operands: (2, 2), results: Some(1), run: shape::reshape },
+    Function { name: "broadcast", operands: (2, 2), results: Some(1), run: shape::broadcast },
+    Function { name: "slice", operands: (3, 5), results: Some(1), run: shape::slice },
+    Function { name: "pad", operands: (2, 4), results: Some(1), run: shape::pad },
+    Function { name: "tile", operands: (2, 2), results: Some(1), run: shape::tile },
+    Function { name: "constant_of_shape", operands: (2, 2), results: Some(1), run: shape::constant_of_shape },
+    Function { name: "one_hot", operands: (3, 3), results: Some(1), run: shape::one_hot },
+    Function { name: "split", operands: (2, 2), results: None, run: shape::split },
+    Function { name: "resize", operands: (4, 4), results: Some(1), run: resample::resize },
+];
+
+/// Elements that [`call`] may give in one result.
+pub const DEFAULT_LIMIT: usize = 1 << 31;
+
+/// Why a host function fails.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum HostError {
+    /// No row has this name.
+    #[error("there is no host function `{0}`")]
+    Unknown(String),
+    /// The number of operands or parameters is wrong.
+    #[error("`{function}` takes {expected} {what}, but {found} were given")]
+    Arity {
+        /// Function name.
+        function: &'static str,
+        /// What is counted.
+        what: &'static str,
+        /// How many it takes.
+        expected: String,
+        /// How many were given.
+        found: usize,
+    },
+    /// An operand does not fit.
+    #[error("`{function}`: {reason}")]
+    Operand {
+        /// Function name.
+        function: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The result would be too large.
+    #[error("`{function}` would give {shape:?}, more than {limit} elements; raise the limit if that is meant")]
+    TooLarge {
+        /// Function name.
+        function: &'static str,
+        /// Shape of the result.
+        shape: Vec<usize>,
+        /// The limit.
+        limit: usize,
+    },
+    /// Data cannot be made into a tensor.
+    #[error("`{function}`: {error}")]
+    Tensor {
+        /// Function name.
+        function: &'static str,
+        /// What is wrong.
+        error: TensorError,
+    },
+}
+
+/// The row of a function.
+pub fn find(function: &str) -> Option<&'static Function> {
+    FUNCTIONS.iter().find(|row| row.name == function)
+}
+
+/// The results of a host function; see the table of this module.
+///
+/// # Errors
+/// If there is no such function, its operands or parameters do not fit, or a result is larger than [`DEFAULT_LIMIT`].
+pub fn call(function: &str, ints: &[i64], reals: &[f64], operands: &[Tensor]) -> Result<Vec<Tensor>, HostError> {
+    call_within(function, ints, reals, operands, DEFAULT_LIMIT)
+}
+
+/// As [`call`], with results of at most `limit` elements.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_within(
+    function: &str,
+    ints: &[i64],
+    reals: &[f64],
+    operands: &[Tensor],
+    limit: usize,
+) -> Result<Vec<Tensor>, HostError> {
+    let row = find(function).ok_or_else(|| HostError::Unknown(function.to_owned()))?;
+    let (low, high) = row.operands;
+    if !(low..=high).contains(&operands.len()) {
+        let expected = if low == high { low.to_string() } else { format!("{low} to {high}") };
+        return Err(HostError::Arity { function: row.name, what: "operands", expected, found: operands.len() });
+    }
+    (row.run)(&Call { function: row.name, ints, reals, operands, limit })
+}
+
+/// A call with as many operands as the function's row says.
+struct Call<'a> {
+    function: &'static str,
+    ints: &'a [i64],
+    reals: &'a [f64],
+    operands: &'a [Tensor],
+    limit: usize,
+}
+
+impl Call<'_> {
+    fn fault(&self, reason: impl Into<String>) -> HostError {
+        HostError::Operand { function: self.function, reason: reason.into() }
+    }
+
+    fn made(&self, tensor: Result<Tensor, TensorError>) -> Result<Vec<Tensor>, HostError> {
+        tensor.map(|tensor| vec![tensor]).map_err(|error| self.tensor_error(error))
+    }
+
+    fn tensor_error(&self, error: TensorError) -> HostError {
+        HostError::Tensor { function: self.function, error }
+    }
+
+    fn int(&self, at: usize) -> Result<i64, HostError> {
+        self.ints.get(at).copied().ok_or_else(|| HostError::Arity {
+            function: self.function,
+            what: "integer parameters",
+            expected: format!("at least {}", at + 1),
+            found: self.ints.len(),
+        })
+    }
+
+    fn flag(&self, at: usize) -> bool {
+        self.ints.get(at).is_some_and(|&value| value != 0)
+    }
+
+    /// The integer parameter `at` as an axis below `rank`.
+    fn axis(&self, at: usize, rank: usize) -> Result<usize, HostError> {
+        let axis = self.int(at)?;
+        let inside = usize::try_from(axis).ok().filter(|&axis| axis < rank);
+        inside.ok_or_else(|| self.fault(format!("axis {axis} is not in 0..{rank}")))
+    }
+
+    /// An operand's elements as integers.
+    fn integers(&self, operand: usize) -> Result<Vec<i64>, HostError> {
+        self.operands[operand].numbers().map(|numbers| numbers.to_i64()).map_err(|error| self.tensor_error(error))
+    }
+
+    /// An optional operand's elements as integers.
+    fn optional_integers(&self, operand: usize) -> Result<Option<Vec<i64>>, HostError> {
+        if operand < self.operands.len() { self.integers(operand).map(Some) } else { Ok(None) }
+    }
+
+    /// An operand's elements as floats.
+    fn floats(&self, operand: usize) -> Result<Vec<f64>, HostError> {
+        self.operands[operand].numbers().map(|numbers| numbers.to_f64()).map_err(|error| self.tensor_error(error))
+    }
+
+    /// An operand's only element.
+    fn only<T: Copy>(&self, values: &[T], name: &str) -> Result<T, HostError> {
+        match values {
+            [value] => Ok(*value),
+            _ => Err(self.fault(format!("{name} has {} elements instead of 1", values.len()))),
+        }
+    }
+
+    /// Sizes, none of them negative, within the limit.
+    fn sizes(&self, sizes: &[i64]) -> Result<Shape, HostError> {
+        let shape: Option<Shape> = sizes.iter().map(|&size| usize::try_from(size).ok()).collect();
+        let shape = shape.ok_or_else(|| self.fault(format!("the shape {sizes:?} has a negative size")))?;
+        self.within_limit(&shape)?;
+        Ok(shape)
+    }
+
+    fn within_limit(&self, shape: &[usize]) -> Result<(), HostError> {
+        match element_count(shape) {
+            Some(count) if count <= self.limit => Ok(()),
+            _ => Err(HostError::TooLarge { function: self.function, shape: shape.to_vec(), limit: self.limit }),
+        }
+    }
+
+    /// A list of axes, negative ones from the end, none twice.
+    fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, HostError> {
+        let mut seen = vec![false; rank];
+        let check = |&axis: &i64| {
+            let found = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+            let found = found.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank);
+            let found = found.ok_or_else(|| self.fault(format!("axis {axis} is not an axis of {rank}")))?;
+            if std::mem::replace(&mut seen[found], true) {
+                return Err(self.fault(format!("axis {axis} is given twice")));
+            }
+            Ok(found)
+        };
+        axes.iter().map(check).collect()
+    }
+
+    fn integer_tensor(&self, shape: &[usize], values: Vec<i64>) -> Result<Tensor, HostError> {
+        Tensor::from_numbers(DType::I64, shape, &crate::Numbers::Int(values)).map_err(|error| self.tensor_error(error))
+    }
+}
+
+#[cfg(test)]
+mod tests;
