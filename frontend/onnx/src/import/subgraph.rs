@@ -1,0 +1,79 @@
+//! Bodies of control operators: graphs of their own, with what they use from around them as extra inputs.
+
+use tarsia_graph::{Graph, Type, Value};
+
+use super::{Ctx, Item, Outcome, Stop};
+use crate::view;
+
+impl<'a> Ctx<'a, '_> {
+    /// What bodies use from around them and must be passed: names and values, in order of first use. Constants and elements known
+    /// at import are not among them; the bodies have their own.
+    pub fn captures(&self, bodies: &[&view::Graph<'a>]) -> Vec<(&'a str, Value)> {
+        let mut captured: Vec<(&'a str, Value)> = Vec::new();
+        for name in bodies.iter().flat_map(|body| body.captures()) {
+            let Some(Item::Tensor(value)) = self.names.get(name) else { continue };
+            if self.graph.constant(*value).is_none() && captured.iter().all(|(other, _)| *other != name) {
+                captured.push((name, *value));
+            }
+        }
+        captured
+    }
+
+    /// Imports a body as a graph whose inputs are the body's own, of these types, and then the captured values; its outputs are
+    /// the body's.
+    ///
+    /// # Errors
+    /// `Stop::Poisoned` if something in the body could not be imported, which is reported already.
+    pub fn body(&mut self, body: &view::Graph<'a>, inputs: &[Type], captured: &[(&'a str, Value)]) -> Outcome<Graph> {
+        let outer_graph = std::mem::replace(&mut self.graph, Graph::new(body.name()));
+        let outer_names = std::mem::take(&mut self.names);
+        let outer_known = std::mem::take(&mut self.known);
+        for (input, ty) in body.inputs().iter().zip(inputs) {
+            let value = self.graph.add_input(input.name(), ty.clone());
+            self.names.insert(input.name(), value.into());
+        }
+        for &(name, value) in captured {
+            let own = self.graph.add_input(name, outer_graph.ty(value).clone());
+            if let Some(known) = outer_known.get(&value) {
+                self.known.insert(own, known.clone());
+            }
+            self.names.entry(name).or_insert(own.into());
+        }
+        for name in body.captures() {
+            if captured.iter().any(|(other, _)| *other == name) {
+                continue;
+            }
+            if let Some(item) = outer_names.get(name) {
+                let item = self.captured_item(item, &outer_graph);
+                self.names.insert(name, item);
+            }
+        }
+        let result = self.body_nodes(body);
+        let graph = std::mem::replace(&mut self.graph, outer_graph);
+        self.names = outer_names;
+        self.known = outer_known;
+        result.map(|()| graph)
+    }
+
+    /// An item of the surrounding graph as the body has it.
+    fn captured_item(&mut self, item: &Item, outer: &Graph) -> Item {
+        match item {
+            Item::Tensor(value) => match outer.constant(*value) {
+                Some(tensor) => Item::Tensor(self.graph.add_constant(tensor.clone(), outer[value.node].origin.clone())),
+                None => Item::Poison,
+            },
+            Item::Sequence(items) => Item::Sequence(items.iter().map(|item| self.captured_item(item, outer)).collect()),
+            Item::Known(_) | Item::Nothing | Item::Poison => item.clone(),
+        }
+    }
+
+    fn body_nodes(&mut self, body: &view::Graph<'a>) -> Outcome<()> {
+        self.initializers(body);
+        self.nodes(body);
+        for output in body.outputs() {
+            let value = self.named(output.name())?;
+            self.graph.add_output(output.name(), value);
+        }
+        if self.graph.outputs().len() == body.outputs().len() { Ok(()) } else { Err(Stop::Poisoned) }
+    }
+}

@@ -1,0 +1,5 @@
+//! Constants and generated tensors.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

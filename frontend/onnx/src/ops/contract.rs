@@ -1,0 +1,5 @@
+//! Matrix products.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

@@ -1,0 +1,5 @@
+//! Convolutions.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

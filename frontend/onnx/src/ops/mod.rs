@@ -1,0 +1,142 @@
+//! The operator table: one row per ONNX operator, one file per family, each operator one importer function.
+//!
+//! An importer looks at the node (attributes, version) and adds core ops for it; operators that are one point-wise function need a
+//! row only. What changed between versions of an operator is handled inside its importer (`node.since(version)`).
+
+mod activation;
+mod attention;
+mod constant;
+mod contract;
+mod control;
+mod convolution;
+mod index;
+mod loss;
+mod movement;
+mod normalisation;
+mod order;
+mod pointwise;
+mod pool;
+mod quantize;
+mod recurrent;
+mod reduce;
+mod resize;
+mod sequence;
+mod shape;
+mod signal;
+
+use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap;
+use tarsia_graph::{BinaryFn, UnaryFn, Value};
+
+use crate::{
+    Node,
+    import::{Ctx, Item, Outcome, axis_of, invalid},
+};
+
+/// How a node is imported.
+#[derive(Clone, Copy)]
+pub(crate) enum Importer {
+    /// A point-wise function of the only input.
+    Unary(UnaryFn),
+    /// A point-wise function of two inputs of one type, which broadcast.
+    Binary(BinaryFn),
+    /// Gives the only output.
+    One(for<'a> fn(&mut Ctx<'a, '_>, &Node<'a>) -> Outcome<Value>),
+    /// Gives the outputs, as many as the operator has or the node names.
+    Values(for<'a> fn(&mut Ctx<'a, '_>, &Node<'a>) -> Outcome<Vec<Value>>),
+    /// Gives outputs that need not be tensors.
+    Items(for<'a> fn(&mut Ctx<'a, '_>, &Node<'a>) -> Outcome<Vec<Item>>),
+}
+
+/// One operator.
+pub(crate) struct Row {
+    pub domain: &'static str,
+    pub name: &'static str,
+    /// The first version of the domain that has the operator, in a form that is imported.
+    pub since: i64,
+    /// The version that removed it.
+    pub until: Option<i64>,
+    pub import: Importer,
+}
+
+impl Row {
+    /// An operator of ONNX's own domain.
+    const fn new(name: &'static str, since: i64, import: Importer) -> Row {
+        Row { domain: "", name, since, until: None, import }
+    }
+
+    /// The same operator, removed from a version on.
+    const fn until(mut self, version: i64) -> Row {
+        self.until = Some(version);
+        self
+    }
+}
+
+/// A family of operators.
+type Rows = &'static [Row];
+
+const FAMILIES: &[Rows] = &[
+    activation::ROWS,
+    attention::ROWS,
+    constant::ROWS,
+    control::ROWS,
+    contract::ROWS,
+    convolution::ROWS,
+    index::ROWS,
+    loss::ROWS,
+    movement::ROWS,
+    normalisation::ROWS,
+    order::ROWS,
+    pointwise::ROWS,
+    pool::ROWS,
+    quantize::ROWS,
+    recurrent::ROWS,
+    reduce::ROWS,
+    resize::ROWS,
+    sequence::ROWS,
+    shape::ROWS,
+    signal::ROWS,
+];
+
+/// The row of an operator.
+pub(crate) fn find(domain: &str, name: &str) -> Option<&'static Row> {
+    static TABLE: LazyLock<FxHashMap<(&str, &str), &Row>> =
+        LazyLock::new(|| FAMILIES.iter().copied().flatten().map(|row| ((row.domain, row.name), row)).collect());
+    TABLE.get(&(domain, name)).copied()
+}
+
+/// The axes of an operator that has them as the attribute `axes` in old versions and as an input in new ones, below `rank`; `None`
+/// if the node gives none.
+fn axes<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, input: usize, rank: usize) -> Outcome<Option<Vec<usize>>> {
+    let axes = match ctx.const_ints(node, input, "axes")? {
+        Some(axes) => axes,
+        None => match node.attr_ints_opt("axes")? {
+            Some(axes) => axes.to_vec(),
+            None => return Ok(None),
+        },
+    };
+    let mut seen = vec![false; rank];
+    for &axis in &axes {
+        let axis = axis_of(axis, rank)?;
+        if seen.get_mut(axis).is_some_and(|seen| std::mem::replace(seen, true)) {
+            return Err(invalid(format!("axis {axis} is given twice")));
+        }
+    }
+    axes.into_iter().map(|axis| axis_of(axis, rank)).collect::<Outcome<Vec<_>>>().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operator_has_two_rows() {
+        let mut names: Vec<(&str, &str)> =
+            FAMILIES.iter().copied().flatten().map(|row| (row.domain, row.name)).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,5 @@
+//! Sorting and selection.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

@@ -1,0 +1,180 @@
+//! Point-wise arithmetic, comparison, logic and conversion.
+
+use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
+use tarsia_tensor::{Class, DType};
+
+use super::{
+    Importer::{Binary, One, Unary},
+    Row, Rows,
+};
+use crate::{
+    Node,
+    import::{Ctx, Outcome, invalid, unsupported},
+};
+
+pub(super) const ROWS: Rows = &[
+    Row::new("Abs", 1, Unary(UnaryFn::Abs)),
+    Row::new("Acos", 7, Unary(UnaryFn::Acos)),
+    Row::new("Acosh", 9, Unary(UnaryFn::Acosh)),
+    Row::new("Add", 7, Binary(BinaryFn::Add)),
+    Row::new("And", 7, Binary(BinaryFn::And)),
+    Row::new("Asin", 7, Unary(UnaryFn::Asin)),
+    Row::new("Asinh", 9, Unary(UnaryFn::Asinh)),
+    Row::new("Atan", 7, Unary(UnaryFn::Atan)),
+    Row::new("Atanh", 9, Unary(UnaryFn::Atanh)),
+    Row::new("BitShift", 11, One(bit_shift)),
+    Row::new("BitwiseAnd", 18, Binary(BinaryFn::BitAnd)),
+    Row::new("BitwiseNot", 18, Unary(UnaryFn::BitNot)),
+    Row::new("BitwiseOr", 18, Binary(BinaryFn::BitOr)),
+    Row::new("BitwiseXor", 18, Binary(BinaryFn::BitXor)),
+    Row::new("Cast", 6, One(cast)),
+    Row::new("CastLike", 15, One(cast_like)),
+    Row::new("Ceil", 1, Unary(UnaryFn::Ceil)),
+    Row::new("Clip", 6, One(clip)),
+    Row::new("Cos", 7, Unary(UnaryFn::Cos)),
+    Row::new("Cosh", 9, Unary(UnaryFn::Cosh)),
+    Row::new("Div", 7, Binary(BinaryFn::Div)),
+    Row::new("Equal", 7, Binary(BinaryFn::Eq)),
+    Row::new("Erf", 9, Unary(UnaryFn::Erf)),
+    Row::new("Exp", 1, Unary(UnaryFn::Exp)),
+    Row::new("Floor", 1, Unary(UnaryFn::Floor)),
+    Row::new("Greater", 7, Binary(BinaryFn::Gt)),
+    Row::new("GreaterOrEqual", 12, Binary(BinaryFn::Ge)),
+    Row::new("IsInf", 10, One(is_inf)),
+    Row::new("IsNaN", 9, Unary(UnaryFn::IsNan)),
+    Row::new("Less", 7, Binary(BinaryFn::Lt)),
+    Row::new("LessOrEqual", 12, Binary(BinaryFn::Le)),
+    Row::new("Log", 1, Unary(UnaryFn::Log)),
+    Row::new("Max", 6, One(|ctx, node| fold(ctx, node, BinaryFn::Max))),
+    Row::new("Mean", 6, One(mean)),
+    Row::new("Min", 6, One(|ctx, node| fold(ctx, node, BinaryFn::Min))),
+    Row::new("Mod", 10, One(modulo)),
+    Row::new("Mul", 7, Binary(BinaryFn::Mul)),
+    Row::new("Neg", 1, Unary(UnaryFn::Neg)),
+    Row::new("Not", 1, Unary(UnaryFn::Not)),
+    Row::new("Or", 7, Binary(BinaryFn::Or)),
+    Row::new("Pow", 7, One(pow)),
+    Row::new("Reciprocal", 1, Unary(UnaryFn::Reciprocal)),
+    Row::new("Round", 11, Unary(UnaryFn::Round)),
+    Row::new("Sign", 9, Unary(UnaryFn::Sign)),
+    Row::new("Sin", 7, Unary(UnaryFn::Sin)),
+    Row::new("Sinh", 9, Unary(UnaryFn::Sinh)),
+    Row::new("Sqrt", 1, Unary(UnaryFn::Sqrt)),
+    Row::new("Sub", 7, Binary(BinaryFn::Sub)),
+    Row::new("Sum", 6, One(|ctx, node| fold(ctx, node, BinaryFn::Add))),
+    Row::new("Tan", 7, Unary(UnaryFn::Tan)),
+    Row::new("Where", 9, One(select)),
+    Row::new("Xor", 7, Binary(BinaryFn::Xor)),
+];
+
+/// Joins any number of operands, which broadcast.
+fn fold<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: BinaryFn) -> Outcome<Value> {
+    let values = ctx.values(node)?;
+    let (&first, rest) = values.split_first().ok_or_else(|| invalid("it needs at least one input"))?;
+    rest.iter().try_fold(first, |total, &value| ctx.binary(function, total, value))
+}
+
+fn mean<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let sum = fold(ctx, node, BinaryFn::Add)?;
+    ctx.with_scalar(BinaryFn::Div, sum, node.inputs().len() as f64)
+}
+
+fn select<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (condition, a, b) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value(node, 2)?);
+    ctx.select(condition, a, b)
+}
+
+/// Remainder with the sign of the divisor, or with `fmod` that of the dividend.
+fn modulo<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (a, b) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let function = if node.attr_bool_or("fmod", false)? { BinaryFn::Rem } else { BinaryFn::Mod };
+    ctx.binary(function, a, b)
+}
+
+/// The result has the base's type; where the exponent has another one, the power is taken in the wider float type.
+fn pow<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (base, exponent) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let (to, from) = (ctx.dtype(base), ctx.dtype(exponent));
+    if to == from {
+        return ctx.binary(BinaryFn::Pow, base, exponent);
+    }
+    let common = match (to.is_float(), from.is_float()) {
+        (true, true) if from.bits() > to.bits() => from,
+        (false, true) => from,
+        _ => to,
+    };
+    let (base, exponent) = (ctx.cast(base, common)?, ctx.cast(exponent, common)?);
+    let power = ctx.binary(BinaryFn::Pow, base, exponent)?;
+    ctx.cast(power, to)
+}
+
+fn bit_shift<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (a, b) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    match node.attr_str("direction")? {
+        "LEFT" => ctx.binary(BinaryFn::ShiftLeft, a, b),
+        "RIGHT" => ctx.binary(BinaryFn::ShiftRight, a, b),
+        other => Err(invalid(format!("the direction is `{other}`, not LEFT or RIGHT"))),
+    }
+}
+
+fn is_inf<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    let infinite = ctx.unary(UnaryFn::IsInf, x)?;
+    let sign = match (node.attr_bool_or("detect_negative", true)?, node.attr_bool_or("detect_positive", true)?) {
+        (true, true) => return Ok(infinite),
+        (true, false) => BinaryFn::Lt,
+        (false, true) => BinaryFn::Gt,
+        (false, false) => {
+            let never = ctx.unary(UnaryFn::Not, infinite)?;
+            return ctx.binary(BinaryFn::And, infinite, never);
+        }
+    };
+    let signed = ctx.with_scalar(sign, x, 0.0)?;
+    ctx.binary(BinaryFn::And, infinite, signed)
+}
+
+fn cast<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    convert(ctx, node, x, node.attr_dtype("to")?)
+}
+
+fn cast_like<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    let like = ctx.input_type(node, 1).ok_or(crate::Fault::MissingInput(1))?;
+    convert(ctx, node, x, like.dtype)
+}
+
+fn convert<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, dtype: DType) -> Outcome<Value> {
+    let from = ctx.dtype(x);
+    if from == dtype {
+        return Ok(x);
+    }
+    if from.class() == Class::String || dtype.class() == Class::String {
+        return Err(unsupported(format!("conversion from {from} to {dtype}")));
+    }
+    if let Some(mode) = node.attr_str_opt("round_mode")?
+        && mode != "up"
+        && dtype == DType::F8E8M0
+    {
+        return Err(unsupported(format!("rounding `{mode}` to {dtype}")));
+    }
+    ctx.add(Op::Cast { dtype, saturate: node.attr_bool_or("saturate", true)? }, &[x])
+}
+
+fn clip<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let mut x = ctx.value(node, 0)?;
+    let (low, high) = if node.since(11) {
+        (ctx.value_opt(node, 1)?, ctx.value_opt(node, 2)?)
+    } else {
+        let bound = |name| node.attr_f32_opt(name);
+        let (low, high) = (bound("min")?, bound("max")?);
+        (low.map(|v| ctx.scalar_like(x, v.into())), high.map(|v| ctx.scalar_like(x, v.into())))
+    };
+    if let Some(low) = low {
+        x = ctx.binary(BinaryFn::Max, x, low)?;
+    }
+    if let Some(high) = high {
+        x = ctx.binary(BinaryFn::Min, x, high)?;
+    }
+    Ok(x)
+}

@@ -1,0 +1,5 @@
+//! Pooling.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

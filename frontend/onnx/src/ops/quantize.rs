@@ -1,0 +1,5 @@
+//! Quantisation.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

@@ -1,0 +1,5 @@
+//! Reductions.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];

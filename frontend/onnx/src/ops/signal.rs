@@ -1,0 +1,5 @@
+//! Windows and Fourier transforms.
+
+use super::Rows;
+
+pub(super) const ROWS: Rows = &[];
