@@ -1,0 +1,82 @@
+//! Machine files: reading, faults, routes and costs.
+
+use tarsia_tensor::DType;
+
+use super::*;
+
+fn twopipe() -> Machine {
+    Machine::builtin("twopipe").unwrap()
+}
+
+fn changed(from: &str, to: &str) -> String {
+    let text = BUILTIN[1].1;
+    assert!(text.contains(from), "{from}");
+    Machine::from_toml(&text.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn builtin_machines_print() {
+    for name in Machine::builtin_names() {
+        insta::assert_snapshot!(format!("machine_{name}"), Machine::builtin(name).unwrap().print());
+    }
+    assert!(Machine::builtin("nope").unwrap_err().to_string().contains("cpu, twopipe"));
+}
+
+#[test]
+fn unknown_keys_name_the_allowed_ones() {
+    let error = changed("startup_cycles = 20", "start_up_cycles = 20");
+    assert!(error.contains("start_up_cycles") && error.contains("`startup_cycles`"), "{error}");
+    let error = changed("[\"layout\", \"transpose\"]", "[\"layot\"]");
+    assert!(error.contains("layot") && error.contains("im2col"), "{error}");
+}
+
+#[test]
+fn all_faults_are_reported() {
+    let error = changed("[\"move\", \"compute\"]\nspaces", "[\"move\"]\nspaces");
+    assert!(error.contains("no core has the pipe `compute`") && error.contains("event move -> compute"), "{error}");
+    assert!(changed("hertz = 1.0e9", "hertz = nan").contains("clock.hertz"));
+    assert!(changed("alignment = 32", "alignment = 33").contains("power of two"));
+    assert!(changed("from = \"l1\"", "from = \"l2\"").contains("no space `l2`"));
+    assert!(changed("role = \"acc\"", "role = \"accu\"").contains("accu"));
+}
+
+#[test]
+fn routes_go_through_the_memories_in_between() {
+    let machine = twopipe();
+    let names = |from, to, needed: &[Transform]| -> Vec<String> {
+        let route = machine.route(from, to, needed, 4096).unwrap();
+        route.iter().map(|path| format!("{}>{}", path.from, path.to)).collect()
+    };
+    assert_eq!(names("gm", "l0a", &[Transform::Layout]), ["gm>l1", "l1>l0a"]);
+    assert_eq!(names("l0c", "gm", &[]), ["l0c>gm"]);
+    assert_eq!(names("l0c", "ub", &[Transform::Transpose, Transform::Layout]), ["l0c>ub", "ub>ub"]);
+    assert!(names("ub", "ub", &[]).is_empty());
+    assert_eq!(names("ub", "ub", &[Transform::Convert]), ["ub>ub"]);
+    let error = machine.route("l0a", "gm", &[Transform::Pad], 1).unwrap_err().to_string();
+    assert_eq!(error, "twopipe has no data path from `l0a` to `gm` that offers pad");
+}
+
+#[test]
+fn costs_follow_the_rates() {
+    let machine = twopipe();
+    assert_eq!(machine.mmad_cycles(DType::F32, DType::F32, [9, 8, 8]), Some(8.0 + 1024.0 / 512.0));
+    assert_eq!(machine.mmad_cycles(DType::I8, DType::I8, [8, 8, 8]), None);
+    assert_eq!(machine.vector_cycles(Class::Pointwise, "exp", DType::F32, 400), Some(112.0));
+    assert_eq!(machine.vector_cycles(Class::Pointwise, "add", DType::F32, 160), Some(20.0));
+    assert_eq!(machine.vector_cycles(Class::Pointwise, "add", DType::F16, 160), None);
+    let route = machine.route("gm", "ub", &[], 1600).unwrap();
+    assert_eq!(machine.route_cycles(&route, 1600), 120.0);
+    assert_eq!(machine.event_ids("move", "compute"), 4);
+    assert_eq!(machine.event_ids("move", "move"), 0);
+}
+
+#[test]
+fn the_matrix_unit_prefers_panels() {
+    let machine = Machine::builtin("cpu").unwrap();
+    let (unit, product) = machine.product(DType::F32, DType::BF16).unwrap();
+    assert_eq!(product.acc, DType::F32);
+    let layout = |role| unit.operand(role, false).unwrap().preferred_layout(DType::F32).unwrap().to_string();
+    assert_eq!((layout("a"), layout("b"), layout("acc")), ("nZ(12x1)".into(), "zN(1x32)".into(), "row_major".into()));
+    assert!(machine.dtypes(Class::Pointwise).contains(&DType::I64));
+    assert!(!machine.has_concurrent_pipes());
+}
