@@ -12,6 +12,7 @@ mod graph;
 mod infer;
 mod kernel;
 mod ops;
+pub mod random;
 
 pub use attr::{Attr, AttrError, Real};
 pub use contraction::{Contraction, ContractionError};

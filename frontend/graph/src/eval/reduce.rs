@@ -130,12 +130,11 @@ fn arg_reduce(function: ArgReduceFn, x: &Tensor, axis: usize, last: bool, shape:
         };
         order == Ordering::Greater || last && order == Ordering::Equal
     };
-    let found =
-        (0..lanes.count()).map(|lane| {
-            let best = (1..lanes.len)
-                .fold(0, |best, i| if better(lanes.place(lane, i), lanes.place(lane, best)) { i } else { best });
-            best as i64
-        });
+    let found = (0..lanes.count()).map(|lane| {
+        let best = (1..lanes.len)
+            .fold(0, |best, i| if better(lanes.place(lane, i), lanes.place(lane, best)) { i } else { best });
+        best as i64
+    });
     Ok(Tensor::from_numbers(DType::I64, shape, &Numbers::Int(found.collect()))?)
 }
 
