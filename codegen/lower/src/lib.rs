@@ -1,1 +1,28 @@
-//! From kernels to tile programs.
+//! From a graph of kernels to a tile program for one machine.
+//!
+//! ```text
+//! Graph of kernels ──program──► buffers, steps
+//!       │ one kernel body
+//!       ▼
+//!   nest: iteration axes and accesses ──► map / rows / contract / conv / … : loops, tiles, instructions
+//!                                              ──route──► legal data paths ──place──► addresses ──synchronise──► events
+//! ```
+//!
+//! Nodes that are not inside a kernel are lowered as kernels of their own, so any graph can be lowered.
+
+mod builder;
+mod concat;
+mod contract;
+mod emit;
+mod error;
+mod expand;
+mod map;
+mod nest;
+mod pack;
+mod program;
+mod rows;
+mod target;
+
+pub use error::LowerError;
+pub use program::lower;
+pub use target::Target;

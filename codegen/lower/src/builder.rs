@@ -1,0 +1,181 @@
+//! Builds one tile kernel statement by statement.
+
+use crate::target::Target;
+use tarsia_graph::{Origin, Value};
+use tarsia_tensor::{DType, Dim, Symbol};
+use tarsia_tile::{Access, Instr, Kernel, Layout, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, TileId};
+
+/// Constant data that a kernel reads in another arrangement than the model's: a matrix whose rows and columns are strided in
+/// the original, in the layout of its parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Packing {
+    /// The body's leaf that holds the original.
+    pub leaf: Value,
+    /// Position of the first element in the original.
+    pub base: i64,
+    /// Size and stride of the axes that are rows together, outermost first.
+    pub rows: Vec<(usize, i64)>,
+    /// Size and stride of the columns.
+    pub columns: (usize, i64),
+}
+
+/// What a parameter is bound to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// A leaf of the body.
+    Leaf(Value),
+    /// A rearranged constant.
+    Packed(Packing),
+    /// The result of this number.
+    Result(usize),
+}
+
+/// A kernel under construction. Statements go to the innermost open block.
+pub(crate) struct KernelBuilder<'m> {
+    pub target: &'m Target,
+    kernel: Kernel,
+    /// What every parameter is bound to.
+    pub sources: Vec<Source>,
+    blocks: Vec<Vec<Stmt>>,
+    symbols: usize,
+}
+
+impl<'m> KernelBuilder<'m> {
+    pub fn new(name: &str, origin: &Origin, target: &'m Target) -> Self {
+        let kernel = Kernel {
+            name: name.to_owned(),
+            origin: origin.names().map(str::to_owned).collect(),
+            params: Vec::new(),
+            tiles: Vec::new(),
+            grid: Vec::new(),
+            body: Vec::new(),
+        };
+        KernelBuilder { target, kernel, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }
+    }
+
+    pub fn finish(mut self) -> (Kernel, Vec<Source>) {
+        debug_assert_eq!(self.blocks.len(), 1, "every block is closed");
+        self.kernel.body = self.blocks.pop().unwrap_or_default();
+        (self.kernel, self.sources)
+    }
+
+    /// The parameter again under another shape of as many elements.
+    pub fn reshaped(&mut self, id: ParamId, shape: Vec<Dim>) -> ParamId {
+        let source = self.sources[id.0 as usize].clone();
+        let known =
+            (0..self.sources.len()).find(|&i| self.sources[i] == source && self.kernel.params[i].shape == shape);
+        if let Some(known) = known {
+            return ParamId(known as u32);
+        }
+        let Param { dtype, layout, access, .. } = self.kernel.params[id.0 as usize].clone();
+        self.param(source, dtype, shape, layout, access)
+    }
+
+    pub fn param(&mut self, source: Source, dtype: DType, shape: Vec<Dim>, layout: Layout, access: Access) -> ParamId {
+        let name = match source {
+            Source::Leaf(_) => "x",
+            Source::Packed(_) => "w",
+            Source::Result(_) => "y",
+        };
+        self.sources.push(source);
+        let id = ParamId(self.kernel.params.len() as u32);
+        let name = format!("{name}{}", id.0);
+        self.kernel.params.push(Param { name, dtype, shape, layout, access });
+        id
+    }
+
+    pub fn param_of(&self, id: ParamId) -> &Param {
+        &self.kernel.params[id.0 as usize]
+    }
+
+    /// A variable name that no other loop of the kernel has.
+    pub fn symbol(&mut self, prefix: &str) -> Symbol {
+        self.symbols += 1;
+        Symbol::new(&format!("%{prefix}{}", self.symbols - 1))
+    }
+
+    /// Adds a grid axis of `count` independent items and gives its variable.
+    pub fn grid(&mut self, count: Dim) -> Dim {
+        if count.is(1) {
+            return Dim::ZERO;
+        }
+        let var = self.symbol("g");
+        self.kernel.grid.push((var.clone(), count));
+        var.into()
+    }
+
+    pub fn tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {
+        let id = TileId(self.kernel.tiles.len() as u32);
+        let name = format!("t{}", id.0);
+        self.kernel.tiles.push(Tile { name, space: space.to_owned(), dtype, shape, layout, slots: 1, address: None });
+        id
+    }
+
+    pub fn tile_of(&self, id: TileId) -> &Tile {
+        &self.kernel.tiles[id.0 as usize]
+    }
+
+    /// A new row-major tile in vector scratch of this capacity, as the region of this size.
+    pub fn scratch(&mut self, dtype: DType, capacity: &[usize], size: &[Dim]) -> Region {
+        let space = self.target.vector_space.clone();
+        let tile = self.tile(&space, dtype, capacity.to_vec(), Layout::RowMajor);
+        Region::at_origin(tile, size.to_vec())
+    }
+
+    pub fn instr(&mut self, op: Opcode, dst: Vec<Operand>, src: Vec<Operand>) {
+        self.push(Stmt::Instr(Instr { op, dst, src }));
+    }
+
+    pub fn copy(&mut self, dst: Operand, src: Operand) {
+        self.instr(Opcode::Copy { rows: 1 }, vec![dst], vec![src]);
+    }
+
+    pub fn push(&mut self, stmt: Stmt) {
+        if let Some(block) = self.blocks.last_mut() {
+            block.push(stmt);
+        }
+    }
+
+    /// `for var in 0..end step step { body }`; a loop that is known to run once is not one.
+    pub fn for_each<E>(
+        &mut self,
+        end: Dim,
+        step: i64,
+        body: impl FnOnce(&mut Self, Dim) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if end.as_const().is_some_and(|end| end > 0 && end <= step) {
+            return body(self, Dim::ZERO);
+        }
+        let var = self.symbol("i");
+        let body = self.block(|b| body(b, var.clone().into()))?;
+        self.push(Stmt::For { var, end, step, body });
+        Ok(())
+    }
+
+    /// `if condition > 0 { then } else { otherwise }`, decided here where the condition is known.
+    pub fn if_positive<E>(
+        &mut self,
+        condition: Dim,
+        then: impl FnOnce(&mut Self) -> Result<(), E>,
+        otherwise: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let range = condition.range();
+        if range.low > 0 {
+            return then(self);
+        }
+        if range.high <= 0 {
+            return otherwise(self);
+        }
+        let then = self.block(then)?;
+        let otherwise = self.block(otherwise)?;
+        self.push(Stmt::If { condition, then, otherwise });
+        Ok(())
+    }
+
+    fn block<E>(&mut self, fill: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<Vec<Stmt>, E> {
+        self.blocks.push(Vec::new());
+        let result = fill(self);
+        let block = self.blocks.pop().unwrap_or_default();
+        result.map(|()| block)
+    }
+}

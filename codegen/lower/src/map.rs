@@ -1,0 +1,76 @@
+//! Kernels that compute every element of their results by itself.
+
+use rustc_hash::FxHashMap;
+use tarsia_graph::{Graph, Value};
+use tarsia_tensor::Dim;
+use tarsia_tile::ParamId;
+
+use crate::{
+    builder::KernelBuilder,
+    emit::{Emitter, Leaf, Span},
+    nest::Nest,
+};
+
+/// Elements of a tile in a point-wise kernel: a few of them fit the innermost cache together.
+const TILE_ELEMENTS: usize = 2048;
+
+/// Where a kernel writes one of its results.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The computed value.
+    pub value: Value,
+    /// The parameter, one axis.
+    pub param: ParamId,
+}
+
+/// Lowers a body without anchors.
+pub(crate) fn lower_map(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    leaves: &FxHashMap<Value, Leaf>,
+    targets: &[Target],
+) -> Result<(), String> {
+    let roots: Vec<Value> = targets.iter().map(|target| target.value).collect();
+    let nest = Nest::trace(body, &roots)?;
+    let capacity = capacities(&nest, TILE_ELEMENTS, &|_| None);
+    let spans = open_grid(builder, &nest, &capacity);
+    let mut emitter = Emitter::new(builder, body, &nest, leaves, spans);
+    for target in targets {
+        emitter.store(target.value, &nest.root, target.param)?;
+    }
+    Ok(())
+}
+
+/// How much of every group a tile holds: whole groups from the innermost out, up to `budget` elements. `fixed` sets some beforehand.
+pub(crate) fn capacities(nest: &Nest, budget: usize, fixed: &dyn Fn(usize) -> Option<usize>) -> Vec<usize> {
+    let mut capacity: Vec<Option<usize>> = (0..nest.groups.len())
+        .map(|group| {
+            fixed(group).or_else(|| nest.is_whole(group).then(|| nest.size(group).as_usize().unwrap_or(budget)))
+        })
+        .collect();
+    let mut room = budget / capacity.iter().flatten().product::<usize>().max(1);
+    for group in (0..nest.groups.len()).rev() {
+        if capacity[group].is_none() {
+            let part = nest.size(group).as_usize().unwrap_or(usize::MAX).clamp(1, room.max(1));
+            capacity[group] = Some(part);
+            room /= part;
+        }
+    }
+    capacity.into_iter().flatten().collect()
+}
+
+/// Opens one grid axis per group that a tile does not hold whole, and gives the box of a work item.
+pub(crate) fn open_grid(builder: &mut KernelBuilder, nest: &Nest, capacity: &[usize]) -> Vec<Span> {
+    (0..nest.groups.len())
+        .map(|group| {
+            let (size, part) = (nest.size(group), capacity[group]);
+            // Row groups and groups that were asked for whole are not cut.
+            if nest.is_row(group) || nest.is_whole(group) || size.as_usize() == Some(part) {
+                return Span { start: Dim::ZERO, size, capacity: part };
+            }
+            let start = builder.grid(size.ceil_div(&Dim::from(part))) * Dim::from(part);
+            let rest = size - start.clone();
+            Span { start, size: rest.minimum(&Dim::from(part)), capacity: part }
+        })
+        .collect()
+}

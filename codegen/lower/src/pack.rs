@@ -1,0 +1,72 @@
+//! Constant data in the form that kernels read.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tarsia_tensor::{DType, Numbers, Overflow, Tensor};
+use tarsia_tile::{Layout, Param};
+
+use crate::{builder::Packing, nest::stored_dtype};
+
+/// Packed constants of a whole program and its sub-programs, so that none is packed twice.
+#[derive(Default)]
+pub(crate) struct Pool {
+    packed: BTreeMap<(usize, usize, String), Bytes>,
+}
+
+impl Pool {
+    /// The packing of `tensor` for a parameter.
+    pub fn pack(&mut self, tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Bytes, String> {
+        let what = format!("{:?} {:?} {:?} {:?}", packing.rows, packing.columns, packing.base, param.layout);
+        let key = (tensor.bytes().as_ptr() as usize, tensor.bytes().len(), what);
+        if let Some(bytes) = self.packed.get(&key) {
+            return Ok(bytes.clone());
+        }
+        let bytes = pack(tensor, packing, param)?;
+        self.packed.insert(key, bytes.clone());
+        Ok(bytes)
+    }
+}
+
+/// The bytes of a constant as device memory holds them.
+pub(crate) fn stored_bytes(tensor: &Tensor) -> Bytes {
+    let dtype = tensor.dtype();
+    match (stored_dtype(dtype) == dtype, tensor.numbers()) {
+        (false, Ok(numbers)) => numbers.encode(stored_dtype(dtype), Overflow::Special).into(),
+        _ => tensor.bytes().clone(),
+    }
+}
+
+fn pack(tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Bytes, String> {
+    let Layout::Fractal(fractal) = param.layout else { return Err("a packed constant is a fractal".into()) };
+    let height: usize = packing.rows.iter().map(|(size, _)| size).product();
+    let (width, stride) = packing.columns;
+    let elements = param.layout.elements(&[height, width]).ok_or("a packed constant is too large")?;
+    let source = floats(tensor)?;
+    let mut packed = vec![0f32; elements];
+    for row in 0..height {
+        let mut position = packing.base;
+        let mut rest = row;
+        for &(size, stride) in packing.rows.iter().rev() {
+            position += (rest % size) as i64 * stride;
+            rest /= size;
+        }
+        for column in 0..width {
+            let at = usize::try_from(position + column as i64 * stride)
+                .map_err(|_| "a packed constant starts before its data")?;
+            let value = *source.get(at).ok_or("a packed constant reaches beyond its data")?;
+            packed[fractal.position(height, width, row, column)] = value;
+        }
+    }
+    Ok(packed.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into())
+}
+
+fn floats(tensor: &Tensor) -> Result<std::borrow::Cow<'_, [f32]>, String> {
+    if tensor.dtype() == DType::F32 {
+        return tensor.as_slice::<f32>().ok_or_else(|| "no floats".to_owned());
+    }
+    match tensor.numbers() {
+        Ok(Numbers::Float(values)) => Ok(values.iter().map(|&x| x as f32).collect()),
+        _ => Err("a packed constant must be of floats".into()),
+    }
+}

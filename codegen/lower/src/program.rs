@@ -1,0 +1,368 @@
+//! Walks a graph of kernels: buffers for values, constants, steps.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Type, Value, classify};
+use tarsia_tensor::{Dim, Tensor};
+use tarsia_tile::{
+    Access, Buffer, BufferId, BufferKind, Constant, KernelId, Layout, LoopStep, ParamId, Port, Program, ScanStep, Step,
+};
+
+use crate::{
+    LowerError,
+    builder::{KernelBuilder, Source},
+    concat, contract,
+    emit::{Leaf, leaf_nodes},
+    expand::{expand_composites, single_op_body},
+    map::{self, Target as Result_},
+    nest::stored_dtype,
+    pack::{self, Pool},
+    rows,
+    target::Target,
+};
+
+/// Lowers a graph of kernels (or any graph: other nodes become kernels of their own) for a machine.
+///
+/// # Errors
+/// If some node has no tile program; the error names it and the model's nodes behind it.
+pub fn lower(graph: &Graph, target: &Target) -> Result<Program, Vec<LowerError>> {
+    lower_with(graph, target, &mut Pool::default())
+}
+
+/// Where a value is.
+#[derive(Clone, Debug)]
+struct Stored {
+    buffer: BufferId,
+    shape: Vec<Dim>,
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    target: &'a Target,
+    pool: &'a mut Pool,
+    program: Program,
+    stored: FxHashMap<Value, Stored>,
+    packed: BTreeMap<String, BufferId>,
+    errors: Vec<LowerError>,
+}
+
+fn lower_with(graph: &Graph, target: &Target, pool: &mut Pool) -> Result<Program, Vec<LowerError>> {
+    let program = Program { name: graph.name.clone(), target: target.name.clone(), ..Program::default() };
+    let mut lowering = Lowering {
+        graph,
+        target,
+        pool,
+        program,
+        stored: FxHashMap::default(),
+        packed: BTreeMap::new(),
+        errors: Vec::new(),
+    };
+    for id in graph.node_ids() {
+        if let Err(error) = lowering.node(id) {
+            lowering.errors.push(error);
+        }
+    }
+    lowering.finish()
+}
+
+impl Lowering<'_> {
+    fn finish(mut self) -> Result<Program, Vec<LowerError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        for (name, id) in self.graph.inputs() {
+            let value = Value::from(*id);
+            if let Some(port) = self.port(value, name) {
+                self.program.inputs.push(port);
+            }
+        }
+        for output in self.graph.outputs() {
+            match self.port(output.value, &output.name) {
+                Some(port) => self.program.outputs.push(port),
+                None => self.errors.push(error(self.graph, output.value.node, "the result is never computed".into())),
+            }
+        }
+        if self.errors.is_empty() { Ok(self.program) } else { Err(self.errors) }
+    }
+
+    fn port(&mut self, value: Value, name: &str) -> Option<Port> {
+        let Stored { buffer, shape } = self.read(value)?;
+        Some(Port { name: name.to_owned(), buffer, shape })
+    }
+
+    /// Where a value is; constants get a buffer when they are first read.
+    fn read(&mut self, value: Value) -> Option<Stored> {
+        if let Some(stored) = self.stored.get(&value) {
+            return Some(stored.clone());
+        }
+        let tensor = self.graph.constant(value)?.clone();
+        let ty = self.graph.ty(value).clone();
+        let buffer = self.constant(&tensor, &ty);
+        let stored = Stored { buffer, shape: ty.shape };
+        self.stored.insert(value, stored.clone());
+        Some(stored)
+    }
+
+    fn constant(&mut self, tensor: &Tensor, ty: &Type) -> BufferId {
+        let data = pack::stored_bytes(tensor);
+        let index = self.program.constants.len() as u32;
+        self.program.constants.push(Constant { data });
+        self.buffer(ty, BufferKind::Constant(index))
+    }
+
+    fn buffer(&mut self, ty: &Type, kind: BufferKind) -> BufferId {
+        let id = BufferId(self.program.buffers.len() as u32);
+        let prefix = match kind {
+            BufferKind::Input => "in",
+            BufferKind::Constant(_) => "const",
+            BufferKind::Temporary => "buf",
+        };
+        self.program.buffers.push(Buffer {
+            name: format!("{prefix}{}", id.0),
+            dtype: stored_dtype(ty.dtype),
+            shape: ty.shape.clone(),
+            layout: Layout::RowMajor,
+            kind,
+        });
+        id
+    }
+
+    /// New buffers for all results of a node.
+    fn results(&mut self, id: NodeId) -> Vec<BufferId> {
+        let types = self.graph[id].types.clone();
+        let store = |(output, ty): (usize, &Type)| {
+            let buffer = self.buffer(ty, BufferKind::Temporary);
+            let value = Value { node: id, output: output as u32 };
+            self.stored.insert(value, Stored { buffer, shape: ty.shape.clone() });
+            buffer
+        };
+        types.iter().enumerate().map(store).collect()
+    }
+
+    fn ports(&mut self, id: NodeId, values: &[Value]) -> Result<Vec<Port>, LowerError> {
+        let ports = values.iter().enumerate().map(|(i, &value)| {
+            self.port(value, &format!("operand{i}"))
+                .ok_or_else(|| error(self.graph, id, "an operand is not stored".into()))
+        });
+        ports.collect()
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<(), LowerError> {
+        let Node { op, types, .. } = &self.graph[id];
+        let operands = self.graph.operands(id);
+        match op {
+            Op::Input { .. } => {
+                let buffer = self.buffer(&types[0], BufferKind::Input);
+                self.stored.insert(id.into(), Stored { buffer, shape: types[0].shape.clone() });
+                Ok(())
+            }
+            Op::Constant { .. } => Ok(()),
+            // The same memory under another shape.
+            Op::Reshape { shape } => match self.read(operands[0]) {
+                Some(Stored { buffer, .. }) => {
+                    self.stored.insert(id.into(), Stored { buffer, shape: shape.clone() });
+                    Ok(())
+                }
+                None => Err(error(self.graph, id, "the operand is not stored".into())),
+            },
+            Op::Kernel { body } => self.kernel(id, &body.clone()),
+            op if matches!(op.kind(), Kind::Control | Kind::Host) => self.control(id),
+            _ => self.kernel(id, &single_op_body(self.graph, id)),
+        }
+    }
+
+    fn control(&mut self, id: NodeId) -> Result<(), LowerError> {
+        let graph = self.graph;
+        let node = &graph[id];
+        let operands = self.ports(id, &graph.operands(id))?;
+        let step = match &node.op {
+            Op::Host { function, ints, reals, .. } => Step::Host {
+                function: function.clone(),
+                ints: ints.clone(),
+                reals: reals.iter().map(|real| real.0).collect(),
+                operands,
+                results: self.results(id),
+            },
+            Op::If { then_branch, else_branch, .. } => {
+                let (then_branch, else_branch) = (self.nested(then_branch), self.nested(else_branch));
+                let condition = operands[0].buffer;
+                let results = self.results(id);
+                let (then_branch, else_branch) = (Box::new(then_branch), Box::new(else_branch));
+                Step::If { condition, then_branch, else_branch, operands: operands[1..].to_vec(), results }
+            }
+            Op::Loop { body, carried, .. } => Step::Loop(Box::new(LoopStep {
+                body: self.nested(body),
+                trip_count: operands[0].clone(),
+                condition: operands[1].clone(),
+                carried: operands[2..2 + carried].to_vec(),
+                captured: operands[2 + carried..].to_vec(),
+                results: self.results(id),
+            })),
+            Op::ScanLoop { body, states, input_axes, input_reverse, output_axes, output_reverse, .. } => {
+                let scanned = operands[*states..].iter().cloned().zip(input_axes.iter().zip(input_reverse));
+                Step::Scan(Box::new(ScanStep {
+                    body: self.nested(body),
+                    states: operands[..*states].to_vec(),
+                    inputs: scanned.map(|(port, (&axis, &reverse))| (port, axis, reverse)).collect(),
+                    captured: operands[states + input_axes.len()..].to_vec(),
+                    outputs: output_axes.iter().copied().zip(output_reverse.iter().copied()).collect(),
+                    results: self.results(id),
+                }))
+            }
+            other => return Err(error(graph, id, format!("`{}` has no step", other.name()))),
+        };
+        self.program.steps.push(step);
+        Ok(())
+    }
+
+    fn nested(&mut self, graph: &Graph) -> Program {
+        lower_with(graph, self.target, self.pool).unwrap_or_else(|errors| {
+            self.errors.extend(errors);
+            Program::default()
+        })
+    }
+
+    /// One kernel; a joining that no tile can hold is one kernel per part.
+    fn kernel(&mut self, id: NodeId, body: &Graph) -> Result<(), LowerError> {
+        let operands = self.graph.operands(id);
+        let body = expand_composites(body).map_err(|e| error(self.graph, id, e.to_string()))?;
+        if let Some(parts) = concat::parts(&body) {
+            let results = self.results(id);
+            for part in parts {
+                let built = concat::lower_part(&part, self.target, &self.graph[id].origin)
+                    .map_err(|e| error(self.graph, id, e))?;
+                self.launch(id, &part.body, &operands, &results, built)?;
+            }
+            return Ok(());
+        }
+        let built = self.build(id, &body, &operands)?;
+        let results = self.results(id);
+        self.launch(id, &body, &operands, &results, built)
+    }
+
+    fn build<'t>(&self, id: NodeId, body: &Graph, operands: &[Value]) -> Result<KernelBuilder<'t>, LowerError>
+    where
+        Self: 't,
+    {
+        let (kind, anchors) = classify(body).map_err(|e| error(self.graph, id, e))?;
+        let name = format!("{kind}{}", id.index());
+        let mut builder = KernelBuilder::new(&name, &self.graph[id].origin, self.target);
+        let leaves = leaf_params(&mut builder, body);
+        let targets: Vec<Result_> = body
+            .outputs()
+            .iter()
+            .enumerate()
+            .map(|(i, output)| {
+                let ty = body.ty(output.value);
+                let param = builder.param(
+                    Source::Result(i),
+                    stored_dtype(ty.dtype),
+                    vec![ty.count()],
+                    Layout::RowMajor,
+                    Access::Write,
+                );
+                Result_ { value: output.value, param }
+            })
+            .collect();
+        let input = |value: Value| match &body[value.node].op {
+            Op::Constant { .. } => true,
+            Op::Input { index, .. } => {
+                operands.get(*index).is_some_and(|&operand| self.graph.constant(operand).is_some())
+            }
+            _ => false,
+        };
+        let result = match (kind, anchors.as_slice(), targets.as_slice()) {
+            (KernelKind::Map, ..) => map::lower_map(&mut builder, body, &leaves, &targets),
+            (KernelKind::Rows, ..) => rows::lower_rows(&mut builder, body, &leaves, &targets),
+            (KernelKind::Contract, &[anchor], [target]) => {
+                contract::lower_contract(&mut builder, body, anchor, &leaves, target, &input)
+            }
+            _ => Err(format!("there is no lowering for {} anchors in a {kind} kernel", anchors.len())),
+        };
+        result.map_err(|reason| error(self.graph, id, reason))?;
+        Ok(builder)
+    }
+
+    /// Binds the parameters of a finished kernel.
+    fn launch(
+        &mut self,
+        id: NodeId,
+        body: &Graph,
+        operands: &[Value],
+        results: &[BufferId],
+        builder: KernelBuilder,
+    ) -> Result<(), LowerError> {
+        let (kernel, sources) = builder.finish();
+        let mut args = Vec::with_capacity(sources.len());
+        for (i, source) in sources.iter().enumerate() {
+            let missing = || error(self.graph, id, "a parameter has no buffer".into());
+            args.push(match source {
+                Source::Result(i) => results.get(*i).copied().ok_or_else(missing)?,
+                Source::Leaf(value) => self.leaf_buffer(body, operands, *value).ok_or_else(missing)?,
+                Source::Packed(packing) => {
+                    let tensor = self.leaf_tensor(body, operands, packing.leaf).ok_or_else(missing)?;
+                    let key = format!("{:?} {:?} {:?}", tensor.bytes().as_ptr(), packing, kernel.params[i].layout);
+                    match self.packed.get(&key) {
+                        Some(&buffer) => buffer,
+                        None => {
+                            let param = &kernel.params[i];
+                            let data = self.pool.pack(&tensor, packing, param).map_err(|e| error(self.graph, id, e))?;
+                            let index = self.program.constants.len() as u32;
+                            self.program.constants.push(Constant { data });
+                            let buffer =
+                                self.buffer(&Type::new(param.dtype, param.shape.clone()), BufferKind::Constant(index));
+                            self.program.buffers[buffer.0 as usize].layout = param.layout;
+                            self.packed.insert(key, buffer);
+                            buffer
+                        }
+                    }
+                }
+            });
+        }
+        let in_place = Vec::<(ParamId, ParamId)>::new();
+        let kernel_id = KernelId(self.program.kernels.len() as u32);
+        self.program.kernels.push(kernel);
+        self.program.steps.push(Step::Launch { kernel: kernel_id, args, in_place });
+        Ok(())
+    }
+
+    fn leaf_tensor(&self, body: &Graph, operands: &[Value], leaf: Value) -> Option<Tensor> {
+        match &body[leaf.node].op {
+            Op::Constant { value } => Some(value.clone()),
+            Op::Input { index, .. } => self.graph.constant(*operands.get(*index)?).cloned(),
+            _ => None,
+        }
+    }
+
+    fn leaf_buffer(&mut self, body: &Graph, operands: &[Value], leaf: Value) -> Option<BufferId> {
+        match &body[leaf.node].op {
+            Op::Constant { value } => Some(self.constant(value, body.ty(leaf))),
+            Op::Input { index, .. } => Some(self.read(*operands.get(*index)?)?.buffer),
+            _ => None,
+        }
+    }
+}
+
+/// A parameter for every leaf of a body, each seen as one axis.
+pub(crate) fn leaf_params(builder: &mut KernelBuilder, body: &Graph) -> FxHashMap<Value, Leaf> {
+    let leaf = |id: NodeId| {
+        let value = Value::from(id);
+        let ty = body.ty(value);
+        let param = builder.param(
+            Source::Leaf(value),
+            stored_dtype(ty.dtype),
+            vec![ty.count()],
+            Layout::RowMajor,
+            Access::Read,
+        );
+        (value, Leaf::Param(param))
+    };
+    leaf_nodes(body).into_iter().map(leaf).collect()
+}
+
+fn error(graph: &Graph, id: NodeId, reason: String) -> LowerError {
+    let Node { op, origin, .. } = &graph[id];
+    let origin: Origin = origin.clone();
+    LowerError { op: op.name().to_owned(), origin, reason }
+}

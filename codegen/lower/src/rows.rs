@@ -1,0 +1,205 @@
+//! Kernels with reductions along row axes: softmax, norms, sums, arg-reductions, cumulative sums.
+//!
+//! Where a row fits a tile, it is read once and everything happens in scratch. Longer rows (or rows of unknown length that
+//! turn out longer) are read in chunks, once for every level of reductions that depend on each other, and once for the result.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use tarsia_graph::{Graph, Op, ReduceFn, Type, Value, access::Index};
+use tarsia_tensor::Dim;
+use tarsia_tile::{Opcode, Operand};
+
+use crate::{
+    builder::KernelBuilder,
+    emit::{Emitter, Leaf, Span, identity},
+    map::{Target, capacities, open_grid},
+    nest::Nest,
+};
+
+/// Elements of a tile; rows up to this length are handled in one pass.
+const TILE_ELEMENTS: usize = 16 * 1024;
+/// Rows of unknown length are expected to be at most this long; longer ones take several passes.
+const EXPECTED_ROW: usize = 4096;
+/// Chunk of a long row.
+const CHUNK: usize = 2048;
+
+/// Lowers a body with reductions.
+pub(crate) fn lower_rows(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    leaves: &FxHashMap<Value, Leaf>,
+    targets: &[Target],
+) -> Result<(), String> {
+    let roots: Vec<Value> = targets.iter().map(|target| target.value).collect();
+    let nest = Nest::trace(body, &roots)?;
+    let rows: Vec<usize> = (0..nest.groups.len()).filter(|&group| nest.is_row(group)).collect();
+    let length = Dim::product(rows.iter().map(|&group| nest.size(group)).collect::<Vec<_>>().iter());
+    let expected = length.as_usize().unwrap_or(EXPECTED_ROW);
+    let single = |group: usize| {
+        nest.is_row(group)
+            .then(|| nest.size(group).as_usize().unwrap_or(if rows.len() == 1 { EXPECTED_ROW } else { 256 }))
+    };
+    let capacity = capacities(&nest, TILE_ELEMENTS, &single);
+    let spans = open_grid(builder, &nest, &capacity);
+    // Positive exactly where every row group fits its capacity.
+    let fits = rows
+        .iter()
+        .map(|&g| Dim::from(capacity[g]) - nest.size(g) + Dim::ONE)
+        .reduce(|a, b| a.minimum(&b))
+        .unwrap_or(Dim::ONE);
+    let fits = if expected <= TILE_ELEMENTS { fits } else { Dim::ZERO };
+    builder.if_positive(
+        fits,
+        |builder| one_pass(builder, body, &nest, leaves, targets, spans.clone()),
+        |builder| many_passes(builder, body, &nest, leaves, targets, &rows, spans.clone()),
+    )
+}
+
+fn one_pass(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    targets: &[Target],
+    spans: Vec<Span>,
+) -> Result<(), String> {
+    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+    for target in targets {
+        emitter.store(target.value, &nest.root, target.param)?;
+    }
+    Ok(())
+}
+
+type Finished = BTreeMap<(Value, Vec<Index>), Operand>;
+
+/// Chunks of one row group at a time; the other row groups are walked index by index.
+fn many_passes(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    targets: &[Target],
+    rows: &[usize],
+    spans: Vec<Span>,
+) -> Result<(), String> {
+    if body.node_ids().any(|id| matches!(body[id].op, Op::Scan { .. } | Op::ArgReduce { .. })) && rows.len() > 1 {
+        return Err("a cumulative or index reduction along several long axes".into());
+    }
+    let outer = spans;
+    let mut finished = Finished::new();
+    for (value, index) in reductions(body, nest, targets)? {
+        let node = &body[value.node];
+        let operand = body.operands(value.node)[0];
+        let ty = body.ty(operand);
+        let inner = nest.operand_indices(node, &[ty], &index).map_err(|o| format!("{o:?}"))?.swap_remove(0);
+        let mut setup = Emitter::new(builder, body, nest, leaves, outer.clone());
+        let target = setup.tile(node.types[0].dtype, &index);
+        match &node.op {
+            Op::Reduce { function, axes } => {
+                let start = Operand::Real(identity(*function));
+                builder.instr(Opcode::Fill, vec![Operand::Tile(target.clone())], vec![start]);
+                chunks(builder, nest, rows, &outer, &mut |builder, spans| {
+                    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+                    emitter.finished = finished.clone();
+                    let source = emitter.value(operand, &inner)?;
+                    let source = emitter.materialise(source, ty.dtype, &inner);
+                    emitter.reduce_into(node, ty, &inner, &index, source, &target, true).map(|_| ())
+                })?;
+                if *function == ReduceFn::Mean {
+                    let count = Dim::product(axes.iter().map(|&axis| &ty.shape[axis]));
+                    Emitter::new(builder, body, nest, leaves, outer.clone())
+                        .divide(&Operand::Tile(target.clone()), count);
+                }
+            }
+            Op::ArgReduce { function, last, .. } => {
+                let best = Emitter::new(builder, body, nest, leaves, outer.clone()).tile(ty.dtype, &index);
+                let worst = match function {
+                    tarsia_graph::ArgReduceFn::Min => f64::INFINITY,
+                    tarsia_graph::ArgReduceFn::Max => f64::NEG_INFINITY,
+                };
+                builder.instr(Opcode::Fill, vec![Operand::Tile(best.clone())], vec![Operand::Real(worst)]);
+                builder.instr(Opcode::Fill, vec![Operand::Tile(target.clone())], vec![Operand::Real(0.0)]);
+                chunks(builder, nest, rows, &outer, &mut |builder, spans| {
+                    let start = Operand::Index(spans[rows[0]].start.clone());
+                    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+                    emitter.finished = finished.clone();
+                    let source = emitter.value(operand, &inner)?;
+                    let source = emitter.materialise(source, ty.dtype, &inner);
+                    let dst = vec![Operand::Tile(best.clone()), Operand::Tile(target.clone())];
+                    let axis =
+                        emitter.axes.iter().position(|&group| group == rows[0]).ok_or("an index along no axis")?;
+                    let op = Opcode::ArgReduce { function: *function, axis, last: *last, accumulate: true };
+                    emitter.builder.instr(op, dst, vec![source, start]);
+                    Ok(())
+                })?;
+            }
+            other => return Err(format!("`{}` along a row that does not fit a tile", other.name())),
+        }
+        finished.insert((value, index), Operand::Tile(target));
+    }
+    let depends_on_rows = rows.iter().any(|&group| nest.depends(&nest.root, group));
+    let store = &mut |builder: &mut KernelBuilder, spans: Vec<Span>| {
+        let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+        emitter.finished = finished.clone();
+        for target in targets {
+            emitter.store(target.value, &nest.root, target.param)?;
+        }
+        Ok(())
+    };
+    if depends_on_rows {
+        chunks(builder, nest, rows, &outer, store)
+    } else {
+        let spans =
+            outer.iter().enumerate().map(|(g, s)| if rows.contains(&g) { Span::point(Dim::ZERO) } else { s.clone() });
+        store(builder, spans.collect())
+    }
+}
+
+/// Loops over all chunks of the rows.
+fn chunks(
+    builder: &mut KernelBuilder,
+    nest: &Nest,
+    rows: &[usize],
+    spans: &[Span],
+    body: &mut dyn FnMut(&mut KernelBuilder, Vec<Span>) -> Result<(), String>,
+) -> Result<(), String> {
+    let Some((&group, rest)) = rows.split_first() else { return body(builder, spans.to_vec()) };
+    // Only the innermost row group is cut into chunks.
+    let part = if rest.is_empty() { CHUNK } else { 1 };
+    let size = nest.size(group);
+    builder.for_each(size.clone(), part as i64, |builder, start| {
+        let mut spans = spans.to_vec();
+        let left = size - start.clone();
+        spans[group] = Span { start, size: left.minimum(&Dim::from(part)), capacity: part };
+        chunks(builder, nest, rest, &spans, body)
+    })
+}
+
+/// All reductions with the index of their result, operands before users.
+fn reductions(body: &Graph, nest: &Nest, targets: &[Target]) -> Result<Vec<(Value, Vec<Index>)>, String> {
+    let mut found: Vec<(Value, Vec<Index>)> = Vec::new();
+    let mut stack: Vec<(Value, Vec<Index>)> = targets.iter().map(|t| (t.value, nest.root.clone())).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some((value, index)) = stack.pop() {
+        if !seen.insert((value, index.clone())) {
+            continue;
+        }
+        let node = &body[value.node];
+        let operands = body.operands(value.node);
+        if operands.is_empty() {
+            continue;
+        }
+        let types: Vec<&Type> = operands.iter().map(|&operand| body.ty(operand)).collect();
+        let indices = nest.operand_indices(node, &types, &index).map_err(|o| format!("{o:?}"))?;
+        stack.extend(
+            operands.iter().copied().zip(indices).filter(|(_, index)| !index.is_empty() || types[0].rank() == 0),
+        );
+        if matches!(node.op, Op::Reduce { .. } | Op::ArgReduce { .. } | Op::Scan { .. }) {
+            found.push((value, index));
+        }
+    }
+    // Node order is topological.
+    found.sort();
+    Ok(found)
+}
