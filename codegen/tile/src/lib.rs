@@ -9,9 +9,11 @@ mod ir;
 pub mod machine;
 mod name;
 pub mod optable;
+pub mod plan;
 
 pub use ir::{
     Access, Axis, Buffer, BufferId, BufferKind, Constant, Fractal, Instr, Kernel, KernelId, Layout, LoopStep, Opcode,
     Operand, Order, Param, ParamId, Port, Program, Region, ScanStep, Step, Stmt, Tile, TileId, View,
 };
 pub use machine::Machine;
+pub use plan::{Arena, Place, Plan, PlanError};
