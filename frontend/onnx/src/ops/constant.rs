@@ -1,5 +1,209 @@
-//! Constants and generated tensors.
+//! Constants, ranges, random numbers, and what passes its input through.
 
-use super::Rows;
+use bytes::Bytes;
+use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
+use tarsia_tensor::{DType, Dim, Tensor};
 
-pub(super) const ROWS: Rows = &[];
+use super::{
+    Importer::{One, Values},
+    Row, Rows,
+};
+use crate::{
+    Fault, Node,
+    import::{Ctx, Outcome, invalid, unsupported},
+};
+
+pub(super) const ROWS: Rows = &[
+    Row::new("Bernoulli", 15, One(bernoulli)),
+    Row::new("Constant", 1, One(constant)),
+    Row::new("Dropout", 7, Values(dropout)),
+    Row::new("EyeLike", 9, One(eye_like)),
+    Row::new("RandomNormal", 1, One(|ctx, node| random_of_shape(ctx, node, "normal"))),
+    Row::new("RandomNormalLike", 1, One(|ctx, node| random_like(ctx, node, "normal"))),
+    Row::new("RandomUniform", 1, One(|ctx, node| random_of_shape(ctx, node, "uniform"))),
+    Row::new("RandomUniformLike", 1, One(|ctx, node| random_like(ctx, node, "uniform"))),
+    Row::new("Range", 11, One(range)),
+];
+
+fn constant<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    for name in ["value", "sparse_value"] {
+        if let Some(tensor) = node.attr_tensor_opt(name)? {
+            return Ok(ctx.add_constant(tensor));
+        }
+    }
+    let tensor = if let Some(value) = node.attr_int_opt("value_int")? {
+        Tensor::scalar(value)
+    } else if let Some(value) = node.attr_f32_opt("value_float")? {
+        Tensor::scalar(value)
+    } else if let Some(values) = node.attr_ints_opt("value_ints")? {
+        Tensor::from_slice(&[values.len()], values)?
+    } else if let Some(values) = node.attr_floats_opt("value_floats")? {
+        Tensor::from_slice(&[values.len()], values)?
+    } else if let Some(value) = node.attr_str_opt("value_string")? {
+        Tensor::from_strings(&[], vec![Bytes::copy_from_slice(value.as_bytes())])?
+    } else if let Some(values) = node.attr_strs_opt("value_strings")? {
+        let values = values.iter().map(|value| Bytes::copy_from_slice(value.as_bytes())).collect::<Vec<_>>();
+        Tensor::from_strings(&[values.len()], values)?
+    } else {
+        return Err(invalid("it has none of the attributes that give its value"));
+    };
+    Ok(ctx.add_constant(tensor))
+}
+
+/// Nothing but in training, where each element is 0 with probability `ratio`.
+fn dropout<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let x = ctx.value(node, 0)?;
+    let shape = ctx.shape(x);
+    let training = match ctx.item(node, 2) {
+        Some(_) if node.since(12) => {
+            let flag = ctx.known(node, 2).and_then(|known| known.ints());
+            flag.is_none_or(|flag| flag != [0])
+        }
+        _ => false,
+    };
+    let ratio = match ctx.tensor(node, 1).filter(|_| node.since(12)) {
+        Some(ratio) => ratio.numbers()?.to_f64().first().copied().unwrap_or(0.5),
+        None if training && ctx.item(node, 1).is_some() => return Err(unsupported("a ratio that run-time data give")),
+        None => 0.5,
+    };
+    if training && ctx.known(node, 2).is_none() {
+        return Err(unsupported("a training mode that run-time data give; set it to false"));
+    }
+    if !training || ratio == 0.0 {
+        let yes = ctx.add_constant(Tensor::new(DType::Bool, &[], Bytes::from_static(&[1]))?);
+        return Ok(vec![x, ctx.broadcast(yes, &shape)?]);
+    }
+    let random = random(ctx, node, DType::F32, &shape, "uniform")?;
+    let kept = ctx.with_scalar(BinaryFn::Ge, random, ratio)?;
+    let scaled = ctx.with_scalar(BinaryFn::Mul, x, 1.0 / (1.0 - ratio))?;
+    let zero = ctx.scalar_like(x, 0.0);
+    Ok(vec![ctx.select(kept, scaled, zero)?, kept])
+}
+
+fn random<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    dtype: DType,
+    shape: &[Dim],
+    distribution: &str,
+) -> Outcome<Value> {
+    let seed = match node.attr_f32_opt("seed")? {
+        Some(seed) => i64::from(seed.to_bits()),
+        // Without a seed each node has one of its own, the same in every run.
+        None => ctx.graph.node_count() as i64,
+    };
+    let op = Op::Random { dtype, shape: shape.to_vec(), distribution: distribution.to_owned(), seed };
+    ctx.add(op, &[])
+}
+
+/// Random numbers brought to the range or the mean and deviation that the attributes give.
+fn random_scaled<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    dtype: DType,
+    shape: &[Dim],
+    distribution: &str,
+) -> Outcome<Value> {
+    let (scale, shift) = if distribution == "normal" {
+        (node.attr_f32_or("scale", 1.0)?, node.attr_f32_or("mean", 0.0)?)
+    } else {
+        let (low, high) = (node.attr_f32_or("low", 0.0)?, node.attr_f32_or("high", 1.0)?);
+        (high - low, low)
+    };
+    let random = random(ctx, node, dtype, shape, distribution)?;
+    let scaled = ctx.with_scalar(BinaryFn::Mul, random, scale.into())?;
+    ctx.with_scalar(BinaryFn::Add, scaled, shift.into())
+}
+
+fn random_of_shape<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, distribution: &str) -> Outcome<Value> {
+    let shape: Vec<Dim> = node.attr_ints("shape")?.iter().map(|&size| Dim::Const(size.max(0))).collect();
+    let dtype = node.attr_dtype_opt("dtype")?.unwrap_or(DType::F32);
+    random_scaled(ctx, node, dtype, &shape, distribution)
+}
+
+fn random_like<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, distribution: &str) -> Outcome<Value> {
+    let like = ctx.input_type(node, 0).ok_or(Fault::MissingInput(0))?;
+    let dtype = node.attr_dtype_opt("dtype")?.unwrap_or(like.dtype);
+    random_scaled(ctx, node, dtype, &like.shape, distribution)
+}
+
+fn bernoulli<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let p = ctx.value(node, 0)?;
+    let (own, shape) = (ctx.dtype(p), ctx.shape(p));
+    let dtype = node.attr_dtype_opt("dtype")?.unwrap_or(own);
+    let random = random(ctx, node, own, &shape, "uniform")?;
+    let hit = ctx.binary(BinaryFn::Lt, random, p)?;
+    ctx.cast(hit, dtype)
+}
+
+/// Ones on the diagonal `k` of a matrix.
+fn eye_like<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let like = ctx.input_type(node, 0).ok_or(Fault::MissingInput(0))?;
+    if like.rank() != 2 {
+        return Err(invalid(format!("its input has {} axes, not 2", like.rank())));
+    }
+    let (rows, columns) = (ctx.iota(DType::I64, &like.shape, 0)?, ctx.iota(DType::I64, &like.shape, 1)?);
+    let diagonal = ctx.with_scalar(BinaryFn::Add, rows, node.attr_int_or("k", 0)? as f64)?;
+    let hit = ctx.binary(BinaryFn::Eq, diagonal, columns)?;
+    ctx.cast(hit, node.attr_dtype_opt("dtype")?.unwrap_or(like.dtype))
+}
+
+/// `start + i·delta` while below `limit`.
+fn range<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let dtype = ctx.input_type(node, 0).ok_or(Fault::MissingInput(0))?.dtype;
+    let count = match range_count(ctx, node)? {
+        Some(count) => count,
+        None => run_time_count(ctx, node)?,
+    };
+    let mut y = ctx.iota(dtype, &[count], 0)?;
+    if ctx.known(node, 2).and_then(|known| known.ints()).as_deref() != Some(&[1]) {
+        let delta = scalar_input(ctx, node, 2)?;
+        y = ctx.binary(BinaryFn::Mul, y, delta)?;
+    }
+    if ctx.known(node, 0).and_then(|known| known.ints()).as_deref() != Some(&[0]) {
+        let start = scalar_input(ctx, node, 0)?;
+        y = ctx.binary(BinaryFn::Add, y, start)?;
+    }
+    Ok(y)
+}
+
+/// An input that holds one element, as a scalar: some exporters give it an axis.
+fn scalar_input<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, index: usize) -> Outcome<Value> {
+    let value = ctx.value(node, index)?;
+    ctx.reshape(value, &[])
+}
+
+/// How many elements a range has, if that is known at import.
+fn range_count<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Option<Dim>> {
+    let known = |index: usize| ctx.known(node, index).and_then(|known| known.only().cloned());
+    if let (Some(start), Some(limit), Some(delta)) = (known(0), known(1), known(2).and_then(|d| d.as_const())) {
+        let (distance, step) = match delta {
+            0 => return Err(invalid("its step is 0")),
+            1.. => (limit - start, delta),
+            _ => (start - limit, delta.checked_neg().ok_or_else(|| invalid("its step is too large"))?),
+        };
+        return Ok(Some(distance.maximum(&Dim::ZERO).ceil_div(&Dim::Const(step))));
+    }
+    let number = |index: usize| ctx.tensor(node, index).and_then(|t| t.numbers().ok()?.to_f64().first().copied());
+    let (Some(start), Some(limit), Some(delta)) = (number(0), number(1), number(2)) else { return Ok(None) };
+    let count = ((limit - start) / delta).ceil();
+    if count.is_nan() || count > 1e15 {
+        return Err(invalid(format!("from {start} to {limit} by {delta} is no range")));
+    }
+    Ok(Some(Dim::Const(count.max(0.0) as i64)))
+}
+
+fn run_time_count<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Dim> {
+    let mut wide = Vec::with_capacity(3);
+    for index in 0..3 {
+        let value = scalar_input(ctx, node, index)?;
+        wide.push(ctx.cast(value, DType::F64)?);
+    }
+    let distance = ctx.binary(BinaryFn::Sub, wide[1], wide[0])?;
+    let steps = ctx.binary(BinaryFn::Div, distance, wide[2])?;
+    let steps = ctx.unary(UnaryFn::Ceil, steps)?;
+    let steps = ctx.with_scalar(BinaryFn::Max, steps, 0.0)?;
+    let steps = ctx.reshape(steps, &[Dim::ONE])?;
+    let count = ctx.run_time_sizes(steps, "range")?;
+    count.into_iter().next().ok_or_else(|| invalid("it has no length"))
+}

@@ -9,11 +9,13 @@ mod constant;
 mod contract;
 mod control;
 mod convolution;
+mod gather;
 mod index;
 mod loss;
 mod movement;
 mod normalisation;
 mod order;
+mod pad;
 mod pointwise;
 mod pool;
 mod quantize;
@@ -27,11 +29,12 @@ mod signal;
 use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap;
-use tarsia_graph::{BinaryFn, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, ReduceFn, UnaryFn, Value};
+use tarsia_tensor::{DType, Dim};
 
 use crate::{
     Node,
-    import::{Ctx, Item, Outcome, axis_of, invalid},
+    import::{Ctx, Item, Outcome, axis_of, invalid, unsupported},
 };
 
 /// How a node is imported.
@@ -83,11 +86,13 @@ const FAMILIES: &[Rows] = &[
     control::ROWS,
     contract::ROWS,
     convolution::ROWS,
+    gather::ROWS,
     index::ROWS,
     loss::ROWS,
     movement::ROWS,
     normalisation::ROWS,
     order::ROWS,
+    pad::ROWS,
     pointwise::ROWS,
     pool::ROWS,
     quantize::ROWS,
@@ -124,6 +129,22 @@ fn axes<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, input: usize, rank: usize) -> Ou
         }
     }
     axes.into_iter().map(|axis| axis_of(axis, rank)).collect::<Outcome<Vec<_>>>().map(Some)
+}
+
+/// Axes that are run-time data, as an i64 vector that has 1 for each axis below `rank` that is among them and else 0; and how many
+/// there are.
+fn runtime_axes(ctx: &mut Ctx<'_, '_>, given: Value, rank: usize) -> Outcome<(Value, usize)> {
+    let count = ctx.size(given, 0)?.as_usize().ok_or_else(|| unsupported("axes of unknown number"))?;
+    let given = ctx.cast(given, DType::I64)?;
+    let (wide, rank) = (Dim::from(count), Dim::from(rank));
+    let given = ctx.indices(given, &rank)?;
+    let given = ctx.reshape(given, &[wide.clone(), Dim::ONE])?;
+    let places = ctx.iota(DType::I64, &[wide, rank.clone()], 1)?;
+    let hit = ctx.binary(BinaryFn::Eq, given, places)?;
+    let hit = ctx.cast(hit, DType::I64)?;
+    let flags = ctx.reduce(ReduceFn::Max, hit, &[0])?;
+    let flags = ctx.with_scalar(BinaryFn::Max, flags, 0.0)?;
+    Ok((ctx.reshape(flags, &[rank])?, count))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Movement: reshaping, transposing, slicing, joining, repeating.
 
-use tarsia_graph::{BinaryFn, Op, Value, broadcast_shapes};
+use tarsia_graph::{BinaryFn, Op, ReduceFn, Value, broadcast_shapes};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
     Importer::{One, Values},
-    Row, Rows, axes,
+    Row, Rows, axes, runtime_axes,
 };
 use crate::{
     Fault, Node,
@@ -61,6 +61,9 @@ fn flatten<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 fn squeeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     let shape = ctx.shape(x);
+    if ctx.dims_opt(node, 1) == Some(None) {
+        return run_time_squeeze(ctx, node, x);
+    }
     let axes = match axes(ctx, node, 1, shape.len())? {
         Some(axes) => axes,
         None => match shape.iter().position(|dim| dim.as_const().is_none()) {
@@ -84,8 +87,47 @@ fn squeeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     ctx.squeeze(x, &axes)
 }
 
+/// The sizes whose axes are not given, which a stable sort of the flags brings to the front.
+fn run_time_squeeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let shape = ctx.shape(x);
+    let given = ctx.value(node, 1)?;
+    let (flags, count) = runtime_axes(ctx, given, shape.len())?;
+    let rest = shape.len().checked_sub(count).ok_or_else(|| invalid("more axes are given than there are"))?;
+    let sorted = ctx.add_node(Op::Sort { axis: 0, descending: false }, &[flags])?;
+    let order = ctx.slice_axis(Value { node: sorted, output: 1 }, 0, Dim::ZERO, Dim::from(rest), 1)?;
+    let sizes = ctx.dims_vector(&shape)?;
+    let sizes = ctx.add(Op::Gather { axis: 0 }, &[sizes, order])?;
+    let sizes = ctx.run_time_sizes(sizes, "squeeze")?;
+    ctx.reshape(x, &sizes)
+}
+
+/// At each axis that is given size 1, at the others the sizes in order.
+fn run_time_unsqueeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let shape = ctx.shape(x);
+    let given = ctx.value(node, 1)?;
+    let count = ctx.size(given, 0)?.as_usize().ok_or_else(|| unsupported("axes of unknown number"))?;
+    let rank = shape.len() + count;
+    let (flags, _) = runtime_axes(ctx, given, rank)?;
+    let padded: Vec<Dim> = shape.into_iter().chain([Dim::ONE]).collect();
+    let sizes = ctx.dims_vector(&padded)?;
+    let scan = Op::Scan { function: ReduceFn::Sum, axis: 0, exclusive: false, reverse: false };
+    let before = ctx.add(scan, &[flags])?;
+    let places = ctx.iota(DType::I64, &[Dim::from(rank)], 0)?;
+    let source = ctx.binary(BinaryFn::Sub, places, before)?;
+    let source = ctx.with_scalar(BinaryFn::Max, source, 0.0)?;
+    let sizes = ctx.add(Op::Gather { axis: 0 }, &[sizes, source])?;
+    let new = ctx.with_scalar(BinaryFn::Eq, flags, 1.0)?;
+    let one = ctx.scalar(DType::I64, 1.0);
+    let sizes = ctx.select(new, one, sizes)?;
+    let sizes = ctx.run_time_sizes(sizes, "unsqueeze")?;
+    ctx.reshape(x, &sizes)
+}
+
 fn unsqueeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
+    if ctx.dims_opt(node, 1) == Some(None) {
+        return run_time_unsqueeze(ctx, node, x);
+    }
     let given = match ctx.const_ints(node, 1, "axes")? {
         Some(axes) => axes.len(),
         None => node.attr_ints("axes")?.len(),
@@ -166,7 +208,7 @@ fn run_time_target<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, allow_z
     let unknown = ctx.with_scalar(BinaryFn::Eq, target, -1.0)?;
     let one = ctx.scalar(DType::I64, 1.0);
     let others = ctx.select(unknown, one, target)?;
-    let others = ctx.reduce(tarsia_graph::ReduceFn::Prod, others, &[0])?;
+    let others = ctx.reduce(ReduceFn::Prod, others, &[0])?;
     let total = ctx.dim_scalar(&Dim::product(&from), DType::I64)?;
     let rest = ctx.binary(BinaryFn::Div, total, others)?;
     let target = ctx.select(unknown, rest, target)?;

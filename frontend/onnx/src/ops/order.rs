@@ -1,5 +1,48 @@
-//! Sorting and selection.
+//! Selection of the extreme elements.
 
-use super::Rows;
+use tarsia_graph::{ArgReduceFn, Op, Value};
+use tarsia_tensor::Dim;
 
-pub(super) const ROWS: Rows = &[];
+use super::{
+    Importer::{One, Values},
+    Row, Rows,
+};
+use crate::{
+    Fault, Node,
+    import::{Ctx, Outcome, axis_of, invalid},
+};
+
+pub(super) const ROWS: Rows = &[
+    Row::new("ArgMax", 1, One(|ctx, node| arg_reduce(ctx, node, ArgReduceFn::Max))),
+    Row::new("ArgMin", 1, One(|ctx, node| arg_reduce(ctx, node, ArgReduceFn::Min))),
+    Row::new("TopK", 1, Values(top_k)),
+];
+
+fn arg_reduce<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: ArgReduceFn) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    let axis = axis_of(node.attr_int_or("axis", 0)?, ctx.rank(x))?;
+    let last = node.attr_bool_or("select_last_index", false)?;
+    let y = ctx.add(Op::ArgReduce { function, axis, last }, &[x])?;
+    if node.attr_bool_or("keepdims", true)? { Ok(y) } else { ctx.squeeze(y, &[axis]) }
+}
+
+fn top_k<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let x = ctx.value(node, 0)?;
+    let axis = axis_of(node.attr_int_or("axis", -1)?, ctx.rank(x))?;
+    let k = if node.since(10) {
+        let sizes = ctx.sizes(node, 1, "top_k")?.ok_or(Fault::MissingInput(1))?;
+        <[Dim; 1]>::try_from(sizes).map_err(|sizes| invalid(format!("{} numbers are given for `k`", sizes.len())))?[0]
+            .clone()
+    } else {
+        Dim::Const(node.attr_int("k")?)
+    };
+    if let (Some(k), Some(size)) = (k.as_const(), ctx.size(x, axis)?.as_const())
+        && !(0..=size).contains(&k)
+    {
+        return Err(invalid(format!("{k} of {size} elements are asked for")));
+    }
+    // `sorted` = 0 leaves the order open, so that the sorted one is right too.
+    let largest = node.attr_bool_or("largest", true)?;
+    let both = ctx.add_node(Op::TopK { axis, k, largest }, &[x])?;
+    Ok(vec![Value { node: both, output: 0 }, Value { node: both, output: 1 }])
+}
