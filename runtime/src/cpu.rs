@@ -10,8 +10,12 @@
 pub mod gemm;
 mod isa;
 mod math;
+pub mod moves;
 mod number;
+pub mod order;
 pub mod pack;
+pub mod reduce;
+pub mod rows;
 pub(crate) mod simd;
 mod special;
 pub mod vector;

@@ -4,6 +4,10 @@ mod cast;
 mod gemm;
 mod im2col;
 mod math;
+mod moves;
+mod order;
+mod reduce;
+mod rows;
 mod vector;
 
 use super::Isa;

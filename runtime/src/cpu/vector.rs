@@ -18,6 +18,7 @@ mod piece;
 mod ternary;
 
 pub use cast::cast;
+pub(crate) use piece::{PIECE, Room, widens};
 pub use ternary::{fill, iota, mul_add, select};
 
 /// A source operand: strides in elements.

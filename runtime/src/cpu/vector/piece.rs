@@ -5,11 +5,23 @@ use crate::cpu::isa::Isa;
 use tarsia_tensor::{BinaryFn, DType, MiniFloat, UnaryFn};
 
 /// Elements of a piece.
-pub(super) const PIECE: usize = 256;
+pub(crate) const PIECE: usize = 256;
 
 /// Room for a piece of any element type.
 #[repr(align(64))]
-pub(super) struct Room(pub [u64; PIECE]);
+pub(crate) struct Room(pub [u64; PIECE]);
+
+impl Room {
+    /// Zeroed room.
+    pub fn new() -> Room {
+        Room([0; PIECE])
+    }
+
+    /// Its first byte.
+    pub fn data(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+}
 
 /// How a piece is computed.
 pub(super) enum Piece {

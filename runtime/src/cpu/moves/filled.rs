@@ -1,0 +1,119 @@
+//! Copies from a window of a source whose indices may be out of range: those elements are filled.
+
+use super::{Axis, MoveError, RANK, check_width, for_each_index, run};
+use crate::cpu::isa::Isa;
+
+/// One axis of the source: the index along it is `start + Σ steps[d] · i[d]` over the copy's axes `d`.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceAxis<'a> {
+    /// Elements along it; indices outside are filled.
+    pub len: usize,
+    /// Elements from one to the next.
+    pub stride: isize,
+    /// The index at the copy's origin.
+    pub start: isize,
+    /// How the index grows along each axis of the copy.
+    pub steps: &'a [isize],
+}
+
+/// Copies `dst[Σ i·strides] = src[…]`, or the element at `fill` where an index is out of range, for all `i` in `lens`.
+///
+/// # Errors
+/// If there are too many axes or elements are not 1, 2, 4 or 8 bytes wide; nothing is written then.
+///
+/// # Safety
+/// This machine has `isa`; `src` is readable over its axes, `dst` writable at all indices, `fill` readable; nothing
+/// overlaps. Each `steps` has the length of `lens`, and so has `strides`.
+pub unsafe fn copy_filled(
+    isa: Isa,
+    bytes: usize,
+    lens: &[usize],
+    strides: &[isize],
+    axes: &[SourceAxis<'_>],
+    src: *const u8,
+    dst: *mut u8,
+    fill: *const u8,
+) -> Result<(), MoveError> {
+    if lens.len() > RANK || axes.len() > RANK {
+        return Err(MoveError::Rank(lens.len().max(axes.len())));
+    }
+    check_width(bytes)?;
+    if lens.contains(&0) {
+        return Ok(());
+    }
+    // SAFETY: the caller's contract.
+    unsafe {
+        match bytes {
+            1 => window::<u8>(isa, lens, strides, axes, src.cast(), dst.cast(), *fill.cast()),
+            2 => window::<u16>(isa, lens, strides, axes, src.cast(), dst.cast(), *fill.cast()),
+            4 => window::<u32>(isa, lens, strides, axes, src.cast(), dst.cast(), *fill.cast()),
+            _ => window::<u64>(isa, lens, strides, axes, src.cast(), dst.cast(), *fill.cast()),
+        }
+    }
+    Ok(())
+}
+
+unsafe fn window<T: Copy>(
+    isa: Isa,
+    lens: &[usize],
+    strides: &[isize],
+    axes: &[SourceAxis<'_>],
+    src: *const T,
+    dst: *mut T,
+    fill: T,
+) {
+    let inner = lens.len().saturating_sub(1);
+    let (len, stride) = (lens.get(inner).copied().unwrap_or(1), strides.get(inner).copied().unwrap_or(1));
+    let step = |axis: &SourceAxis<'_>| axis.steps.get(inner).copied().unwrap_or(0);
+    let along: isize = axes.iter().map(|axis| axis.stride * step(axis)).sum();
+    // The outer indices, kept by walking over axes whose "source" offset counts positions.
+    let mut outer = [Axis::default(); RANK];
+    let mut size = 1;
+    for d in (0..inner).rev() {
+        outer[d] = Axis { len: lens[d], src: size, dst: strides[d] };
+        size *= lens[d] as isize;
+    }
+    for_each_index(&outer[..inner], |position, to| {
+        let (mut offset, mut first, mut end) = (0isize, 0isize, len as isize);
+        for axis in axes {
+            let mut index = axis.start;
+            for d in 0..inner {
+                index += axis.steps[d] * (position / outer[d].src % lens[d] as isize);
+            }
+            offset += index * axis.stride;
+            let (low, high) = in_range(index, step(axis), axis.len as isize, len as isize);
+            (first, end) = (first.max(low), end.min(high));
+        }
+        let end = end.max(first);
+        let first = first.min(len as isize);
+        let end = end.min(len as isize);
+        // SAFETY: positions first..end are in range on every axis; the destination has `len` elements.
+        unsafe {
+            let to = dst.offset(to);
+            put::<T>(to, stride, 0..first, fill);
+            put::<T>(to, stride, end..len as isize, fill);
+            if first < end {
+                let axis = Axis { len: (end - first) as usize, src: along, dst: stride };
+                run(isa, axis, src.offset(offset + first * along), to.offset(first * stride));
+            }
+        }
+    });
+}
+
+/// The positions `low..high` at which `index + position * step` is in `0..len`, out of `0..count`.
+fn in_range(index: isize, step: isize, len: isize, count: isize) -> (isize, isize) {
+    let (ceil, floor) = (|a: isize, b: isize| a.div_euclid(b) + isize::from(a.rem_euclid(b) != 0), isize::div_euclid);
+    match step {
+        0 if (0..len).contains(&index) => (0, count),
+        0 => (count, count),
+        s if s > 0 => (ceil(-index, s).max(0), floor(len - 1 - index, s) + 1),
+        s => (ceil(index - len + 1, -s).max(0), floor(index, -s) + 1),
+    }
+}
+
+unsafe fn put<T: Copy>(to: *mut T, stride: isize, positions: std::ops::Range<isize>, fill: T) {
+    for i in positions {
+        // SAFETY: the caller's contract.
+        unsafe { *to.offset(i * stride) = fill };
+    }
+}
