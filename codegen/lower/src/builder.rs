@@ -15,8 +15,8 @@ pub(crate) struct Packing {
     pub base: i64,
     /// Size and stride of the axes that are rows together, outermost first.
     pub rows: Vec<(usize, i64)>,
-    /// Size and stride of the columns.
-    pub columns: (usize, i64),
+    /// Size and stride of the axes that are columns together, outermost first.
+    pub columns: Vec<(usize, i64)>,
 }
 
 /// What a parameter is bound to.
@@ -109,10 +109,6 @@ impl<'m> KernelBuilder<'m> {
         let name = format!("t{}", id.0);
         self.kernel.tiles.push(Tile { name, space: space.to_owned(), dtype, shape, layout, slots: 1, address: None });
         id
-    }
-
-    pub fn tile_of(&self, id: TileId) -> &Tile {
-        &self.kernel.tiles[id.0 as usize]
     }
 
     /// A new row-major tile in vector scratch of this capacity, as the region of this size.

@@ -486,6 +486,41 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         }
     }
 
+    /// A leaf with `fill` where the index leaves it.
+    pub fn filled(&mut self, value: Value, index: &[Index], fill: f64) -> Result<Operand, String> {
+        let Some(Leaf::Param(param)) = self.leaves.get(&value).cloned() else {
+            return Err("windows over a computed value".into());
+        };
+        let param = self.builder.reshaped(param, self.body.ty(value).shape.clone());
+        Ok(Operand::Global(self.separate_view(param, index, Some(fill))))
+    }
+
+    /// A leaf at a shifted index, converted to what vectors compute in; `fill` where the index leaves it.
+    pub fn shifted(&mut self, value: Value, index: &[Index], fill: Option<f64>) -> Result<Operand, String> {
+        let leaf = self.leaves.get(&value).cloned().ok_or("windows over a computed value")?;
+        self.leaf(leaf, value, index, fill)
+    }
+
+    /// 1 where the index is inside the leaf, 0 elsewhere.
+    pub fn inside(&mut self, value: Value, index: &[Index], dtype: DType) -> Result<Operand, String> {
+        let Operand::Tile(tile) = self.shifted(value, index, Some(f64::NAN))? else {
+            return Err("windows over a computed value".into());
+        };
+        let tile = Operand::Tile(tile);
+        // The fill is the only NaN that counts: NaN in the image makes the sum NaN whatever is counted.
+        let (size, capacity) = self.extent(index);
+        let outside = Operand::Tile(self.builder.scratch(DType::Bool, &capacity, &size));
+        self.builder.instr(Opcode::Unary(tarsia_graph::UnaryFn::IsNan), vec![outside.clone()], vec![tile.clone()]);
+        let ones = Operand::Tile(self.builder.scratch(dtype, &capacity, &size));
+        self.builder.instr(Opcode::Select, vec![ones.clone()], vec![outside, Operand::Real(0.0), Operand::Real(1.0)]);
+        Ok(ones)
+    }
+
+    /// A view that keeps the parameter's axes apart although no index leaves them.
+    pub fn axes_view(&self, param: ParamId, index: &[Index]) -> View {
+        self.separate_view(param, index, None)
+    }
+
     /// A leaf behind movements and conversions between floats, as it lies in memory; whoever copies it converts it.
     pub fn raw(&mut self, value: Value, index: &[Index]) -> Result<Option<Operand>, String> {
         let Some((leaf, index)) = self.leaf_of(value, index) else { return Ok(None) };

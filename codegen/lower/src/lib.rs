@@ -10,18 +10,23 @@
 //!
 //! Nodes that are not inside a kernel are lowered as kernels of their own, so any graph can be lowered.
 
+mod attention;
 mod builder;
 mod concat;
-mod contract;
 mod emit;
 mod error;
 mod expand;
+mod index;
 mod map;
+mod matrix;
 mod nest;
+mod order;
 mod pack;
 mod program;
+mod routed;
 mod rows;
 mod target;
+mod window;
 
 pub use error::LowerError;
 pub use program::lower;

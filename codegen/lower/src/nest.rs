@@ -43,6 +43,11 @@ struct Use {
 impl Nest {
     /// Traces `roots`, all of the first one's shape.
     pub fn trace(body: &Graph, roots: &[Value]) -> Result<Nest, String> {
+        Nest::trace_until(body, roots, &|_| false)
+    }
+
+    /// Traces down to leaves and to the values that `stop` picks, whose axes stay apart.
+    pub fn trace_until(body: &Graph, roots: &[Value], stop: &dyn Fn(Value) -> bool) -> Result<Nest, String> {
         let shape = body.ty(*roots.first().ok_or("a kernel without results")?).shape.clone();
         let mut nest = Nest::default();
         for size in &shape {
@@ -54,7 +59,7 @@ impl Nest {
         }
         const REFINEMENTS: usize = 64;
         for _ in 0..REFINEMENTS {
-            let mut walk = Walk { body, nest: &mut nest, uses: Vec::new(), seen: BTreeSet::new() };
+            let mut walk = Walk { body, stop, nest: &mut nest, uses: Vec::new(), seen: BTreeSet::new() };
             let start = walk.nest.root.clone();
             let result = roots.iter().try_for_each(|&root| walk.visit(root, &start));
             let mut uses = walk.uses;
@@ -109,6 +114,8 @@ impl Nest {
             Op::Contract { spec, .. } => {
                 Ok(vec![self.term_index(&spec.lhs, &spec.out, index), self.term_index(&spec.rhs, &spec.out, index)])
             }
+            Op::Conv { .. } => self.conv_indices(&node.op, operands, index),
+            Op::Attention { .. } => self.attention_indices(operands, index),
             op if op.kind() == Kind::Pointwise => {
                 Ok(operands.iter().map(|ty| access::broadcast(&ty.shape, index)).collect())
             }
@@ -140,6 +147,50 @@ impl Nest {
             inner[axis] = Index::axis(row);
         }
         Ok(inner)
+    }
+
+    /// Index of input and weights of a convolution: sum 0 runs over a group's channels, sum `1 + i` over window axis `i`.
+    fn conv_indices(&self, op: &Op, operands: &[&Type], index: &[Index]) -> Result<Vec<Vec<Index>>, Obstacle> {
+        let Op::Conv { strides, low, dilations, groups, .. } = op else {
+            return Err(Obstacle::Opaque("not a convolution"));
+        };
+        let weights = &operands[1].shape;
+        let per_group = weights[0].floor_div(&Dim::from(*groups));
+        let split = Type::new(operands[1].dtype, vec![Dim::from(*groups), per_group]);
+        let flat = Type::new(operands[1].dtype, vec![weights[0].clone()]);
+        let reshape = Op::Reshape { shape: flat.shape.clone() };
+        let group = access::through(&reshape, &split, &flat, &index[1..2], &self.space)?.swap_remove(0);
+        let sum = |key: usize| self.sums.get(&(key as u8)).map_or(Index::fixed(Dim::ZERO), |axes| Index::axis(axes[0]));
+        let mut input = vec![index[0].clone(), group.scaled(&weights[1]).plus(&sum(0))];
+        let mut filter = vec![index[1].clone(), sum(0)];
+        for i in 0..strides.len() {
+            let along = index[i + 2].scaled(&Dim::from(strides[i])).plus(&sum(i + 1).scaled(&Dim::from(dilations[i])));
+            input.push(along.plus(&Index::fixed(-Dim::from(low[i]))));
+            filter.push(sum(i + 1));
+        }
+        Ok(vec![input, filter])
+    }
+
+    /// Index of query, key, value and mask: sum 0 runs over the head, sum 1 over the keys.
+    fn attention_indices(&self, operands: &[&Type], index: &[Index]) -> Result<Vec<Vec<Index>>, Obstacle> {
+        let (heads, groups) = (&operands[0].shape[1], &operands[1].shape[1]);
+        let dtype = operands[0].dtype;
+        let flat = Type::new(dtype, vec![heads.clone()]);
+        let split = Type::new(dtype, vec![groups.clone(), heads.floor_div(groups)]);
+        let reshape = Op::Reshape { shape: flat.shape.clone() };
+        let group = access::through(&reshape, &split, &flat, &index[1..2], &self.space)?.swap_remove(0);
+        let sum = |key: u8| self.sums.get(&key).map_or(Index::fixed(Dim::ZERO), |axes| Index::axis(axes[0]));
+        let (head, key) = (sum(0), sum(1));
+        let [batch, head_index, row, column] = index else { return Err(Obstacle::Opaque("attention of another rank")) };
+        let mut indices = vec![
+            vec![batch.clone(), head_index.clone(), row.clone(), head.clone()],
+            vec![batch.clone(), group.clone(), key.clone(), head],
+            vec![batch.clone(), group, key.clone(), column.clone()],
+        ];
+        if let Some(mask) = operands.get(3) {
+            indices.push(access::broadcast(&mask.shape, &[batch.clone(), head_index.clone(), row.clone(), key]));
+        }
+        Ok(indices)
     }
 
     /// The index of a contraction's operand with these axis letters.
@@ -223,6 +274,23 @@ impl Nest {
             self.groups.iter().flat_map(|group| group.chunk_by(|&a, &b| whole(a, b)).map(<[usize]>::to_vec)).collect();
     }
 
+    /// A new group of size 1.
+    pub fn unit_group(&mut self) -> usize {
+        self.groups.push(Vec::new());
+        self.groups.len() - 1
+    }
+
+    /// The group that an index runs along, if it is one whole group and nothing else; a new group of size 1 for a fixed index.
+    pub fn group_of(&mut self, index: &Index) -> Option<usize> {
+        match index.steps.as_slice() {
+            [] => Some(self.unit_group()),
+            [(axis, step)] if step.is(1) && index.base.is(0) => {
+                self.groups.iter().position(|group| group[..] == [*axis])
+            }
+            _ => None,
+        }
+    }
+
     /// Size of a group.
     pub fn size(&self, group: usize) -> Dim {
         Dim::product(self.groups[group].iter().map(|&axis| &self.space[axis]))
@@ -252,6 +320,7 @@ pub(crate) fn linear(shape: &[Dim], index: &[Index]) -> Index {
 
 struct Walk<'a> {
     body: &'a Graph,
+    stop: &'a dyn Fn(Value) -> bool,
     nest: &'a mut Nest,
     uses: Vec<Use>,
     seen: BTreeSet<(Value, Vec<Index>)>,
@@ -264,6 +333,10 @@ impl Walk<'_> {
         }
         let node = &self.body[value.node];
         let ty = self.body.ty(value);
+        if (self.stop)(value) {
+            self.uses.push(Use { shape: ty.shape.clone(), index: index.to_vec(), separate: true });
+            return Ok(());
+        }
         let operands = self.body.operands(value.node);
         let types: Vec<&Type> = operands.iter().map(|&operand| self.body.ty(operand)).collect();
         match &node.op {
@@ -291,6 +364,15 @@ impl Walk<'_> {
                     }
                 }
             }
+            Op::Attention { .. } => {
+                for (key, size) in [(0, &types[0].shape[3]), (1, &types[1].shape[2])] {
+                    if !size.is(1) && !self.nest.sums.contains_key(&key) {
+                        self.nest.sums.insert(key, vec![self.nest.space.len()]);
+                        self.nest.space.push(size.clone());
+                    }
+                }
+            }
+            Op::Conv { .. } => return self.conv_use(node, &operands, &types, index),
             Op::Pad { .. } => self.pad_use(operands[0], &node.op, ty, index)?,
             Op::Concat { axis } => match index[*axis].steps.as_slice() {
                 [(whole, step)] if step.is(1) && index[*axis].base.is(0) => {
@@ -326,6 +408,26 @@ impl Walk<'_> {
             });
             inner[axis] = Index::axis(row);
         }
+    }
+
+    /// Sum axes of a convolution, and its input, which is read with its axes apart where the window may leave it.
+    fn conv_use(&mut self, node: &Node, operands: &[Value], types: &[&Type], index: &[Index]) -> Result<(), Obstacle> {
+        let Op::Conv { low, high, .. } = &node.op else { return Ok(()) };
+        for (key, size) in types[1].shape[1..].iter().enumerate().filter(|(_, size)| !size.is(1)) {
+            if !self.nest.sums.contains_key(&(key as u8)) {
+                self.nest.sums.insert(key as u8, vec![self.nest.space.len()]);
+                self.nest.space.push(size.clone());
+            }
+        }
+        let mut indices = self.nest.operand_indices(node, types, index)?;
+        let filter = indices.pop().unwrap_or_default();
+        let input = indices.pop().unwrap_or_default();
+        let separate = low.iter().chain(high).any(|&padding| padding > 0);
+        if !matches!(self.body[operands[0].node].op, Op::Input { .. } | Op::Constant { .. }) {
+            return Err(Obstacle::Opaque("a convolution of a computed value"));
+        }
+        self.uses.push(Use { shape: types[0].shape.clone(), index: input, separate });
+        self.visit(operands[1], &filter)
     }
 
     /// The operand of a pad is read with its axes apart; it must be a leaf behind movements.

@@ -39,26 +39,27 @@ pub(crate) fn stored_bytes(tensor: &Tensor) -> Bytes {
 
 fn pack(tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Bytes, String> {
     let Layout::Fractal(fractal) = param.layout else { return Err("a packed constant is a fractal".into()) };
-    let height: usize = packing.rows.iter().map(|(size, _)| size).product();
-    let (width, stride) = packing.columns;
+    let (rows, columns) = (offsets(&packing.rows), offsets(&packing.columns));
+    let (height, width) = (rows.len(), columns.len());
     let elements = param.layout.elements(&[height, width]).ok_or("a packed constant is too large")?;
     let source = floats(tensor)?;
     let mut packed = vec![0f32; elements];
-    for row in 0..height {
-        let mut position = packing.base;
-        let mut rest = row;
-        for &(size, stride) in packing.rows.iter().rev() {
-            position += (rest % size) as i64 * stride;
-            rest /= size;
-        }
-        for column in 0..width {
-            let at = usize::try_from(position + column as i64 * stride)
+    for (row, down) in rows.iter().enumerate() {
+        for (column, across) in columns.iter().enumerate() {
+            let at = usize::try_from(packing.base + down + across)
                 .map_err(|_| "a packed constant starts before its data")?;
             let value = *source.get(at).ok_or("a packed constant reaches beyond its data")?;
             packed[fractal.position(height, width, row, column)] = value;
         }
     }
     Ok(packed.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into())
+}
+
+/// The offset of every index of nested axes, in row-major order.
+fn offsets(axes: &[(usize, i64)]) -> Vec<i64> {
+    axes.iter().fold(vec![0], |outer, &(size, stride)| {
+        outer.iter().flat_map(|at| (0..size as i64).map(move |i| at + i * stride)).collect()
+    })
 }
 
 fn floats(tensor: &Tensor) -> Result<std::borrow::Cow<'_, [f32]>, String> {

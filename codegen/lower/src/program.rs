@@ -10,16 +10,20 @@ use tarsia_tile::{
 };
 
 use crate::{
-    LowerError,
+    LowerError, attention,
     builder::{KernelBuilder, Source},
-    concat, contract,
+    concat,
     emit::{Leaf, leaf_nodes},
     expand::{expand_composites, single_op_body},
+    index,
     map::{self, Target as Result_},
+    matrix,
     nest::stored_dtype,
+    order,
     pack::{self, Pool},
-    rows,
+    routed, rows,
     target::Target,
+    window,
 };
 
 /// Lowers a graph of kernels (or any graph: other nodes become kernels of their own) for a machine.
@@ -236,9 +240,44 @@ impl Lowering<'_> {
             }
             return Ok(());
         }
-        let built = self.build(id, &body, &operands)?;
-        let results = self.results(id);
-        self.launch(id, &body, &operands, &results, built)
+        match self.build(id, &body, &operands) {
+            Ok(built) => {
+                let results = self.results(id);
+                self.launch(id, &body, &operands, &results, built)
+            }
+            Err(error) if matches!(self.graph[id].op, Op::Kernel { .. }) => self.split(id, &body, error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lowers the ops of a kernel that cannot be one tile kernel as kernels of their own, and says so.
+    fn split(&mut self, id: NodeId, body: &Graph, reason: LowerError) -> Result<(), LowerError> {
+        tracing::warn!("kernel {} is taken apart: {reason}", id.index());
+        let operands = self.graph.operands(id);
+        let mut stored = FxHashMap::default();
+        for (index, (_, input)) in body.inputs().iter().enumerate() {
+            let missing = || error(self.graph, id, "an operand is not stored".into());
+            let operand = self.read(*operands.get(index).ok_or_else(missing)?);
+            stored.insert(Value::from(*input), operand.ok_or_else(missing)?);
+        }
+        let mut inner = Lowering {
+            graph: body,
+            target: self.target,
+            pool: &mut *self.pool,
+            program: std::mem::take(&mut self.program),
+            stored,
+            packed: std::mem::take(&mut self.packed),
+            errors: Vec::new(),
+        };
+        let inputs = |inner: &NodeId| !matches!(body[*inner].op, Op::Input { .. });
+        let result = body.node_ids().filter(inputs).try_for_each(|node| inner.node(node));
+        let outputs: Vec<Option<Stored>> = body.outputs().iter().map(|output| inner.read(output.value)).collect();
+        (self.program, self.packed) = (inner.program, inner.packed);
+        result?;
+        for (i, stored) in outputs.into_iter().enumerate() {
+            self.stored.insert(Value { node: id, output: i as u32 }, stored.ok_or_else(|| reason.clone())?);
+        }
+        Ok(())
     }
 
     fn build<'t>(&self, id: NodeId, body: &Graph, operands: &[Value]) -> Result<KernelBuilder<'t>, LowerError>
@@ -275,9 +314,20 @@ impl Lowering<'_> {
         let result = match (kind, anchors.as_slice(), targets.as_slice()) {
             (KernelKind::Map, ..) => map::lower_map(&mut builder, body, &leaves, &targets),
             (KernelKind::Rows, ..) => rows::lower_rows(&mut builder, body, &leaves, &targets),
-            (KernelKind::Contract, &[anchor], [target]) => {
-                contract::lower_contract(&mut builder, body, anchor, &leaves, target, &input)
+            (KernelKind::Contract | KernelKind::Conv, &[anchor], [target]) => {
+                matrix::lower_matrix(&mut builder, body, anchor, &leaves, target, &input)
             }
+            (KernelKind::Attention, &[anchor], [target]) => {
+                attention::lower_attention(&mut builder, body, anchor, &leaves, target)
+            }
+            (KernelKind::Routed, &[anchor], [target]) => {
+                routed::lower_routed(&mut builder, body, anchor, &leaves, target, &input)
+            }
+            (KernelKind::Window, &[anchor], [target]) => {
+                window::lower_window(&mut builder, body, anchor, &leaves, target)
+            }
+            (KernelKind::Index, &[anchor], [target]) => index::lower_index(&mut builder, body, anchor, &leaves, target),
+            (KernelKind::Order, &[anchor], targets) => order::lower_order(&mut builder, body, anchor, &leaves, targets),
             _ => Err(format!("there is no lowering for {} anchors in a {kind} kernel", anchors.len())),
         };
         result.map_err(|reason| error(self.graph, id, reason))?;

@@ -39,7 +39,7 @@ impl Target {
             ],
             accumulator: Layout::RowMajor,
             scratch_bytes: 512 << 10,
-            matrix_block: [120, 256, 384],
+            matrix_block: [132, 512, 384],
         }
     }
 

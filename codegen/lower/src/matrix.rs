@@ -1,0 +1,356 @@
+//! Matrix products: contractions, and convolutions as products with the image's windows.
+//!
+//! ```text
+//! for each batch, block of rows, block of columns (grid):
+//!     acc = 0
+//!     for each chunk of the depth:  acc += pack(lhs[rows, chunk]) · pack(rhs[chunk, columns])
+//!     result = epilogue(acc)
+//! ```
+//! Constant operands are packed at compile time and read where they lie. In a convolution the weights are the left operand
+//! and several axes of the image together are the columns, several axes of the window the depth.
+
+use rustc_hash::FxHashMap;
+use tarsia_graph::{Graph, NodeId, Op, Value, access::Index};
+use tarsia_tensor::{DType, Dim};
+use tarsia_tile::{Access, Axis, Layout, Opcode, Operand, ParamId, Region, View};
+
+use crate::{
+    builder::{KernelBuilder, Packing, Source},
+    emit::{Emitter, Leaf, Span},
+    map::Target,
+    nest::{Nest, compute_dtype, linear},
+};
+
+/// What the groups of a nest are to the matrix instruction; along all others it has a single index.
+struct Roles {
+    rows: Vec<usize>,
+    columns: Vec<usize>,
+    depth: Vec<usize>,
+    /// Sums outside the instruction.
+    outer: Vec<usize>,
+}
+
+struct Product<'a> {
+    body: &'a Graph,
+    nest: Nest,
+    leaves: &'a FxHashMap<Value, Leaf>,
+    /// Left and right operand.
+    operands: [Value; 2],
+    indices: [Vec<Index>; 2],
+    /// What is read where the right operand's index leaves it.
+    fill: Option<f64>,
+    dtype: DType,
+    accumulator: DType,
+    roles: Roles,
+    block: [usize; 3],
+}
+
+/// Lowers a body with one contraction or convolution. `constant` tells which leaves are known at compile time.
+pub(crate) fn lower_matrix(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    anchor: NodeId,
+    leaves: &FxHashMap<Value, Leaf>,
+    target: &Target,
+    constant: &dyn Fn(Value) -> bool,
+) -> Result<(), String> {
+    let product = Product::new(builder, body, anchor, leaves, target)?;
+    let spans = product.spans(builder);
+    let packed = [0, 1].map(|which| product.pack_constant(builder, which, constant));
+    let acc = product.accumulate(builder, &spans, &packed)?;
+    let mut finished = leaves.clone();
+    finished.insert(anchor.into(), Leaf::Tile(Operand::Tile(acc)));
+    let mut emitter = Emitter::over(builder, body, &product.nest, &finished, spans, product.result_axes());
+    emitter.store(target.value, &product.nest.root, target.param)
+}
+
+impl<'a> Product<'a> {
+    fn new(
+        builder: &KernelBuilder,
+        body: &'a Graph,
+        anchor: NodeId,
+        leaves: &'a FxHashMap<Value, Leaf>,
+        target: &Target,
+    ) -> Result<Self, String> {
+        let mut nest = Nest::trace(body, &[target.value])?;
+        let root = nest.root.clone();
+        let result =
+            nest.index_of(body, target.value, &root, anchor.into()).ok_or("the product is used at several indices")?;
+        let mut operands = [body.operands(anchor)[0], body.operands(anchor)[1]];
+        let types = [body.ty(operands[0]), body.ty(operands[1])];
+        let dtype = compute_dtype(types[0].dtype);
+        let indices = nest.operand_indices(&body[anchor], &types, &result).map_err(|o| format!("{o:?}"))?;
+        let mut indices: [Vec<Index>; 2] = indices.try_into().map_err(|_| "a product has two operands")?;
+        let mut fill = None;
+        let op = &body[anchor].op;
+        if let Op::Conv { low, high, .. } = op {
+            operands.swap(0, 1);
+            indices.swap(0, 1);
+            fill = low.iter().chain(high).any(|&padding| padding > 0).then_some(0.0);
+        }
+        let is_conv = matches!(op, Op::Conv { .. });
+        let block = builder.target.matrix_block;
+        let roles = Roles::assign(&mut nest, &indices, is_conv)?;
+        let block = if is_conv { conv_block(&nest, &roles, block) } else { block };
+        let accumulator = compute_dtype(body[anchor].types[0].dtype);
+        let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
+        Ok(product)
+    }
+
+    /// Grid axes for everything but the sums.
+    fn spans(&self, builder: &mut KernelBuilder) -> Vec<Span> {
+        let mut spans: Vec<Span> = (0..self.nest.groups.len()).map(|_| Span::point(Dim::ZERO)).collect();
+        for group in (0..self.nest.groups.len()).filter(|&g| !self.nest.is_sum(g)) {
+            if !self.roles.rows.contains(&group) && !self.roles.columns.contains(&group) {
+                spans[group] = Span::point(builder.grid(self.nest.size(group)));
+            }
+        }
+        for (groups, block) in [(&self.roles.rows, self.block[0]), (&self.roles.columns, self.block[1])] {
+            let mut room = block;
+            for &group in groups.iter().rev() {
+                let size = self.nest.size(group);
+                let part = balanced(size.as_usize(), room);
+                // An outer axis can only be taken along if the inner ones are whole.
+                room = if size.as_usize() == Some(part) { room / part } else { 1 };
+                spans[group] = if size.as_usize() == Some(part) {
+                    Span { start: Dim::ZERO, size, capacity: part }
+                } else {
+                    let start = builder.grid(size.ceil_div(&Dim::from(part))) * Dim::from(part);
+                    let left = size - start.clone();
+                    Span { start, size: left.minimum(&Dim::from(part)), capacity: part }
+                };
+            }
+        }
+        spans
+    }
+
+    fn result_axes(&self) -> Vec<usize> {
+        self.roles.rows.iter().chain(&self.roles.columns).copied().collect()
+    }
+
+    /// The accumulator after all sums.
+    fn accumulate(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        packed: &[Option<Packed>; 2],
+    ) -> Result<Region, String> {
+        let target = builder.target;
+        let (size, capacity): (Vec<Dim>, Vec<usize>) =
+            self.result_axes().iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+        let tile = builder.tile(&target.matrix_spaces[2].clone(), self.accumulator, capacity, target.accumulator);
+        let acc = Region::at_origin(tile, size);
+        let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
+        let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
+        let size = self.nest.size(*chunked);
+        let part = balanced(size.as_usize(), (self.block[2] / inner.max(1)).max(1));
+        let once = self.roles.outer.is_empty() && size.as_usize() == Some(part) && part > 0;
+        if !once {
+            builder.instr(Opcode::Fill, vec![Operand::Tile(acc.clone())], vec![Operand::Real(0.0)]);
+        }
+        self.sum(builder, &self.roles.outer, spans.to_vec(), &mut |builder, spans| {
+            builder.for_each(size.clone(), part.max(1) as i64, |builder, start| {
+                let mut spans = spans.clone();
+                let left = size.clone() - start.clone();
+                spans[*chunked] = Span { start, size: left.minimum(&Dim::from(part)), capacity: part };
+                for &group in whole {
+                    let size = self.nest.size(group);
+                    spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
+                }
+                let lhs = self.operand(builder, 0, &spans, packed)?;
+                let rhs = self.operand(builder, 1, &spans, packed)?;
+                builder.instr(Opcode::Mmad { accumulate: !once }, vec![Operand::Tile(acc.clone())], vec![lhs, rhs]);
+                Ok::<(), String>(())
+            })
+        })?;
+        Ok(acc)
+    }
+
+    fn sum(
+        &self,
+        builder: &mut KernelBuilder,
+        groups: &[usize],
+        spans: Vec<Span>,
+        body: &mut dyn FnMut(&mut KernelBuilder, Vec<Span>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Some((&group, rest)) = groups.split_first() else { return body(builder, spans) };
+        builder.for_each(self.nest.size(group), 1, |builder, at| {
+            let mut spans = spans.clone();
+            spans[group] = Span::point(at);
+            self.sum(builder, rest, spans, body)
+        })
+    }
+
+    /// The groups that are rows and columns of an operand as a matrix.
+    fn matrix_axes(&self, which: usize) -> [&[usize]; 2] {
+        match which {
+            0 => [&self.roles.rows, &self.roles.depth],
+            _ => [&self.roles.depth, &self.roles.columns],
+        }
+    }
+
+    /// One operand in the matrix unit's layout.
+    fn operand(
+        &self,
+        builder: &mut KernelBuilder,
+        which: usize,
+        spans: &[Span],
+        packed: &[Option<Packed>; 2],
+    ) -> Result<Operand, String> {
+        if let Some(packed) = &packed[which] {
+            return Ok(Operand::Global(self.packed_view(packed, which, spans)));
+        }
+        let [rows, columns] = self.matrix_axes(which);
+        let axes: Vec<usize> = rows.iter().chain(columns).copied().collect();
+        let (value, index) = (self.operands[which], &self.indices[which]);
+        let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), axes);
+        let source = match (which, self.fill) {
+            (1, Some(fill)) => emitter.filled(value, index, fill)?,
+            _ => match emitter.raw(value, index)? {
+                Some(source) => source,
+                None => {
+                    let computed = emitter.value(value, index)?;
+                    emitter.materialise(computed, self.body.ty(value).dtype, index)
+                }
+            },
+        };
+        let extent = |groups: &[usize]| {
+            let part = groups.iter().map(|&g| (spans[g].size.clone(), spans[g].capacity));
+            part.fold((Dim::ONE, 1usize), |(size, capacity), (s, c)| (size * s, capacity.saturating_mul(c)))
+        };
+        let ((height, high), (width, wide)) = (extent(rows), extent(columns));
+        let layout = builder.target.matrix_layouts_for(self.dtype)[which];
+        let space = builder.target.matrix_spaces[which].clone();
+        // Integers are multiplied in the accumulator's type.
+        let dtype = if self.dtype.is_integer() { self.accumulator } else { self.dtype };
+        let tile = builder.tile(&space, dtype, vec![high, wide], layout);
+        let region = Operand::Tile(Region::at_origin(tile, vec![height, width]));
+        builder.instr(Opcode::Copy { rows: rows.len() }, vec![region.clone()], vec![source]);
+        Ok(region)
+    }
+
+    /// A parameter with a constant operand in the matrix unit's layout.
+    fn pack_constant(
+        &self,
+        builder: &mut KernelBuilder,
+        which: usize,
+        constant: &dyn Fn(Value) -> bool,
+    ) -> Option<Packed> {
+        let layout = builder.target.matrix_layouts_for(self.dtype)[which];
+        let Layout::Fractal(fractal) = layout else { return None };
+        if !builder.target.direct || which == 1 && self.fill.is_some() {
+            return None;
+        }
+        let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
+        let probe = Emitter::over(builder, self.body, &self.nest, self.leaves, point, Vec::new());
+        let (leaf, index) = probe.leaf_of(self.operands[which], &self.indices[which])?;
+        if !constant(leaf) {
+            return None;
+        }
+        let position = linear(&self.body.ty(leaf).shape, &index);
+        let [matrix_rows, matrix_columns] = self.matrix_axes(which);
+        let others = (0..self.nest.groups.len())
+            .filter(|g| !matrix_rows.contains(g) && !matrix_columns.contains(g) && self.nest.depends(&index, *g));
+        // Batches and outer sums are further rows; they must not cut a block in two.
+        let rows: Vec<usize> = others.chain(matrix_rows.iter().copied()).collect();
+        let axis = |&group: &usize| {
+            let stride = self.nest.groups[group].last().map_or(Dim::ZERO, |&last| position.step(last));
+            Some((self.nest.size(group).as_usize()?, stride.as_const()?))
+        };
+        let packing = Packing {
+            leaf,
+            base: position.base.as_const()?,
+            rows: rows.iter().map(axis).collect::<Option<_>>()?,
+            columns: matrix_columns.iter().map(axis).collect::<Option<_>>()?,
+        };
+        let count = |axes: &[(usize, i64)]| axes.iter().map(|(size, _)| size).product::<usize>();
+        let inner_rows = count(&packing.rows[rows.len() - matrix_rows.len()..]);
+        if rows.len() > matrix_rows.len() && inner_rows % fractal.block[0] != 0 {
+            return None;
+        }
+        // Only the innermost axis may be cut inside, or blocks would not start at block boundaries.
+        let cut = |groups: &[usize]| groups.len() > 1 && which == 1 && std::ptr::eq(groups, matrix_columns);
+        if cut(matrix_columns) {
+            return None;
+        }
+        let shape = vec![Dim::from(count(&packing.rows)), Dim::from(count(&packing.columns))];
+        let param = builder.param(Source::Packed(packing), DType::F32, shape, layout, Access::Read);
+        Some(Packed { param, rows })
+    }
+
+    fn packed_view(&self, packed: &Packed, which: usize, spans: &[Span]) -> View {
+        let [rows, columns] = self.matrix_axes(which);
+        let start =
+            |groups: &[usize]| groups.iter().fold(Dim::ZERO, |at, &g| at * self.nest.size(g) + spans[g].start.clone());
+        let size = |groups: &[usize]| Dim::product(groups.iter().map(|&g| &spans[g].size));
+        View {
+            param: packed.param,
+            axes: vec![
+                Axis { start: start(&packed.rows), steps: vec![(0, Dim::ONE)] },
+                Axis { start: start(columns), steps: vec![(1, Dim::ONE)] },
+            ],
+            size: vec![size(rows), size(columns)],
+            fill: None,
+        }
+    }
+}
+
+/// A constant operand in the matrix unit's layout, and the groups that are its rows.
+struct Packed {
+    param: ParamId,
+    rows: Vec<usize>,
+}
+
+impl Roles {
+    /// The innermost group of each kind; in a convolution all axes of the image and of the window. A kind without a group gets one of
+    /// size 1.
+    fn assign(nest: &mut Nest, indices: &[Vec<Index>; 2], is_conv: bool) -> Result<Roles, String> {
+        let (mut rows, mut columns, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+        for group in 0..nest.groups.len() {
+            match (nest.is_sum(group), nest.depends(&indices[0], group), nest.depends(&indices[1], group)) {
+                (true, ..) => sums.push(group),
+                (false, true, false) => rows.push(group),
+                (false, false, true) => columns.push(group),
+                (false, true, true) => {}
+                (false, false, false) if nest.size(group).is(1) => {}
+                (false, false, false) => return Err("the product is repeated along an axis".into()),
+            }
+        }
+        let mut last = |groups: Vec<usize>| match groups.last() {
+            Some(&group) => vec![group],
+            None => {
+                nest.groups.push(Vec::new());
+                vec![nest.groups.len() - 1]
+            }
+        };
+        if is_conv {
+            let (columns, sums) = (columns, sums);
+            let columns = if columns.is_empty() { last(columns) } else { columns };
+            let depth = if sums.is_empty() { last(sums) } else { sums };
+            return Ok(Roles { rows: last(rows), columns, depth, outer: Vec::new() });
+        }
+        let (rows, columns, depth) = (last(rows), last(columns), last(sums.clone()));
+        sums.pop();
+        Ok(Roles { rows, columns, depth, outer: sums })
+    }
+}
+
+/// All output channels in one block, so that the windows are packed once, and as many columns as the accumulator has room for.
+fn conv_block(nest: &Nest, roles: &Roles, block: [usize; 3]) -> [usize; 3] {
+    let [rows, columns, depth] = block;
+    let channels = nest.size(roles.rows[0]).as_usize().unwrap_or(rows).clamp(1, rows * columns / 32);
+    [channels, (rows * columns / channels).clamp(32, columns / 2), depth]
+}
+
+/// Equal parts of at most `most`.
+fn balanced(size: Option<usize>, most: usize) -> usize {
+    match size {
+        Some(size) => {
+            let parts = size.div_ceil(most.max(1)).max(1);
+            // Whole registers' worth, so that only the last part has a tail.
+            let part = size.div_ceil(parts);
+            if parts > 1 { part.next_multiple_of(96).min(most).max(1) } else { part.max(1) }
+        }
+        None => most.max(1),
+    }
+}
