@@ -22,12 +22,16 @@ use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, assert_available};
 use half::{bf16, f16};
 
+mod bytes;
 mod dot;
 mod micro;
+mod plain;
 
+pub use bytes::{BytePanels, GROUP, mmad_bytes};
 pub use dot::{RowMajor, mmad_dot_bf16, mmad_dot_f16, mmad_dot_f32};
 pub(crate) use micro::Stored;
 use micro::{Block, Level};
+pub use plain::{Blocked, mmad_plain};
 
 /// Rows of a panel of `A`.
 pub const MR: usize = 12;

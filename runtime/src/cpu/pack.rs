@@ -12,8 +12,11 @@ use super::isa::Isa;
 use super::simd::{Simd, assert_available, simd_kernel};
 use half::{bf16, f16};
 
+mod bytes;
 mod convert;
+
 mod im2col;
+pub use bytes::{pack_a_bytes, pack_b_bytes, packed_bytes_len};
 pub use convert::{pack_a_bf16, pack_a_f16, pack_b_bf16, pack_b_f16};
 pub use im2col::{Conv2d, OutputBlock, pack_im2col_f32};
 

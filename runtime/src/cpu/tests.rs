@@ -3,6 +3,7 @@
 mod cast;
 mod gemm;
 mod im2col;
+mod integers;
 mod math;
 mod moves;
 mod order;
