@@ -6,6 +6,7 @@ use super::isa::Isa;
 use super::simd::simd_kernel;
 
 mod filled;
+pub(crate) use filled::in_range;
 pub use filled::{SourceAxis, copy_filled};
 
 /// The most axes that a move handles.
@@ -233,10 +234,10 @@ unsafe fn transpose<T: Copy>(isa: Isa, across: Axis, along: Axis, src: *const T,
 unsafe fn transpose_block(from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
     for i in (0..16).step_by(4) {
         for j in (0..16).step_by(4) {
-            // SAFETY: the caller's contract; strides wrap like the offsets they are added to.
+            // SAFETY: the caller's contract.
             unsafe {
                 let (from, to) = (from.offset(i + j * from_row), to.offset(i * to_row + j));
-                super::pack::transpose4(from, from_row as usize, to, to_row as usize);
+                super::pack::transpose4(from, from_row, to, to_row);
             }
         }
     }

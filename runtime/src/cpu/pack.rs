@@ -16,9 +16,11 @@ mod bytes;
 mod convert;
 
 mod im2col;
+mod view;
 pub use bytes::{pack_a_bytes, pack_b_bytes, packed_bytes_len};
 pub use convert::{pack_a_bf16, pack_a_f16, pack_b_bf16, pack_b_f16};
 pub use im2col::{Conv2d, OutputBlock, pack_im2col_f32};
+pub use view::{PackError, PackView, PanelForm, pack_view};
 
 /// A matrix to pack, seen as `[outer, k]`.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +152,7 @@ unsafe fn transpose_panel<const W: usize>(source: Source<f32>, n: usize, panel: 
             let rows = data.add(i * outer_stride);
             let mut p = 0;
             while p + 4 <= k {
-                transpose4(rows.add(p), outer_stride, panel.add(p * W + i), W);
+                transpose4(rows.add(p), outer_stride as isize, panel.add(p * W + i), W as isize);
                 p += 4;
             }
             while p < k {
@@ -171,26 +173,26 @@ unsafe fn transpose_panel<const W: usize>(source: Source<f32>, n: usize, panel: 
 
 /// Transposes the 4 × 4 block at `from` (rows `row` apart) to `to` (rows `to_row` apart).
 #[inline(always)]
-pub(super) unsafe fn transpose4(from: *const f32, row: usize, to: *mut f32, to_row: usize) {
+pub(super) unsafe fn transpose4(from: *const f32, row: isize, to: *mut f32, to_row: isize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64; both blocks are accessible by the caller's contract.
     unsafe {
         use std::arch::x86_64::*;
         let mut r0 = _mm_loadu_ps(from);
-        let mut r1 = _mm_loadu_ps(from.add(row));
-        let mut r2 = _mm_loadu_ps(from.add(2 * row));
-        let mut r3 = _mm_loadu_ps(from.add(3 * row));
+        let mut r1 = _mm_loadu_ps(from.offset(row));
+        let mut r2 = _mm_loadu_ps(from.offset(2 * row));
+        let mut r3 = _mm_loadu_ps(from.offset(3 * row));
         _MM_TRANSPOSE4_PS(&mut r0, &mut r1, &mut r2, &mut r3);
         _mm_storeu_ps(to, r0);
-        _mm_storeu_ps(to.add(to_row), r1);
-        _mm_storeu_ps(to.add(2 * to_row), r2);
-        _mm_storeu_ps(to.add(3 * to_row), r3);
+        _mm_storeu_ps(to.offset(to_row), r1);
+        _mm_storeu_ps(to.offset(2 * to_row), r2);
+        _mm_storeu_ps(to.offset(3 * to_row), r3);
     }
     #[cfg(not(target_arch = "x86_64"))]
     for i in 0..4 {
         for j in 0..4 {
             // SAFETY: both blocks are accessible by the caller's contract.
-            unsafe { *to.add(j * to_row + i) = *from.add(i * row + j) };
+            unsafe { *to.offset(j * to_row + i) = *from.offset(i * row + j) };
         }
     }
 }

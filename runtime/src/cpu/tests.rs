@@ -10,6 +10,7 @@ mod order;
 mod reduce;
 mod rows;
 mod vector;
+mod view;
 
 use super::Isa;
 

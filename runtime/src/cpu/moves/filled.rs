@@ -101,11 +101,12 @@ unsafe fn window<T: Copy>(
 }
 
 /// The positions `low..high` at which `index + position * step` is in `0..len`, out of `0..count`.
-fn in_range(index: isize, step: isize, len: isize, count: isize) -> (isize, isize) {
+pub(crate) fn in_range(index: isize, step: isize, len: isize, count: isize) -> (isize, isize) {
     let (ceil, floor) = (|a: isize, b: isize| a.div_euclid(b) + isize::from(a.rem_euclid(b) != 0), isize::div_euclid);
     match step {
         0 if (0..len).contains(&index) => (0, count),
         0 => (count, count),
+        1 => ((-index).max(0), len - index),
         s if s > 0 => (ceil(-index, s).max(0), floor(len - 1 - index, s) + 1),
         s => (ceil(index - len + 1, -s).max(0), floor(index, -s) + 1),
     }

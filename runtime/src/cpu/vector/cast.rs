@@ -39,7 +39,7 @@ pub unsafe fn cast(
     }
     let (area, dst, [a]) = if from.bits() >= 8 && to.bits() >= 8 { flatten(area, dst, [a]) } else { (area, dst, [a]) };
     let overflow = if saturate { Overflow::Saturate } else { Overflow::Special };
-    let (mut decoded, mut out) = (Room([0; PIECE]), Room([0; PIECE]));
+    let (mut decoded, mut out) = (Room::new(), Room::new());
     for r in 0..area.rows {
         for c in (0..area.cols).step_by(PIECE) {
             let n = PIECE.min(area.cols - c);
@@ -49,9 +49,9 @@ pub unsafe fn cast(
                 let plain = decode(isa, from_run, a.col, &mut decoded);
                 let at = r * dst.row + c;
                 if a.data == dst.data.cast_const() && to.bits() >= 8 {
-                    encode(isa, plain, to, overflow, out.0.as_mut_ptr().cast(), 0);
+                    encode(isa, plain, to, overflow, out.data(), 0);
                     let bytes = to.bits() / 8;
-                    std::ptr::copy_nonoverlapping(out.0.as_ptr().cast(), dst.data.add(at * bytes), n * bytes);
+                    std::ptr::copy_nonoverlapping(out.data().cast_const(), dst.data.add(at * bytes), n * bytes);
                 } else {
                     encode(isa, plain, to, overflow, dst.data, at);
                 }
@@ -85,7 +85,7 @@ unsafe fn decode(isa: Isa, run: Run, col: usize, room: &mut Room) -> Run {
     let plain = plain_type(run.dtype);
     let bytes = plain.bits() / 8;
     let n = if col == 0 { 1 } else { run.n };
-    let to = room.0.as_mut_ptr().cast::<u8>();
+    let to = room.data();
     // SAFETY: the caller's contract; the room holds the run.
     unsafe {
         let mut data = to.cast_const();
@@ -152,8 +152,8 @@ unsafe fn encode(isa: Isa, run: Run, to: DType, overflow: Overflow, data: *mut u
         if plain_type(to) == to {
             return convert_run(isa, run, to, data.add(at * to.bits() / 8));
         }
-        let mut room = Room([0; PIECE]);
-        let room = room.0.as_mut_ptr();
+        let mut room = Room::new();
+        let room = room.data().cast::<u64>();
         // Types that f32 holds exactly round only once when they go through it.
         let exact = matches!(run.dtype, DType::F32) || run.dtype.bits() <= 16;
         if exact && matches!(to, DType::F16 | DType::BF16) {

@@ -2,6 +2,7 @@
 
 use super::{Area, Dst, Src, cast, flatten, number};
 use crate::cpu::isa::Isa;
+use std::mem::MaybeUninit;
 use tarsia_tensor::{BinaryFn, DType, MiniFloat, UnaryFn};
 
 /// Elements of a piece.
@@ -9,12 +10,13 @@ pub(crate) const PIECE: usize = 256;
 
 /// Room for a piece of any element type.
 #[repr(align(64))]
-pub(crate) struct Room(pub [u64; PIECE]);
+pub(crate) struct Room(MaybeUninit<[u64; PIECE]>);
 
 impl Room {
-    /// Zeroed room.
-    pub fn new() -> Room {
-        Room([0; PIECE])
+    /// Room with nothing in it yet.
+    #[inline(always)]
+    pub const fn new() -> Room {
+        Room(MaybeUninit::uninit())
     }
 
     /// Its first byte.
@@ -79,8 +81,8 @@ pub(super) unsafe fn run<const N: usize>(
     let (area, dst, sources) = flatten(area, dst, sources);
     let (from_bytes, to_bytes) = (dtype.bits() / 8, result.bits() / 8);
     let overlaps = sources.iter().any(|s| s.data == dst.data.cast_const());
-    let mut rooms = [const { Room([0; PIECE]) }; N];
-    let mut out = Room([0; PIECE]);
+    let mut rooms = [const { Room::new() }; N];
+    let mut out = Room::new();
     for r in 0..area.rows {
         for c in (0..area.cols).step_by(PIECE) {
             let n = PIECE.min(area.cols - c);
@@ -92,12 +94,13 @@ pub(super) unsafe fn run<const N: usize>(
                     operands[i] = if source.col == 1 || n == 1 {
                         at
                     } else {
-                        repeat(at, from_bytes, rooms[i].0.as_mut_ptr().cast(), n);
-                        rooms[i].0.as_ptr().cast()
+                        let room = rooms[i].data();
+                        repeat(at, from_bytes, room, n);
+                        room.cast_const()
                     };
                 }
                 let to = dst.data.add((r * dst.row + c) * to_bytes);
-                let direct = if overlaps { out.0.as_mut_ptr().cast() } else { to };
+                let direct = if overlaps { out.data() } else { to };
                 compute(isa, piece, dtype, result, direct, operands, n);
                 if overlaps {
                     std::ptr::copy_nonoverlapping(direct, to, n * to_bytes);
@@ -113,11 +116,11 @@ unsafe fn compute(isa: Isa, piece: &Piece, dtype: DType, result: DType, out: *mu
         Piece::Direct(f) => return unsafe { f(out, ab[0], ab[1], n) },
         Piece::Widened(function) => *function,
     };
-    let (mut x, mut y, mut z) = (Room([0; PIECE]), Room([0; PIECE]), Room([0; PIECE]));
+    let (mut x, mut y, mut z) = (Room::new(), Room::new(), Room::new());
     let area = Area { rows: 1, cols: n };
     let src = |data: *const u8| Src { data, row: 0, col: 1 };
     let dst = |data: *mut u8| Dst { data, row: 0 };
-    let (x, y, z) = (x.0.as_mut_ptr().cast::<u8>(), y.0.as_mut_ptr().cast::<u8>(), z.0.as_mut_ptr().cast::<u8>());
+    let (x, y, z) = (x.data(), y.data(), z.data());
     // SAFETY: the rooms hold n elements of f32; `f32` has every function that gets here (see `unary`, `binary`).
     unsafe {
         let _ = cast(isa, dtype, DType::F32, false, area, dst(x), src(ab[0]));
