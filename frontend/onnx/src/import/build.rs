@@ -269,40 +269,40 @@ impl<'a> Ctx<'a, '_> {
         ints.map(Some).ok_or_else(|| unsupported(format!("{what} (input {index}) that the run-time data decide")))
     }
 
-    /// Integers that only the run-time data tell, as fresh symbols. `value` is a vector of known length whose elements are not
-    /// negative.
-    pub fn run_time_sizes(&mut self, value: Value, what: &str) -> Outcome<Vec<Dim>> {
-        let ([size], Some(count)) =
-            (self.ty(value).shape.as_slice(), self.ty(value).shape.first().and_then(Dim::as_usize))
-        else {
-            return Err(unsupported(format!("{what} of unknown length that the run-time data decide")));
-        };
-        debug_assert!(size.is(count as i64));
-        if count > 64 {
-            return Err(unsupported(format!("{what} with {count} elements that the run-time data decide")));
-        }
-        let sizes: Vec<Dim> = (0..count).map(|_| self.fresh(what)).collect();
-        if sizes.is_empty() {
-            return Ok(sizes);
-        }
-        // No element has data: the results exist for their shapes, which give the symbols their values.
-        let types = sizes.iter().map(|size| Type::new(DType::Bool, [size.clone(), Dim::ZERO])).collect();
-        let value = self.cast(value, DType::I64)?;
-        self.add_node(Op::Host { function: "sizes".into(), ints: Vec::new(), reals: Vec::new(), types }, &[value])?;
-        Ok(sizes)
+    /// A shape that only run-time data tell, its symbols named after what gives it.
+    pub fn fresh_shape(&mut self, what: &str, rank: usize) -> Vec<Dim> {
+        (0..rank).map(|_| self.fresh(what)).collect()
     }
 
-    /// The integers of an input that are not negative: known at import, or else fresh symbols; `None` if the input is left out.
-    pub fn sizes(&mut self, node: &Node<'a>, index: usize, what: &str) -> Outcome<Option<Vec<Dim>>> {
-        match self.dims_opt(node, index) {
-            None => Ok(None),
-            Some(Some(dims)) => Ok(Some(dims)),
-            Some(None) => {
-                let value = self.value(node, index)?;
-                let count = self.ty(value).count();
-                let value = self.reshape(value, &[count])?;
-                self.run_time_sizes(value, what).map(Some)
-            }
+    /// A host function with one result of `dtype` and fresh sizes: what an operator becomes whose shape run-time data decide.
+    pub fn host(
+        &mut self,
+        function: &str,
+        ints: Vec<i64>,
+        operands: &[Value],
+        dtype: DType,
+        rank: usize,
+    ) -> Outcome<Value> {
+        let types = vec![Type::new(dtype, self.fresh_shape(function, rank))];
+        self.add(Op::Host { function: function.into(), ints, reals: Vec::new(), types }, operands)
+    }
+
+    /// The same elements under a shape that run-time data give, as an i64 vector without 0 or -1 of special meaning.
+    pub fn reshape_at_run_time(&mut self, x: Value, shape: Value) -> Outcome<Value> {
+        let (dtype, rank) = (self.dtype(x), self.vector_length(shape)?);
+        self.host("reshape", vec![1], &[x, shape], dtype, rank)
+    }
+
+    /// The length of a vector of which run-time data give the elements but not the length.
+    pub fn vector_length(&self, value: Value) -> Outcome<usize> {
+        match self.ty(value).shape.as_slice() {
+            [] => Ok(1),
+            [length] => length.as_usize().filter(|&length| length <= 64).ok_or_else(|| {
+                unsupported(format!(
+                    "a vector of {length} sizes or axes that run-time data give; its length must be known"
+                ))
+            }),
+            shape => Err(invalid(format!("sizes or axes with {} axes", shape.len()))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Constants, ranges, random numbers, and what passes its input through.
 
 use bytes::Bytes;
-use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, Op, Value};
 use tarsia_tensor::{DType, Dim, Tensor};
 
 use super::{
@@ -151,9 +151,9 @@ fn eye_like<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 /// `start + i·delta` while below `limit`.
 fn range<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let dtype = ctx.input_type(node, 0).ok_or(Fault::MissingInput(0))?.dtype;
-    let count = match range_count(ctx, node)? {
-        Some(count) => count,
-        None => run_time_count(ctx, node)?,
+    let Some(count) = range_count(ctx, node)? else {
+        let bounds = [scalar_input(ctx, node, 0)?, scalar_input(ctx, node, 1)?, scalar_input(ctx, node, 2)?];
+        return ctx.host("range", Vec::new(), &bounds, dtype, 1);
     };
     let mut y = ctx.iota(dtype, &[count], 0)?;
     if ctx.known(node, 2).and_then(|known| known.ints()).as_deref() != Some(&[1]) {
@@ -191,19 +191,4 @@ fn range_count<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Option<Dim>> {
         return Err(invalid(format!("from {start} to {limit} by {delta} is no range")));
     }
     Ok(Some(Dim::Const(count.max(0.0) as i64)))
-}
-
-fn run_time_count<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Dim> {
-    let mut wide = Vec::with_capacity(3);
-    for index in 0..3 {
-        let value = scalar_input(ctx, node, index)?;
-        wide.push(ctx.cast(value, DType::F64)?);
-    }
-    let distance = ctx.binary(BinaryFn::Sub, wide[1], wide[0])?;
-    let steps = ctx.binary(BinaryFn::Div, distance, wide[2])?;
-    let steps = ctx.unary(UnaryFn::Ceil, steps)?;
-    let steps = ctx.with_scalar(BinaryFn::Max, steps, 0.0)?;
-    let steps = ctx.reshape(steps, &[Dim::ONE])?;
-    let count = ctx.run_time_sizes(steps, "range")?;
-    count.into_iter().next().ok_or_else(|| invalid("it has no length"))
 }

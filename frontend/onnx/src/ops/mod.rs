@@ -34,7 +34,7 @@ use tarsia_tensor::{DType, Dim};
 
 use crate::{
     Node,
-    import::{Ctx, Item, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Item, Outcome, axis_of, invalid},
 };
 
 /// How a node is imported.
@@ -134,7 +134,7 @@ fn axes<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, input: usize, rank: usize) -> Ou
 /// Axes that are run-time data, as an i64 vector that has 1 for each axis below `rank` that is among them and else 0; and how many
 /// there are.
 fn runtime_axes(ctx: &mut Ctx<'_, '_>, given: Value, rank: usize) -> Outcome<(Value, usize)> {
-    let count = ctx.size(given, 0)?.as_usize().ok_or_else(|| unsupported("axes of unknown number"))?;
+    let count = ctx.vector_length(given)?;
     let given = ctx.cast(given, DType::I64)?;
     let (wide, rank) = (Dim::from(count), Dim::from(rank));
     let given = ctx.indices(given, &rank)?;

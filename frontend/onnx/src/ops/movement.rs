@@ -1,6 +1,6 @@
 //! Movement: reshaping, transposing, slicing, joining, repeating.
 
-use tarsia_graph::{BinaryFn, Op, ReduceFn, Value, broadcast_shapes};
+use tarsia_graph::{BinaryFn, Op, ReduceFn, Type, Value, broadcast_shapes};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
@@ -97,15 +97,14 @@ fn run_time_squeeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Out
     let order = ctx.slice_axis(Value { node: sorted, output: 1 }, 0, Dim::ZERO, Dim::from(rest), 1)?;
     let sizes = ctx.dims_vector(&shape)?;
     let sizes = ctx.add(Op::Gather { axis: 0 }, &[sizes, order])?;
-    let sizes = ctx.run_time_sizes(sizes, "squeeze")?;
-    ctx.reshape(x, &sizes)
+    ctx.reshape_at_run_time(x, sizes)
 }
 
 /// At each axis that is given size 1, at the others the sizes in order.
 fn run_time_unsqueeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
     let shape = ctx.shape(x);
     let given = ctx.value(node, 1)?;
-    let count = ctx.size(given, 0)?.as_usize().ok_or_else(|| unsupported("axes of unknown number"))?;
+    let count = ctx.vector_length(given)?;
     let rank = shape.len() + count;
     let (flags, _) = runtime_axes(ctx, given, rank)?;
     let padded: Vec<Dim> = shape.into_iter().chain([Dim::ONE]).collect();
@@ -119,8 +118,7 @@ fn run_time_unsqueeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> O
     let new = ctx.with_scalar(BinaryFn::Eq, flags, 1.0)?;
     let one = ctx.scalar(DType::I64, 1.0);
     let sizes = ctx.select(new, one, sizes)?;
-    let sizes = ctx.run_time_sizes(sizes, "unsqueeze")?;
-    ctx.reshape(x, &sizes)
+    ctx.reshape_at_run_time(x, sizes)
 }
 
 fn unsqueeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
@@ -147,7 +145,11 @@ fn reshape<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let target = match ctx.dims_opt(node, 1) {
         None => return Err(Fault::MissingInput(1).into()),
         Some(Some(target)) => target,
-        Some(None) => run_time_target(ctx, node, x, allow_zero)?,
+        Some(None) => {
+            let shape = ctx.value(node, 1)?;
+            let (dtype, rank) = (ctx.dtype(x), ctx.vector_length(shape)?);
+            return ctx.host("reshape", vec![i64::from(allow_zero)], &[x, shape], dtype, rank);
+        }
     };
     let mut shape = Vec::with_capacity(target.len());
     let mut rest = None;
@@ -193,45 +195,13 @@ fn remaining(from: &[Dim], others: &[Dim]) -> Dim {
     if others.is(0) { Dim::ZERO } else { from.floor_div(&others) }
 }
 
-/// The target shape that run-time data give, with 0 and -1 replaced by what they stand for.
-fn run_time_target<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, allow_zero: bool) -> Outcome<Vec<Dim>> {
-    let given = ctx.value(node, 1)?;
-    let count = ctx.size(given, 0)?.as_usize().ok_or_else(|| unsupported("a shape of unknown length"))?;
-    let mut target = given;
-    let from = ctx.shape(x);
-    if !allow_zero {
-        let copied: Vec<Dim> = (0..count).map(|axis| from.get(axis).cloned().unwrap_or(Dim::ONE)).collect();
-        let copied = ctx.dims_vector(&copied)?;
-        let zero = ctx.with_scalar(BinaryFn::Eq, target, 0.0)?;
-        target = ctx.select(zero, copied, target)?;
-    }
-    let unknown = ctx.with_scalar(BinaryFn::Eq, target, -1.0)?;
-    let one = ctx.scalar(DType::I64, 1.0);
-    let others = ctx.select(unknown, one, target)?;
-    let others = ctx.reduce(ReduceFn::Prod, others, &[0])?;
-    let total = ctx.dim_scalar(&Dim::product(&from), DType::I64)?;
-    let rest = ctx.binary(BinaryFn::Div, total, others)?;
-    let target = ctx.select(unknown, rest, target)?;
-    ctx.run_time_sizes(target, "reshape")
-}
-
 fn expand<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     let target = match ctx.dims_opt(node, 1) {
         Some(None) => {
-            // Where the data say 1, the operand's own size counts.
-            let given = ctx.value(node, 1)?;
-            let count = ctx.size(given, 0)?.as_usize().ok_or_else(|| unsupported("a shape of unknown length"))?;
-            let own = ctx.shape(x);
-            let rank = count.max(own.len());
-            let mut aligned = vec![Dim::ONE; rank - own.len()];
-            aligned.extend(own);
-            let own = ctx.dims_vector(&aligned)?;
-            let missing = ctx.ints(&vec![1; rank - count])?;
-            let given = if rank == count { given } else { ctx.concat(&[missing, given], 0)? };
-            let target = ctx.binary(BinaryFn::Max, own, given)?;
-            let sizes = ctx.run_time_sizes(target, "expand")?;
-            return ctx.broadcast(x, &sizes);
+            let shape = ctx.value(node, 1)?;
+            let (dtype, rank) = (ctx.dtype(x), ctx.vector_length(shape)?.max(ctx.rank(x)));
+            return ctx.host("broadcast", Vec::new(), &[x, shape], dtype, rank);
         }
         target => target.flatten().ok_or(Fault::MissingInput(1))?,
     };
@@ -241,8 +211,12 @@ fn expand<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 
 fn tile<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
-    let repeats = ctx.sizes(node, 1, "tile")?.ok_or(Fault::MissingInput(1))?;
     let shape = ctx.shape(x);
+    let Some(repeats) = ctx.dims_opt(node, 1).ok_or(Fault::MissingInput(1))? else {
+        let repeats = ctx.value(node, 1)?;
+        let dtype = ctx.dtype(x);
+        return ctx.host("tile", Vec::new(), &[x, repeats], dtype, shape.len());
+    };
     if repeats.len() != shape.len() {
         return Err(invalid(format!("{} repeats are given for {} axes", repeats.len(), shape.len())));
     }
@@ -270,10 +244,10 @@ fn tiled(ctx: &mut Ctx<'_, '_>, x: Value, repeats: &[Dim]) -> Outcome<Value> {
 fn split<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
     let axis = axis_of(node.attr_int_or("axis", 0)?, ctx.rank(x))?;
-    let given = if node.since(13) {
-        ctx.sizes(node, 1, "split")?
-    } else {
-        node.attr_ints_opt("split")?.map(|sizes| sizes.iter().map(|&size| Dim::Const(size)).collect())
+    let given = match ctx.dims_opt(node, 1) {
+        Some(None) => return run_time_split(ctx, node, x, axis),
+        Some(sizes) => sizes,
+        None => node.attr_ints_opt("split")?.map(|sizes| sizes.iter().map(|&size| Dim::Const(size)).collect()),
     };
     let total = ctx.size(x, axis)?;
     let sizes = match given {
@@ -304,6 +278,21 @@ fn split<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     Ok(parts)
 }
 
+fn run_time_split<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, axis: usize) -> Outcome<Vec<Value>> {
+    let sizes = ctx.value(node, 1)?;
+    let count = ctx.vector_length(sizes)?;
+    let Type { dtype, shape } = ctx.ty(x).clone();
+    let mut types = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut part = shape.clone();
+        part[axis] = ctx.fresh("split");
+        types.push(Type::new(dtype, part));
+    }
+    let op = Op::Host { function: "split".into(), ints: vec![axis as i64], reals: Vec::new(), types };
+    let parts = ctx.add_node(op, &[x, sizes])?;
+    Ok((0..count as u32).map(|output| Value { node: parts, output }).collect())
+}
+
 /// Parts of equal size, the last smaller where they do not come out even.
 pub(super) fn equal_parts(total: &Dim, parts: usize) -> Vec<Dim> {
     let whole = total.ceil_div(&Dim::from(parts));
@@ -326,10 +315,12 @@ fn slice<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (starts, ends, axes, steps) = if node.since(10) {
         let list = |input: usize| ctx.dims_opt(node, input);
         let (starts, ends) = (list(1).ok_or(Fault::MissingInput(1))?, list(2).ok_or(Fault::MissingInput(2))?);
-        let axes = ctx.const_ints(node, 3, "axes")?;
-        let steps = ctx.const_ints(node, 4, "steps")?;
-        let (Some(starts), Some(ends)) = (starts, ends) else {
-            return run_time_slice(ctx, node, x, axes, steps);
+        let known = |input: usize| match ctx.item(node, input) {
+            None => Some(None),
+            Some(_) => ctx.known(node, input).and_then(|known| known.ints()).map(Some),
+        };
+        let (Some(starts), Some(ends), Some(axes), Some(steps)) = (starts, ends, known(3), known(4)) else {
+            return run_time_slice(ctx, node, x);
         };
         (starts, ends, axes, steps)
     } else {
@@ -401,51 +392,18 @@ fn wrapped(at: &Dim, size: &Dim) -> Outcome<Dim> {
     }
 }
 
-/// A slice whose bounds run-time data give: the same arithmetic on the data.
-fn run_time_slice<'a>(
-    ctx: &mut Ctx<'a, '_>,
-    node: &Node<'a>,
-    x: Value,
-    axes: Option<Vec<i64>>,
-    steps: Option<Vec<i64>>,
-) -> Outcome<Value> {
+/// A slice whose bounds, axes or steps run-time data give.
+fn run_time_slice<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
     let (starts, ends) = (ctx.value(node, 1)?, ctx.value(node, 2)?);
-    let (starts, ends) = (ctx.cast(starts, DType::I64)?, ctx.cast(ends, DType::I64)?);
-    let count = ctx.size(starts, 0)?.as_usize().ok_or_else(|| unsupported("bounds of unknown number"))?;
-    let rank = ctx.rank(x);
-    let axes = axes.unwrap_or_else(|| (0..count as i64).collect());
-    let axes: Vec<usize> = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Outcome<_>>()?;
-    let steps = steps.unwrap_or_else(|| vec![1; count]);
-    if axes.len() != count || steps.len() != count || steps.contains(&0) {
-        return Err(invalid("starts, axes and steps differ in length, or a step is 0"));
-    }
-    let shape = ctx.shape(x);
-    let lengths: Vec<Dim> = axes.iter().map(|&axis| shape[axis].clone()).collect();
-    let lengths = ctx.dims_vector(&lengths)?;
-    let low = ctx.ints(&steps.iter().map(|&step| if step > 0 { 0 } else { -1 }).collect::<Vec<_>>())?;
-    let high = ctx.binary(BinaryFn::Add, lengths, low)?;
-    let bound = |ctx: &mut Ctx<'a, '_>, at: Value| {
-        let negative = ctx.with_scalar(BinaryFn::Lt, at, 0.0)?;
-        let from_end = ctx.binary(BinaryFn::Add, at, lengths)?;
-        let at = ctx.select(negative, from_end, at)?;
-        let at = ctx.binary(BinaryFn::Max, at, low)?;
-        ctx.binary(BinaryFn::Min, at, high)
+    let count = ctx.vector_length(starts)?;
+    let axes = match ctx.value_opt(node, 3)? {
+        Some(axes) => axes,
+        None => ctx.ints(&(0..count as i64).collect::<Vec<_>>())?,
     };
-    let (starts, ends) = (bound(ctx, starts)?, bound(ctx, ends)?);
-    // ⌈distance / step⌉ as (distance + step - sign) / step, which truncates.
-    let slack = ctx.ints(&steps.iter().map(|&step| step.saturating_sub(step.signum())).collect::<Vec<_>>())?;
-    let divisor = ctx.ints(&steps)?;
-    let distance = ctx.binary(BinaryFn::Sub, ends, starts)?;
-    let distance = ctx.binary(BinaryFn::Add, distance, slack)?;
-    let sizes = ctx.binary(BinaryFn::Div, distance, divisor)?;
-    let sizes = ctx.with_scalar(BinaryFn::Max, sizes, 0.0)?;
-    let starts = ctx.with_scalar(BinaryFn::Max, starts, 0.0)?;
-    let (starts, sizes) = (ctx.run_time_sizes(starts, "slice_start")?, ctx.run_time_sizes(sizes, "slice")?);
-    let (mut first, mut result, mut by) = (vec![Dim::ZERO; rank], shape, vec![1; rank]);
-    for (i, &axis) in axes.iter().enumerate() {
-        (first[axis], result[axis], by[axis]) = (starts[i].clone(), sizes[i].clone(), steps[i]);
-    }
-    ctx.add(Op::Slice { starts: first, sizes: result, steps: by }, &[x])
+    let mut operands = vec![x, starts, ends, axes];
+    operands.extend(ctx.value_opt(node, 4)?);
+    let (dtype, rank) = (ctx.dtype(x), ctx.rank(x));
+    ctx.host("slice", Vec::new(), &operands, dtype, rank)
 }
 
 /// `[n, c·b·b, h, w]` to `[n, c, h·b, w·b]`.

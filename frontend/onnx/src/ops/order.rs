@@ -1,7 +1,7 @@
 //! Selection of the extreme elements.
 
-use tarsia_graph::{ArgReduceFn, Op, Value};
-use tarsia_tensor::Dim;
+use tarsia_graph::{ArgReduceFn, Op, Type, Value};
+use tarsia_tensor::{DType, Dim};
 
 use super::{
     Importer::{One, Values},
@@ -29,10 +29,14 @@ fn arg_reduce<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: ArgReduceFn)
 fn top_k<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
     let axis = axis_of(node.attr_int_or("axis", -1)?, ctx.rank(x))?;
+    let largest = node.attr_bool_or("largest", true)?;
     let k = if node.since(10) {
-        let sizes = ctx.sizes(node, 1, "top_k")?.ok_or(Fault::MissingInput(1))?;
-        <[Dim; 1]>::try_from(sizes).map_err(|sizes| invalid(format!("{} numbers are given for `k`", sizes.len())))?[0]
-            .clone()
+        match ctx.dims_opt(node, 1).ok_or(Fault::MissingInput(1))? {
+            Some(k) => <[Dim; 1]>::try_from(k)
+                .map_err(|k| invalid(format!("{} numbers are given for `k`", k.len())))?[0]
+                .clone(),
+            None => return run_time_top_k(ctx, node, x, axis, largest),
+        }
     } else {
         Dim::Const(node.attr_int("k")?)
     };
@@ -42,7 +46,22 @@ fn top_k<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
         return Err(invalid(format!("{k} of {size} elements are asked for")));
     }
     // `sorted` = 0 leaves the order open, so that the sorted one is right too.
-    let largest = node.attr_bool_or("largest", true)?;
     let both = ctx.add_node(Op::TopK { axis, k, largest }, &[x])?;
+    Ok(vec![Value { node: both, output: 0 }, Value { node: both, output: 1 }])
+}
+
+fn run_time_top_k<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    x: Value,
+    axis: usize,
+    largest: bool,
+) -> Outcome<Vec<Value>> {
+    let k = ctx.value(node, 1)?;
+    let Type { dtype, mut shape } = ctx.ty(x).clone();
+    shape[axis] = ctx.fresh("top_k");
+    let types = vec![Type::new(dtype, shape.clone()), Type::new(DType::I64, shape)];
+    let ints = vec![axis as i64, i64::from(largest)];
+    let both = ctx.add_node(Op::Host { function: "top_k".into(), ints, reals: Vec::new(), types }, &[x, k])?;
     Ok(vec![Value { node: both, output: 0 }, Value { node: both, output: 1 }])
 }

@@ -6,7 +6,7 @@ use tarsia_tensor::{DType, Dim};
 use super::{Importer::One, Row, Rows};
 use crate::{
     Fault, Node,
-    import::{Ctx, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Outcome, Stop, axis_of, invalid},
 };
 
 pub(super) const ROWS: Rows = &[Row::new("CenterCropPad", 18, One(center_crop_pad)), Row::new("Pad", 2, One(pad))];
@@ -27,7 +27,12 @@ fn pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         Some(axes) => axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Outcome<_>>()?,
         None => (0..rank).collect(),
     };
-    let (added, cut) = amounts(ctx, node)?;
+    let mode = node.attr_str_or("mode", "constant")?;
+    let Some(amounts) = known_amounts(ctx, node)? else {
+        return run_time_pad(ctx, node, x, &axes, mode);
+    };
+    let added: Vec<Dim> = amounts.iter().map(|amount| amount.maximum(&Dim::ZERO)).collect();
+    let cut: Vec<Dim> = amounts.into_iter().map(|amount| (-amount).maximum(&Dim::ZERO)).collect();
     if added.len() != 2 * axes.len() {
         return Err(invalid(format!("{} amounts are given for {} axes", added.len(), axes.len())));
     }
@@ -40,7 +45,6 @@ fn pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         cut_high: cut[i + half].clone(),
     };
     let edges: Vec<Edge> = axes.iter().enumerate().map(edge).collect();
-    let mode = node.attr_str_or("mode", "constant")?;
     let mut x = x;
     for edge in &edges {
         let size = ctx.size(x, edge.axis)? - edge.cut_low.clone() - edge.cut_high.clone();
@@ -62,23 +66,25 @@ fn pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     Ok(x)
 }
 
-/// How many elements are added and how many are cut (where the amount is negative), for all axes before, then for all after.
-fn amounts<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<(Vec<Dim>, Vec<Dim>)> {
-    let known = if node.since(11) {
-        ctx.dims_opt(node, 1).ok_or(Fault::MissingInput(1))?
-    } else {
-        Some(node.attr_ints("pads")?.iter().map(|&i| Dim::Const(i)).collect())
-    };
-    if let Some(amounts) = known {
-        let added = amounts.iter().map(|amount| amount.maximum(&Dim::ZERO)).collect();
-        let cut = amounts.into_iter().map(|amount| (-amount).maximum(&Dim::ZERO)).collect();
-        return Ok((added, cut));
+/// How many elements are added (negative: cut) before each axis, then after each; `None` if run-time data tell.
+fn known_amounts<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Option<Vec<Dim>>> {
+    if node.since(11) {
+        return Ok(ctx.dims_opt(node, 1).ok_or(Fault::MissingInput(1))?);
     }
-    let amounts = ctx.value(node, 1)?;
-    let added = ctx.with_scalar(BinaryFn::Max, amounts, 0.0)?;
-    let opposite = ctx.unary(UnaryFn::Neg, amounts)?;
-    let cut = ctx.with_scalar(BinaryFn::Max, opposite, 0.0)?;
-    Ok((ctx.run_time_sizes(added, "pad")?, ctx.run_time_sizes(cut, "crop")?))
+    Ok(Some(node.attr_ints("pads")?.iter().map(|&amount| Dim::Const(amount)).collect()))
+}
+
+fn run_time_pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, axes: &[usize], mode: &str) -> Outcome<Value> {
+    let modes = ["constant", "reflect", "edge", "wrap"];
+    let mode = modes.iter().position(|name| *name == mode).ok_or_else(|| wrong_mode(mode))?;
+    let (amounts, fill) = (ctx.value(node, 1)?, fill(ctx, node, x)?);
+    let axes = ctx.ints(&axes.iter().map(|&axis| axis as i64).collect::<Vec<_>>())?;
+    let (dtype, rank) = (ctx.dtype(x), ctx.rank(x));
+    ctx.host("pad", vec![mode as i64], &[x, amounts, fill, axes], dtype, rank)
+}
+
+fn wrong_mode(mode: &str) -> Stop {
+    invalid(format!("the mode is `{mode}`, not constant, reflect, edge or wrap"))
 }
 
 fn fill<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
@@ -117,7 +123,7 @@ fn source_places(ctx: &mut Ctx<'_, '_>, mode: &str, size: &Dim, edge: &Edge) -> 
             let distance = ctx.unary(UnaryFn::Abs, distance)?;
             ctx.binary(BinaryFn::Sub, last, distance)
         }
-        other => Err(invalid(format!("the mode is `{other}`, not constant, reflect, edge or wrap"))),
+        other => Err(wrong_mode(other)),
     }
 }
 
@@ -125,13 +131,15 @@ fn source_places(ctx: &mut Ctx<'_, '_>, mode: &str, size: &Dim, edge: &Edge) -> 
 fn center_crop_pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let mut x = ctx.value(node, 0)?;
     let rank = ctx.rank(x);
-    let target = ctx.sizes(node, 1, "center_crop_pad")?.ok_or(Fault::MissingInput(1))?;
     let axes = match node.attr_ints_opt("axes")? {
         Some(axes) => axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Outcome<Vec<_>>>()?,
         None => (0..rank).collect(),
     };
+    let Some(target) = ctx.dims_opt(node, 1).ok_or(Fault::MissingInput(1))? else {
+        return run_time_center(ctx, node, x, &axes);
+    };
     if axes.len() != target.len() {
-        return Err(unsupported(format!("{} sizes for {} axes", target.len(), axes.len())));
+        return Err(invalid(format!("{} sizes for {} axes", target.len(), axes.len())));
     }
     let two = Dim::Const(2);
     let zero = ctx.scalar_like(x, 0.0);
@@ -146,4 +154,29 @@ fn center_crop_pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value>
         x = ctx.pad(x, zero, low, high)?;
     }
     Ok(x)
+}
+
+/// The same with the sizes as run-time data.
+fn run_time_center<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, axes: &[usize]) -> Outcome<Value> {
+    let target = ctx.value(node, 1)?;
+    let target = ctx.cast(target, DType::I64)?;
+    let (shape, dtype, rank) = (ctx.shape(x), ctx.dtype(x), ctx.rank(x));
+    let sizes: Vec<Dim> = axes.iter().map(|&axis| shape[axis].clone()).collect();
+    let sizes = ctx.dims_vector(&sizes)?;
+    let axes = ctx.ints(&axes.iter().map(|&axis| axis as i64).collect::<Vec<_>>())?;
+    let excess = |ctx: &mut Ctx<'a, '_>, a: Value, b: Value| {
+        let difference = ctx.binary(BinaryFn::Sub, a, b)?;
+        ctx.with_scalar(BinaryFn::Max, difference, 0.0)
+    };
+    let surplus = excess(ctx, sizes, target)?;
+    let start = ctx.with_scalar(BinaryFn::Div, surplus, 2.0)?;
+    let kept = ctx.binary(BinaryFn::Min, sizes, target)?;
+    let end = ctx.binary(BinaryFn::Add, start, kept)?;
+    let cut = ctx.host("slice", Vec::new(), &[x, start, end, axes], dtype, rank)?;
+    let missing = excess(ctx, target, sizes)?;
+    let low = ctx.with_scalar(BinaryFn::Div, missing, 2.0)?;
+    let high = ctx.binary(BinaryFn::Sub, missing, low)?;
+    let amounts = ctx.concat(&[low, high], 0)?;
+    let zero = ctx.scalar_like(x, 0.0);
+    ctx.host("pad", vec![0], &[cut, amounts, zero, axes], dtype, rank)
 }

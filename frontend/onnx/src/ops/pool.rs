@@ -228,10 +228,6 @@ fn max_unpool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         let spread = (sizes[axis].clone() - Dim::ONE) * Dim::from(strides[axis]) + Dim::from(kernel[axis]);
         inferred.push(spread - Dim::from(pads[axis]) - Dim::from(pads[axis + count]));
     }
-    let result = ctx.sizes(node, 2, "max_unpool")?.unwrap_or_else(|| inferred.clone());
-    if result.len() != inferred.len() {
-        return Err(invalid(format!("`output_shape` has {} entries for {} axes", result.len(), inferred.len())));
-    }
     // Positions count in the shape without `output_shape`: what that adds lies after the end.
     let flat = [Dim::product(&inferred)];
     let zero = ctx.scalar_like(x, 0.0);
@@ -241,7 +237,24 @@ fn max_unpool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let op = Op::ScatterRows { function: tarsia_graph::ScatterFn::Set };
     let y = ctx.add(op, &[zeros, positions, x])?;
     let y = ctx.reshape(y, &inferred)?;
-    let zero = ctx.scalar_like(x, 0.0);
-    let high = result.iter().zip(&inferred).map(|(to, from)| to.clone() - from.clone()).collect();
-    ctx.pad(y, zero, vec![Dim::ZERO; result.len()], high)
+    let rank = inferred.len();
+    match ctx.dims_opt(node, 2) {
+        None => Ok(y),
+        Some(Some(result)) => {
+            if result.len() != rank {
+                return Err(invalid(format!("`output_shape` has {} entries for {rank} axes", result.len())));
+            }
+            let high = result.iter().zip(&inferred).map(|(to, from)| to.clone() - from.clone()).collect();
+            ctx.pad(y, zero, vec![Dim::ZERO; rank], high)
+        }
+        Some(None) => {
+            let result = ctx.value(node, 2)?;
+            let own = ctx.dims_vector(&inferred)?;
+            let high = ctx.binary(BinaryFn::Sub, result, own)?;
+            let low = ctx.ints(&vec![0; rank])?;
+            let amounts = ctx.concat(&[low, high], 0)?;
+            let dtype = ctx.dtype(y);
+            ctx.host("pad", vec![0], &[y, amounts, zero], dtype, rank)
+        }
+    }
 }

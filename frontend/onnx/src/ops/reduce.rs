@@ -6,7 +6,7 @@ use tarsia_tensor::{DType, Dim};
 use super::{Importer::One, Row, Rows, axes, runtime_axes};
 use crate::{
     Node,
-    import::{Ctx, Outcome, unsupported},
+    import::{Ctx, Outcome, invalid, unsupported},
 };
 
 pub(super) const ROWS: Rows = &[
@@ -65,6 +65,9 @@ fn reduce_at_run_time<'a>(
     }
     let given = ctx.value(node, 1)?;
     let (flags, count) = runtime_axes(ctx, given, rank)?;
+    if count > rank {
+        return Err(invalid(format!("{count} axes are given for {rank}")));
+    }
     let all = count == 0 && !node.attr_bool_or("noop_with_empty_axes", false)?;
     if all || count == 0 {
         let axes: Vec<usize> = if all { (0..rank).collect() } else { Vec::new() };
@@ -94,8 +97,9 @@ fn reduce_at_run_time<'a>(
     let one = ctx.scalar(DType::I64, 1.0);
     let reduced = ctx.with_scalar(BinaryFn::Eq, flags, 1.0)?;
     let kept = ctx.select(reduced, one, sizes)?;
-    let kept = ctx.run_time_sizes(kept, "reduce")?;
-    let y = ctx.add(Op::Slice { starts: vec![Dim::ZERO; rank], sizes: kept, steps: vec![1; rank] }, &[y])?;
+    let zeros = ctx.ints(&vec![0; rank])?;
+    let dtype = ctx.dtype(y);
+    let y = ctx.host("slice", Vec::new(), &[y, zeros, kept], dtype, rank)?;
     if keep {
         return Ok(y);
     }
@@ -104,8 +108,7 @@ fn reduce_at_run_time<'a>(
     let order = Value { node: sorted, output: 1 };
     let order = ctx.slice_axis(order, 0, Dim::ZERO, Dim::from(rank - count), 1)?;
     let rest = ctx.add(Op::Gather { axis: 0 }, &[sizes, order])?;
-    let rest = ctx.run_time_sizes(rest, "reduce")?;
-    ctx.reshape(y, &rest)
+    ctx.reshape_at_run_time(y, rest)
 }
 
 /// All sets of `count` axes below `rank`, in order.

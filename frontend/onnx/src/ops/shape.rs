@@ -43,6 +43,12 @@ fn constant_of_shape<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Valu
         return Err(invalid("its value is not one number"));
     }
     let scalar = ctx.add_constant(value.reshaped(&[])?);
-    let shape = ctx.sizes(node, 0, "constant_of_shape")?.ok_or(Fault::MissingInput(0))?;
-    ctx.broadcast(scalar, &shape)
+    match ctx.dims_opt(node, 0).ok_or(Fault::MissingInput(0))? {
+        Some(shape) => ctx.broadcast(scalar, &shape),
+        None => {
+            let shape = ctx.value(node, 0)?;
+            let rank = ctx.vector_length(shape)?;
+            ctx.host("constant_of_shape", Vec::new(), &[shape, scalar], value.dtype(), rank)
+        }
+    }
 }
