@@ -3,7 +3,8 @@
 //! A [`Dim`] is a polynomial with integer coefficients over *atoms*: symbols and the non-linear functions of other
 //! expressions (floor division, modulo, minimum, maximum). It is always in canonical form, so that equal polynomials
 //! are equal values. Symbols stand for sizes and loop variables: they are never negative. Arithmetic saturates at the
-//! ends of `i64`; [`Dim::eval`] reports overflow, so a hostile product is an error and never wraps.
+//! ends of `i64`; [`Dim::eval`] reports overflow, so a hostile product is an error and never wraps. Expressions too large
+//! to work with (no honest model has them) count as overflow too.
 
 use std::{
     collections::BTreeSet,
@@ -13,13 +14,22 @@ use std::{
 
 use thiserror::Error;
 
+/// Most terms of a sum, and most factors of a term.
+const MOST_TERMS: usize = 1024;
+/// Most atoms of the arguments of a non-linear function, and how deep these may be nested.
+const MOST_ATOMS: usize = 4096;
+const DEEPEST: usize = 40;
+
 /// The name of an unknown size.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Symbol(Arc<str>);
 
 impl Symbol {
-    /// The symbol with this name.
+    /// The symbol with this name; backquotes and control characters become `_`, so that the text form can quote it.
     pub fn new(name: &str) -> Symbol {
+        if name.contains(|c: char| c == '`' || c.is_control()) {
+            return Symbol(name.replace(|c: char| c == '`' || c.is_control(), "_").into());
+        }
         Symbol(name.into())
     }
 
@@ -163,13 +173,13 @@ impl Dim {
         if rest.less_than(divisor) {
             return Dim::ZERO;
         }
-        Dim::from(Atom::FloorDiv(self.clone(), divisor.clone()))
+        Dim::non_linear(Atom::FloorDiv(self.clone(), divisor.clone()))
     }
 
     /// `⌈self / divisor⌉`.
     pub fn ceil_div(&self, divisor: &Dim) -> Dim {
         match (self, divisor) {
-            (Dim::Const(a), Dim::Const(b)) if *b > 0 => Dim::Const(-(-a).div_euclid(*b)),
+            (Dim::Const(a), Dim::Const(b)) if *b > 0 => Dim::Const(a.div_euclid(*b) + i64::from(a.rem_euclid(*b) != 0)),
             _ => (self.clone() + divisor.clone() - Dim::ONE).floor_div(divisor),
         }
     }
@@ -188,7 +198,7 @@ impl Dim {
         if rest.less_than(divisor) {
             return rest;
         }
-        Dim::from(Atom::Mod(rest, divisor.clone()))
+        Dim::non_linear(Atom::Mod(rest, divisor.clone()))
     }
 
     /// The smaller of two.
@@ -201,7 +211,7 @@ impl Dim {
             return other.clone();
         }
         let (a, b) = if self <= other { (self, other) } else { (other, self) };
-        Dim::from(Atom::Min(a.clone(), b.clone()))
+        Dim::non_linear(Atom::Min(a.clone(), b.clone()))
     }
 
     /// The larger of two.
@@ -214,7 +224,7 @@ impl Dim {
             return other.clone();
         }
         let (a, b) = if self <= other { (self, other) } else { (other, self) };
-        Dim::from(Atom::Max(a.clone(), b.clone()))
+        Dim::non_linear(Atom::Max(a.clone(), b.clone()))
     }
 
     /// The interval of values when every symbol is only known not to be negative.
@@ -369,6 +379,19 @@ impl Dim {
         (whole, rest)
     }
 
+    /// The atom as an expression, or "overflow" if it is too large.
+    fn non_linear(atom: Atom) -> Dim {
+        let mut room = MOST_ATOMS;
+        if atom.fits(&mut room, DEEPEST) { Dim::from(atom) } else { Dim::Const(i64::MAX) }
+    }
+
+    fn fits(&self, room: &mut usize, depth: usize) -> bool {
+        match self {
+            Dim::Const(_) => true,
+            Dim::Poly(poly) => poly.terms.iter().flat_map(|term| &term.factors).all(|atom| atom.fits(room, depth)),
+        }
+    }
+
     /// Whether `0 <= self < other` certainly holds.
     fn less_than(&self, other: &Dim) -> bool {
         let range = self.range();
@@ -378,7 +401,7 @@ impl Dim {
 
 /// `a / b` for single terms, if it comes out even.
 fn divide_term(a: &Term, b: &Term) -> Option<Dim> {
-    if b.coefficient == 0 || a.coefficient % b.coefficient != 0 {
+    if a.coefficient.checked_rem(b.coefficient) != Some(0) {
         return None;
     }
     let mut factors = a.factors.clone();
@@ -411,10 +434,26 @@ fn from_terms(constant: i64, terms: Vec<Term>) -> Dim {
         }
     }
     merged.retain(|term| term.coefficient != 0);
+    if merged.len() > MOST_TERMS {
+        return Dim::Const(i64::MAX);
+    }
     if merged.is_empty() { Dim::Const(constant) } else { Dim::Poly(Arc::new(Poly { terms: merged, constant })) }
 }
 
 impl Atom {
+    fn fits(&self, room: &mut usize, depth: usize) -> bool {
+        if *room == 0 || depth == 0 {
+            return false;
+        }
+        *room -= 1;
+        match self {
+            Atom::Symbol(_) => true,
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                a.fits(room, depth - 1) && b.fits(room, depth - 1)
+            }
+        }
+    }
+
     fn eval(&self, bind: &dyn Fn(&Symbol) -> Option<i64>) -> Result<i64, EvalError> {
         let zero = || EvalError::DivisionByZero(Dim::from(self.clone()).to_string());
         Ok(match self {
@@ -518,7 +557,7 @@ fn mul_bound(a: i64, b: i64) -> i64 {
 
 fn floor_div(a: i64, b: i64) -> i64 {
     let q = a.wrapping_div(b);
-    if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q }
+    if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { q - 1 } else { q }
 }
 
 impl From<i64> for Dim {
@@ -589,9 +628,13 @@ impl Mul for Dim {
             (Dim::Const(1), _) => return other,
             _ => {}
         }
-        let right = other.terms();
+        let (left, right) = (self.terms(), other.terms());
+        let degree = |terms: &[Term]| terms.iter().map(|term| term.factors.len()).max().unwrap_or(0);
+        if left.len() * right.len() > MOST_TERMS || degree(&left) + degree(&right) > MOST_TERMS {
+            return Dim::Const(i64::MAX);
+        }
         let mut terms = Vec::new();
-        for a in self.terms() {
+        for a in left {
             for b in &right {
                 let mut factors: Vec<Atom> = a.factors.iter().chain(&b.factors).cloned().collect();
                 factors.sort_unstable();
@@ -633,6 +676,27 @@ mod tests {
         let huge = s("a") * Dim::Const(1 << 40) * s("b");
         let error = huge.eval(&|_| Some(1 << 20)).unwrap_err();
         assert!(matches!(error, EvalError::Overflow(_)));
+    }
+
+    #[test]
+    fn hostile_expressions_stay_small() {
+        let letters: Vec<Dim> = ('a'..='z').map(|c| s(&c.to_string())).collect();
+        let sum: Dim = letters.iter().cloned().sum();
+        let power = (0..20).fold(Dim::ONE, |product, _| product * sum.clone());
+        let doubling = (0..1000).fold(s("x"), |x, _| x.clone().minimum(&(x * s("y") + Dim::Const(-1))));
+        let halving = (0..10_000).fold(s("x"), |x, _| (x * s("y") + Dim::Const(3)).floor_div(&Dim::Const(2)));
+        for hostile in [power, doubling, halving] {
+            let mut room = 2 * MOST_TERMS * MOST_ATOMS;
+            assert!(hostile.fits(&mut room, DEEPEST + 1));
+        }
+        for text in [
+            "ceil((0 - 9223372036854775807 - 1)/2)",
+            "(0 - 9223372036854775807 - 1)//(0-1)",
+            "(x*(0-9223372036854775807-1))//(0-1)",
+        ] {
+            let dim = text.parse::<Dim>().unwrap();
+            let _ = dim.eval(&|_| Some(i64::MAX));
+        }
     }
 
     fn arbitrary_dim() -> impl Strategy<Value = Dim> {
