@@ -13,6 +13,7 @@ mod infer;
 mod kernel;
 mod ops;
 pub mod random;
+pub mod text;
 
 pub use attr::{Attr, AttrError, Real};
 pub use contraction::{Contraction, ContractionError};
