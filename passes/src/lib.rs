@@ -1,1 +1,28 @@
-//! Rewriting by equality saturation and covering into kernels.
+//! Rewriting: from the graph as it was exported to the graph as it should be computed.
+//!
+//! ```text
+//! Graph ─► simplify ─► regions ─► e-graph ─► saturate with rules ─► extract ─► Graph
+//! ```
+//!
+//! [`optimise`] is the whole of it. [`language`] is the e-graph's language over core ops, [`facts`] what is known of a class,
+//! [`rules`] the rewrite rules by family, [`saturate`] the driver, [`extract`] the choice of terms, [`region`] how large
+//! models stay fast.
+
+mod convert;
+pub mod emit;
+mod error;
+pub mod extract;
+pub mod facts;
+mod fold;
+pub mod language;
+mod optimise;
+pub mod pattern;
+pub mod region;
+pub mod rule;
+pub mod rules;
+pub mod saturate;
+pub mod simplify;
+
+pub use convert::grow;
+pub use error::PassError;
+pub use optimise::{Options, RegionReport, Report, optimise};

@@ -1,0 +1,211 @@
+//! Cutting a graph into regions that are optimised on their own, and putting the results back.
+//!
+//! ```text
+//! nodes in order ──► intervals between ops that no e-graph takes ──► regions of bounded size, cut where few values cross
+//! ```
+//!
+//! An interval of a topological order is convex, so the regions form no cycle. A region is a graph of its own: what it
+//! reads from outside are its inputs, weights among them, so that the layers of a model give *equal* regions; each
+//! different one is optimised once. A node's origin in a region is its number there, and is translated back.
+
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::{FxHashMap, FxHasher};
+use smallvec::SmallVec;
+use tarsia_graph::{Graph, GraphError, Kind, NodeId, Op, Origin, Value};
+use tarsia_tensor::Tensor;
+
+use crate::language::{Attribute, is_expressible};
+
+/// How large regions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// No cut before this many nodes.
+    pub low: usize,
+    /// A cut at this many nodes at the latest.
+    pub high: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes { low: 24, high: 320 }
+    }
+}
+
+/// A part of a graph.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// Nodes that are optimised together, in order.
+    Region(Vec<NodeId>),
+    /// A node that no e-graph takes.
+    Single(NodeId),
+}
+
+/// A region as a graph of its own.
+pub struct Cutout {
+    /// The graph; its inputs are named `x0, x1 …` and `w2 …` for constants, its nodes' origins are their numbers.
+    pub graph: Graph,
+    /// The values of the whole graph that the inputs stand for.
+    pub inputs: Vec<Value>,
+    /// Which inputs are constants.
+    pub fixed: Vec<bool>,
+    /// The values of the whole graph that the outputs stand for.
+    pub outputs: Vec<Value>,
+    /// The origins of the region's nodes, by number.
+    pub origins: Vec<Origin>,
+}
+
+/// The parts of a graph, in an order in which they can be computed. Inputs and constants belong to no part.
+pub fn parts(graph: &Graph, sizes: &Sizes) -> Vec<Part> {
+    let crossing = crossings(graph);
+    let mut parts = Vec::new();
+    let mut run: Vec<NodeId> = Vec::new();
+    for id in graph.node_ids() {
+        match &graph[id].op {
+            Op::Input { .. } | Op::Constant { .. } => {}
+            op if is_expressible(op) => run.push(id),
+            _ => {
+                split(graph, &crossing, std::mem::take(&mut run), sizes, &mut parts);
+                parts.push(Part::Single(id));
+            }
+        }
+    }
+    split(graph, &crossing, run, sizes, &mut parts);
+    parts
+}
+
+/// For each node, how many computed values are alive just after it.
+fn crossings(graph: &Graph) -> Vec<usize> {
+    let mut change = vec![0isize; graph.node_count() + 1];
+    for id in graph.node_ids() {
+        if matches!(graph[id].op, Op::Input { .. } | Op::Constant { .. }) {
+            continue;
+        }
+        if let Some((last, _)) = graph.users(id).last() {
+            change[id.index()] += 1;
+            change[last.index()] -= 1;
+        }
+    }
+    let mut alive = 0;
+    change
+        .into_iter()
+        .map(|step| {
+            alive += step;
+            alive as usize
+        })
+        .collect()
+}
+
+fn split(graph: &Graph, crossing: &[usize], run: Vec<NodeId>, sizes: &Sizes, parts: &mut Vec<Part>) {
+    let mut rest = run.as_slice();
+    while rest.len() > sizes.low + sizes.low {
+        let candidates = sizes.low..rest.len().min(sizes.high);
+        // Few values alive; stored anyway because several read it; before an op that starts a kernel.
+        let score = |&end: &usize| {
+            let starts = rest.get(end).is_none_or(|&id| matches!(graph[id].op.kind(), Kind::Contract | Kind::Window));
+            let shared = graph.users(rest[end - 1]).len() > 1;
+            (crossing[rest[end - 1].index()], !shared, !starts)
+        };
+        let Some(end) = candidates.min_by_key(score) else { break };
+        let (head, tail) = rest.split_at(end);
+        parts.push(Part::Region(head.to_vec()));
+        rest = tail;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Region(rest.to_vec()));
+    }
+}
+
+/// Constants that belong to a region by content: scalars and short integer lists. Others are its inputs, so that layers
+/// with different weights are equal.
+fn is_content(tensor: &Tensor) -> bool {
+    tensor.count() <= 1 || !tensor.dtype().is_float() && tensor.count() <= crate::facts::SMALL
+}
+
+/// The region of these nodes as a graph.
+///
+/// # Errors
+/// Never for nodes of a verified graph.
+pub fn cut(graph: &Graph, nodes: &[NodeId]) -> Result<Cutout, GraphError> {
+    let mut cutout = Cutout {
+        graph: Graph::new("region"),
+        inputs: Vec::new(),
+        fixed: Vec::new(),
+        outputs: Vec::new(),
+        origins: Vec::new(),
+    };
+    let mut place: FxHashMap<Value, Value> = FxHashMap::default();
+    for &id in nodes {
+        for value in graph.operands(id) {
+            if place.contains_key(&value) {
+                continue;
+            }
+            let constant = graph.constant(value);
+            let local = match constant {
+                Some(tensor) if is_content(tensor) => {
+                    cutout.origins.push(graph[value.node].origin.clone());
+                    let number = Origin::of(&(cutout.origins.len() - 1).to_string());
+                    cutout.graph.add_constant(tensor.clone(), number)
+                }
+                _ => {
+                    let name = format!("{}{}", if constant.is_some() { 'w' } else { 'x' }, cutout.inputs.len());
+                    cutout.inputs.push(value);
+                    cutout.fixed.push(constant.is_some());
+                    cutout.origins.push(Origin::default());
+                    cutout.graph.add_input(&name, graph.ty(value).clone())
+                }
+            };
+            place.insert(value, local);
+        }
+        let operands: SmallVec<[Value; 4]> = graph.operands(id).iter().map(|value| place[value]).collect();
+        cutout.origins.push(graph[id].origin.clone());
+        let number = Origin::of(&(cutout.origins.len() - 1).to_string());
+        let local = cutout.graph.add(graph[id].op.clone(), &operands, number)?;
+        for output in 0..graph[id].types.len() as u32 {
+            place.insert(Value { node: id, output }, Value { node: local, output });
+        }
+    }
+    name_outputs(graph, nodes, &place, &mut cutout);
+    Ok(cutout)
+}
+
+fn name_outputs(graph: &Graph, nodes: &[NodeId], place: &FxHashMap<Value, Value>, cutout: &mut Cutout) {
+    let inside: rustc_hash::FxHashSet<NodeId> = nodes.iter().copied().collect();
+    let results: rustc_hash::FxHashSet<Value> = graph.outputs().iter().map(|output| output.value).collect();
+    for &id in nodes {
+        let users = graph.users(id);
+        for output in 0..graph[id].types.len() as u32 {
+            let value = Value { node: id, output };
+            let escapes = users.iter().any(|(user, edge)| edge.output == output && !inside.contains(user));
+            if escapes || results.contains(&value) {
+                let name = format!("y{}", cutout.outputs.len());
+                cutout.graph.add_output(&name, place[&value]);
+                cutout.outputs.push(value);
+            }
+        }
+    }
+}
+
+impl Cutout {
+    /// A hash of the structure: equal regions have equal ones.
+    pub fn hash(&self) -> u64 {
+        let mut hasher = FxHasher::default();
+        for id in self.graph.node_ids() {
+            let node = &self.graph[id];
+            node.op.name().hash(&mut hasher);
+            node.types.hash(&mut hasher);
+            self.graph.operands(id).hash(&mut hasher);
+            for (_, attr) in node.op.attrs() {
+                Attribute::from(attr).hash(&mut hasher);
+            }
+        }
+        self.graph.outputs().iter().for_each(|output| output.value.hash(&mut hasher));
+        hasher.finish()
+    }
+
+    /// The origin that an origin by numbers stands for.
+    pub fn translate(&self, numbers: &Origin) -> Origin {
+        let known = |name: &str| self.origins.get(name.parse::<usize>().ok()?);
+        numbers.names().filter_map(known).fold(Origin::default(), |all, origin| all.merge(origin))
+    }
+}

@@ -1,0 +1,129 @@
+//! Movement: what compositions of movement ops equal, and how they pass through point-wise ops.
+
+use tarsia_tensor::Dim;
+
+use super::{aligned, exact, require, result_shape};
+use crate::rule::{Match, Miss, Rule};
+
+#[rustfmt::skip]
+pub(super) fn rules() -> Vec<Rule> {
+    let mut rules = vec![
+        exact("transpose-transpose", "(transpose ?p (transpose ?q ?x))",      "(transpose ?r ?x)",                &[composed]),
+        exact("transpose-nothing",   "(transpose ?p ?x)",                     "?x",                               &[p_identity]),
+        exact("transpose-ones",      "(transpose ?p ?x)",                     "(reshape ?shape ?x)",              &[p_moves_ones, result_shape]),
+        exact("reshape-reshape",     "(reshape ?s (reshape ?t ?x))",          "(reshape ?s ?x)",                  &[]),
+        exact("reshape-nothing",     "(reshape ?s ?x)",                       "?x",                               &[]),
+        exact("broadcast-nothing",   "(broadcast ?s ?x)",                     "?x",                               &[]),
+        exact("broadcast-broadcast", "(broadcast ?s (broadcast ?t ?x))",      "(broadcast ?s ?x)",                &[]),
+        // The halves of a concatenation, and the concatenation of neighbouring slices.
+        exact("slice-slice",         "(slice ?s ?n ?d (slice ?t ?m ?e ?x))",  "(slice ?start ?n ?step ?x)",       &[slices_composed]),
+        exact("slice-concat-first",  "(slice ?s ?n ?d (concat ?axis ?a ?b))", "(slice ?s ?n ?d ?a)",              &[within_first]),
+        exact("slice-concat-second", "(slice ?s ?n ?d (concat ?axis ?a ?b))", "(slice ?start ?n ?d ?b)",          &[within_second]),
+        exact("slice-nothing",       "(slice ?s ?n ?d ?x)",                   "?x",                               &[whole]),
+        exact("concat-slices",       "(concat ?axis (slice ?s ?n ?d ?x) (slice ?t ?m ?e ?x))", "(slice ?s ?shape ?d ?x)", &[neighbours, result_shape]),
+        exact("pad-nothing",         "(pad ?l ?h ?i ?x ?v)",                  "?x",                               &[]),
+        // Through select, whose operands are all moved alike.
+        exact("reshape-cast",        "(cast ?d ?s (reshape ?t ?x))",          "(reshape ?t (cast ?d ?s ?x))",     &[]),
+        exact("transpose-cast",      "(cast ?d ?s (transpose ?p ?x))",        "(transpose ?p (cast ?d ?s ?x))",   &[]),
+        exact("reshape-silu",        "(silu (reshape ?t ?x))",                "(reshape ?t (silu ?x))",           &[]),
+        exact("reshape-gelu",        "(gelu ?h (reshape ?t ?x))",             "(reshape ?t (gelu ?h ?x))",        &[]),
+    ];
+    for f in tarsia_graph::UnaryFn::ALL {
+        rules.push(exact(&format!("reshape-{f}"), &format!("({f} (reshape ?t ?x))"), &format!("(reshape ?t ({f} ?x))"), &[]));
+        rules.push(exact(&format!("transpose-{f}"), &format!("({f} (transpose ?p ?x))"), &format!("(transpose ?p ({f} ?x))"), &[]));
+    }
+    for f in tarsia_graph::BinaryFn::ALL {
+        let line = |name: &str, left: &str, right: &str, conditions: &[crate::rule::Condition]| exact(&format!("{name}-{f}"), &left.replace('$', f.name()), &right.replace('$', f.name()), conditions);
+        rules.push(line("transpose-both", "($ (transpose ?p ?a) (transpose ?p ?b))", "(transpose ?p ($ ?a ?b))", &[same_rank]));
+        rules.push(line("reshape-both", "($ (reshape ?s ?a) (reshape ?s ?b))", "(reshape ?s ($ ?a ?b))", &[same_shape]));
+        rules.push(line("transpose-number", "($ (transpose ?p ?a) ?c)", "(transpose ?p ($ ?a ?c))", &[c_scalar]));
+        rules.push(line("reshape-number", "($ (reshape ?s ?a) ?c)", "(reshape ?s ($ ?a ?c))", &[c_scalar]));
+    }
+    rules
+}
+
+fn composed(m: &mut Match) -> Result<(), Miss> {
+    let (outer, inner) = (m.axes("p")?, m.axes("q")?);
+    let perm: Option<Vec<usize>> = outer.iter().map(|&axis| inner.get(axis).copied()).collect();
+    m.bind_axes("r", &perm.ok_or(Miss("not a permutation"))?)
+}
+
+fn p_identity(m: &mut Match) -> Result<(), Miss> {
+    let perm = m.axes("p")?;
+    require(perm.iter().copied().eq(0..perm.len()), "axes change place")
+}
+
+fn p_moves_ones(m: &mut Match) -> Result<(), Miss> {
+    let (perm, shape) = (m.axes("p")?, m.shape("x")?);
+    require(crate::emit::moves_only_ones(&perm, &shape), "axes that are not of size 1 change place")
+}
+
+fn same_rank(m: &mut Match) -> Result<(), Miss> {
+    require(m.ty("a")?.rank() == m.ty("b")?.rank(), "the operands have different ranks")
+}
+
+fn same_shape(m: &mut Match) -> Result<(), Miss> {
+    require(m.shape("a")? == m.shape("b")?, "the operands have different shapes")
+}
+
+fn c_scalar(m: &mut Match) -> Result<(), Miss> {
+    require(m.shape("c")?.iter().all(|dim| dim.is(1)) && m.ty("c")?.rank() <= m.ty("a")?.rank(), "not a scalar")
+}
+
+fn whole(m: &mut Match) -> Result<(), Miss> {
+    let (starts, steps) = (m.dims("s")?, m.ints("d")?);
+    require(starts.iter().all(|dim| dim.is(0)) && steps.iter().all(|&step| step == 1), "not the whole operand")
+}
+
+/// start + i·step of start' + j·step' is (start' + start·step') + i·(step·step').
+fn slices_composed(m: &mut Match) -> Result<(), Miss> {
+    let (starts, steps, before, strides) = (m.dims("s")?, m.ints("d")?, m.dims("t")?, m.ints("e")?);
+    let start = (0..starts.len()).map(|i| before[i].clone() + starts[i].clone() * Dim::Const(strides[i])).collect();
+    let step: Option<Vec<i64>> = steps.iter().zip(&strides).map(|(a, b)| a.checked_mul(*b)).collect();
+    m.bind_dims("start", start)?;
+    m.bind_attr("step", tarsia_graph::Attr::Ints(step.ok_or(Miss("a step overflows"))?))
+}
+
+/// The last index that a slice reads along an axis, plus one, for positive steps.
+fn end(m: &Match, axis: usize) -> Result<Dim, Miss> {
+    let (starts, sizes, steps) = (m.dims("s")?, m.dims("n")?, m.ints("d")?);
+    let (start, size, step) = (starts.get(axis), sizes.get(axis), steps.get(axis));
+    let (Some(start), Some(size), Some(&step)) = (start, size, step) else { return Err(Miss("no such axis")) };
+    require(step > 0, "backwards")?;
+    Ok(start.clone() + (size.clone() - Dim::ONE) * Dim::Const(step) + Dim::ONE)
+}
+
+fn never_negative(dim: &Dim) -> bool {
+    dim.range().low >= 0
+}
+
+fn within_first(m: &mut Match) -> Result<(), Miss> {
+    let axis = m.axis("axis")?;
+    let (end, size) = (end(m, axis)?, aligned(&m.shape("a")?, m.ty("a")?.rank(), axis));
+    require(never_negative(&(size - end)), "reaches into the second operand")
+}
+
+fn within_second(m: &mut Match) -> Result<(), Miss> {
+    let (axis, mut starts) = (m.axis("axis")?, m.dims("s")?);
+    end(m, axis)?;
+    let size = aligned(&m.shape("a")?, m.ty("a")?.rank(), axis);
+    let start = starts.get_mut(axis).ok_or(Miss("no such axis"))?;
+    *start = start.clone() - size;
+    require(never_negative(start), "begins in the first operand")?;
+    m.bind_dims("start", starts)
+}
+
+/// Two slices of one operand that differ only along `?axis`, where the second begins where the first ends.
+fn neighbours(m: &mut Match) -> Result<(), Miss> {
+    let axis = m.axis("axis")?;
+    let (first, second, steps, strides) = (m.dims("s")?, m.dims("t")?, m.ints("d")?, m.ints("e")?);
+    require(steps == strides, "the steps differ")?;
+    let step = *steps.get(axis).ok_or(Miss("no such axis"))?;
+    require(step > 0, "backwards")?;
+    let size = m.dims("n")?.get(axis).cloned().ok_or(Miss("no such axis"))?;
+    for (i, (a, b)) in first.iter().zip(&second).enumerate() {
+        let expected = if i == axis { a.clone() + size.clone() * Dim::Const(step) } else { a.clone() };
+        require(*b == expected, "not neighbours")?;
+    }
+    Ok(())
+}

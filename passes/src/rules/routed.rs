@@ -1,0 +1,7 @@
+//! TODO.
+
+use crate::rule::Rule;
+
+pub(super) fn rules() -> Vec<Rule> {
+    Vec::new()
+}
