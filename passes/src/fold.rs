@@ -6,7 +6,7 @@ use tarsia_tensor::{Class, DType, Numbers, Overflow, Tensor};
 /// The results of an op on known operands; `None` where it cannot be evaluated.
 pub fn evaluate(op: &Op, operands: &[&Tensor]) -> Option<Vec<Tensor>> {
     let operands: Vec<Tensor> = operands.iter().map(|&tensor| tensor.clone()).collect();
-    eval::op(op, &operands, &eval::Bindings::default()).ok()
+    eval::op(op, &operands, &tarsia_tensor::Bindings::new()).ok()
 }
 
 /// Whether evaluating an op at compile time is quick: the reference evaluation is slow, and takes no large products.

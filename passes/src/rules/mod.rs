@@ -9,6 +9,10 @@ mod normalise;
 mod pointwise;
 mod reduction;
 mod routed;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod soundness;
 
 use std::sync::OnceLock;
 
