@@ -43,8 +43,7 @@ pub fn load(region: &Graph, fixed: &[bool], explain: bool) -> Result<(Egraph, Ve
         }
         egraph.analysis.current = Origins::of(id.index());
         let operands: SmallVec<[Id; 4]> = region.operands(id).iter().map(|value| classes[value]).collect();
-        let class =
-            add_op(&mut egraph, &node.op, &operands).ok_or(PassError::Inexpressible(node.op.name()))?;
+        let class = add_op(&mut egraph, &node.op, &operands).ok_or(PassError::Inexpressible(node.op.name()))?;
         if let [_] = node.types.as_slice() {
             classes.insert(id.into(), class);
             continue;

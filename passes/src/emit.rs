@@ -49,7 +49,12 @@ impl Emitter {
     ///
     /// # Errors
     /// If the operands do not fit.
-    pub fn emit_all(&mut self, op: Op, operands: &[Value], origin: &Origin) -> Result<SmallVec<[Value; 1]>, GraphError> {
+    pub fn emit_all(
+        &mut self,
+        op: Op,
+        operands: &[Value],
+        origin: &Origin,
+    ) -> Result<SmallVec<[Value; 1]>, GraphError> {
         let mut operands: SmallVec<[Value; 4]> = SmallVec::from_slice(operands);
         if let (Op::Binary(function), [a, b]) = (&op, operands.as_slice())
             && function.commutes()
@@ -77,7 +82,11 @@ impl Emitter {
         (tensor.dtype(), tensor.shape()).hash(&mut hasher);
         // Large data are compared by where they lie: hashing weights would cost more than it finds.
         let large = tensor.bytes().len() > FREE_BYTES;
-        if large { tensor.bytes().as_ptr().hash(&mut hasher) } else { tensor.bytes().hash(&mut hasher) }
+        if large {
+            tensor.bytes().as_ptr().hash(&mut hasher)
+        } else {
+            tensor.bytes().hash(&mut hasher)
+        }
         let key = hasher.finish();
         for &id in self.table.get(&key).into_iter().flatten() {
             if let Some(known) = self.graph.constant(id.into())
@@ -148,7 +157,9 @@ impl Emitter {
         Ok(match (op, inner) {
             (Op::Reshape { shape } | Op::Broadcast { shape }, _) if *shape == ty.shape => Some(first),
             (Op::Transpose { perm }, _) if perm.iter().copied().eq(0..perm.len()) => Some(first),
-            (Op::Slice { starts, sizes, steps }, _) if *sizes == ty.shape && is_whole(starts, sizes, steps) => Some(first),
+            (Op::Slice { starts, sizes, steps }, _) if *sizes == ty.shape && is_whole(starts, sizes, steps) => {
+                Some(first)
+            }
             (Op::Cast { dtype, .. }, _) if *dtype == ty.dtype => Some(first),
             (Op::Concat { .. }, _) if x.len() == 1 => Some(first),
             (Op::Pad { low, high, interior }, _)

@@ -56,7 +56,8 @@ struct Candidate<'a> {
 
 impl<'a> Table<'a> {
     fn new(egraph: &'a Egraph) -> Table<'a> {
-        let mut ids: Vec<Id> = egraph.classes().filter(|class| class.data.attr.is_none()).map(|class| class.id).collect();
+        let mut ids: Vec<Id> =
+            egraph.classes().filter(|class| class.data.attr.is_none()).map(|class| class.id).collect();
         ids.sort_unstable();
         let place: FxHashMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
         let candidate = |node: &'a Enode| {
@@ -92,7 +93,10 @@ impl<'a> Table<'a> {
                     }
                     let members = (0..count).filter(|&i| has(&set, i));
                     let sum = candidate.cost + members.map(|i| own[i]).sum::<f64>();
-                    if sum < total[class] * (1.0 - 1e-9) || best[class].is_none() || best[class] == Some(n) && sets[class].len() != words {
+                    if sum < total[class] * (1.0 - 1e-9)
+                        || best[class].is_none()
+                        || best[class] == Some(n) && sets[class].len() != words
+                    {
                         set[class / 64] |= 1 << (class % 64);
                         (best[class], total[class], own[class], sets[class]) = (Some(n), sum, candidate.cost, set);
                         changed = true;

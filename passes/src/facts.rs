@@ -165,9 +165,7 @@ impl Analysis<Enode> for Region {
     fn merge(&mut self, a: &mut Facts, b: Facts) -> DidMerge {
         debug_assert!(agree(a, &b), "a rule merged {a:?}\nwith {b:?}");
         a.origins.extend(&b.origins);
-        let know = |x: &Facts| {
-            (x.constant.is_some(), x.splat.is_some(), x.fixed, x.non_negative, !x.types.is_empty())
-        };
+        let know = |x: &Facts| (x.constant.is_some(), x.splat.is_some(), x.fixed, x.non_negative, !x.types.is_empty());
         let (before, other) = (know(a), know(&b));
         a.constant = a.constant.take().or(b.constant);
         a.splat = a.splat.or(b.splat);

@@ -37,7 +37,9 @@ pub fn holds_all(wide: DType, narrow: DType) -> bool {
     match (wide.class(), narrow.class()) {
         _ if wide == narrow => true,
         (Class::Float, Class::Float) => {
-            wide == DType::F64 || wide == DType::F32 && narrow != DType::F64 || wide.bits() == 16 && narrow.bits() <= 8 && narrow != DType::F8E8M0
+            wide == DType::F64
+                || wide == DType::F32 && narrow != DType::F64
+                || wide.bits() == 16 && narrow.bits() <= 8 && narrow != DType::F8E8M0
         }
         (Class::Float, Class::Int | Class::Uint) => mantissa(wide) >= narrow.bits(),
         (Class::Int, Class::Int) | (Class::Uint, Class::Uint) => wide != DType::Bool && wide.bits() >= narrow.bits(),
@@ -63,9 +65,10 @@ pub fn close(a: &Tensor, b: &Tensor) -> bool {
     }
     let (Ok(x), Ok(y)) = (a.numbers(), b.numbers()) else { return a == b };
     let tolerance = tolerance(a.dtype());
-    x.to_f64().iter().zip(y.to_f64()).all(|(&x, y)| {
-        x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= tolerance * (1.0 + x.abs().max(y.abs()))
-    })
+    x.to_f64()
+        .iter()
+        .zip(y.to_f64())
+        .all(|(&x, y)| x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= tolerance * (1.0 + x.abs().max(y.abs())))
 }
 
 /// Relative rounding allowed between two equal formulas in `dtype`.

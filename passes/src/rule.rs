@@ -327,7 +327,8 @@ impl Match<'_> {
                 for (plan, child) in plans.into_iter().zip(children) {
                     facts.push(plan.map_or_else(|| self.plan(child, sibling), Ok)?);
                 }
-                let types = types_of(*name, &facts.iter().collect::<Vec<_>>()).ok_or(Miss("the operands do not fit"))?;
+                let types =
+                    types_of(*name, &facts.iter().collect::<Vec<_>>()).ok_or(Miss("the operands do not fit"))?;
                 Ok(Facts { types, ..Facts::default() })
             }
         }

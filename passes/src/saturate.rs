@@ -210,4 +210,3 @@ impl Run<'_> {
         self.egraph.analysis.current = Default::default();
     }
 }
-

@@ -140,7 +140,8 @@ pub fn ordered(graph: &Graph) -> Graph {
     for (name, id) in graph.inputs() {
         place.insert(*id, copy.add_input(name, graph.ty(Value::from(*id)).clone()).node);
     }
-    let moved = |place: &FxHashMap<NodeId, NodeId>, value: &Value| Value { node: place[&value.node], output: value.output };
+    let moved =
+        |place: &FxHashMap<NodeId, NodeId>, value: &Value| Value { node: place[&value.node], output: value.output };
     for id in walk(graph) {
         if place.contains_key(&id) {
             continue;

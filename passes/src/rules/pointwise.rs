@@ -2,6 +2,8 @@
 
 use tarsia_graph::{BinaryFn, Law};
 
+use tarsia_tensor::DType;
+
 use super::{c_fixed, c_number, exact, float, real, require, result_shape};
 use crate::{
     fold,
@@ -13,35 +15,35 @@ pub(super) fn rules() -> Vec<Rule> {
     #[rustfmt::skip]
     rules.extend([
         // Signs.
-        exact("neg-neg",            "(neg (neg ?a))",                       "?a",                                   &[]),
-        exact("add-neg",            "(add ?a (neg ?b))",                    "(sub ?a ?b)",                          &[]),
-        exact("sub-neg",            "(sub ?a (neg ?b))",                    "(add ?a ?b)",                          &[]),
+        exact("neg-neg",            "(neg (neg ?a))",                       "?a",                                   &[numeric]),
+        exact("add-neg",            "(add ?a (neg ?b))",                    "(sub ?a ?b)",                          &[numeric]),
+        exact("sub-neg",            "(sub ?a (neg ?b))",                    "(add ?a ?b)",                          &[numeric]),
         exact("neg-sub",            "(neg (sub ?a ?b))",                    "(sub ?b ?a)",                          &[float]),
-        exact("zero-minus",         "(sub 0.0 ?a)",                         "(neg ?a)",                             &[]),
-        exact("times-minus-one",    "(mul ?a -1.0)",                        "(neg ?a)",                             &[]),
-        exact("mul-neg",            "(mul (neg ?a) (neg ?b))",              "(mul ?a ?b)",                          &[]),
+        exact("zero-minus",         "(sub 0.0 ?a)",                         "(neg ?a)",                             &[numeric]),
+        exact("times-minus-one",    "(mul ?a -1.0)",                        "(neg ?a)",                             &[numeric]),
+        exact("mul-neg",            "(mul (neg ?a) (neg ?b))",              "(mul ?a ?b)",                          &[numeric]),
         // Quotients: a · 1/b = a/b; a constant divisor becomes a factor.
         exact("one-over",           "(div 1.0 ?a)",                         "(reciprocal ?a)",                      &[float]),
-        real ("times-reciprocal",   "(mul ?a (reciprocal ?b))",             "(div ?a ?b)",                          &[]),
+        real ("times-reciprocal",   "(mul ?a (reciprocal ?b))",             "(div ?a ?b)",                          &[float]),
         real ("div-constant",       "(div ?a ?c)",                          "(mul ?a (reciprocal ?c))",             &[float, c_fixed, c_nonzero]),
-        real ("reciprocal-sqrt",    "(reciprocal (sqrt ?a))",               "(rsqrt ?a)",                           &[]),
-        real ("sqrt-reciprocal",    "(sqrt (reciprocal ?a))",               "(rsqrt ?a)",                           &[]),
-        real ("over-sqrt",          "(div ?a (sqrt ?b))",                   "(mul ?a (rsqrt ?b))",                  &[]),
-        exact("reciprocal-twice",   "(reciprocal (reciprocal ?a))",         "?a",                                   &[]),
+        real ("reciprocal-sqrt",    "(reciprocal (sqrt ?a))",               "(rsqrt ?a)",                           &[float]),
+        real ("sqrt-reciprocal",    "(sqrt (reciprocal ?a))",               "(rsqrt ?a)",                           &[float]),
+        real ("over-sqrt",          "(div ?a (sqrt ?b))",                   "(mul ?a (rsqrt ?b))",                  &[float]),
+        real ("reciprocal-twice",   "(reciprocal (reciprocal ?a))",         "?a",                                   &[float]),
         // Powers.
         exact("square",             "(pow ?a 2.0)",                         "(mul ?a ?a)",                          &[]),
         real ("cube",               "(pow ?a 3.0)",                         "(mul ?a (mul ?a ?a))",                 &[]),
-        real ("power-half",         "(pow ?a 0.5)",                         "(sqrt ?a)",                            &[]),
-        real ("power-minus-half",   "(pow ?a -0.5)",                        "(rsqrt ?a)",                           &[]),
-        real ("power-minus-one",    "(pow ?a -1.0)",                        "(reciprocal ?a)",                      &[]),
+        real ("power-half",         "(pow ?a 0.5)",                         "(sqrt ?a)",                            &[float]),
+        real ("power-minus-half",   "(pow ?a -0.5)",                        "(rsqrt ?a)",                           &[float]),
+        real ("power-minus-one",    "(pow ?a -1.0)",                        "(reciprocal ?a)",                      &[float]),
         // Numbers wander outwards and meet: (a·c)·b = (a·b)·c.
         real ("number-outwards",    "(mul (mul ?a ?c) ?b)",                 "(mul (mul ?a ?b) ?c)",                 &[float, c_number, b_no_number, a_no_number]),
-        real ("number-through-neg", "(neg (mul ?a ?c))",                    "(mul ?a (neg ?c))",                    &[c_number]),
+        real ("number-through-neg", "(neg (mul ?a ?c))",                    "(mul ?a (neg ?c))",                    &[c_number, numeric]),
         // Logistic functions.
-        real ("sigmoid",            "(reciprocal (add (exp (neg ?a)) 1.0))", "(sigmoid ?a)",                        &[]),
+        real ("sigmoid",            "(reciprocal (add (exp (neg ?a)) 1.0))", "(sigmoid ?a)",                        &[float]),
         exact("silu",               "(mul ?a (sigmoid ?a))",                "(silu ?a)",                            &[float]),
         real ("silu-quotient",      "(div ?a (add (exp (neg ?a)) 1.0))",    "(silu ?a)",                            &[float]),
-        real ("softplus",           "(log (add (exp ?a) 1.0))",             "(softplus ?a)",                        &[]),
+        real ("softplus",           "(log (add (exp ?a) 1.0))",             "(softplus ?a)",                        &[float]),
         // Choices.
         exact("select-same",        "(select ?c ?a ?a)",                    "?a",                                   &[]),
         exact("select-not",         "(select (not ?c) ?a ?b)",              "(select ?c ?b ?a)",                    &[]),
@@ -71,9 +73,7 @@ fn laws() -> Vec<Rule> {
         for law in f.laws() {
             let rule = match law {
                 Law::Commutes => continue,
-                Law::RightIdentity(e) => {
-                    exact(&format!("{f}-identity"), &format!("({f} ?a {e:?})"), "?a", &[])
-                }
+                Law::RightIdentity(e) => exact(&format!("{f}-identity"), &format!("({f} ?a {e:?})"), "?a", &[]),
                 Law::Idempotent => exact(&format!("{f}-idempotent"), &format!("({f} ?a ?a)"), "?a", &[]),
                 Law::Absorbing(z) => {
                     let (left, right) = (format!("({f} ?a {z:?})"), format!("(broadcast ?shape {z:?})"));
@@ -88,6 +88,10 @@ fn laws() -> Vec<Rule> {
         }
     }
     rules
+}
+
+fn numeric(m: &mut Match) -> Result<(), Miss> {
+    require(m.root_type()?.dtype != DType::Bool, "a bool")
 }
 
 fn d_fixed(m: &mut Match) -> Result<(), Miss> {

@@ -1,6 +1,9 @@
 //! Random small shapes, attributes and data for the soundness test of the rules.
 
-use tarsia_graph::{Attr, Contraction, Graph, Real, ReduceFn, Type};
+use tarsia_graph::{
+    Attr, BinaryFn, Contraction, Graph, GraphError, Op, Origin, Real, ReduceFn, Type, UnaryFn, Value,
+    composite::Builder,
+};
 use tarsia_tensor::{DType, Dim, Numbers, Overflow, Tensor};
 
 use crate::language::OpName;
@@ -50,19 +53,26 @@ impl Rng {
         let count: usize = shape.iter().product();
         let numbers = match ty.dtype {
             DType::Bool => Numbers::Uint((0..count).map(|_| self.below(2) as u64).collect()),
-            dtype if dtype.is_integer() && name.starts_with("ids") => Numbers::Int((0..count).map(|_| self.below(3) as i64).collect()),
+            dtype if dtype.is_integer() && name.starts_with("ids") => {
+                Numbers::Int((0..count).map(|_| self.below(3) as i64).collect())
+            }
             dtype if dtype.is_integer() => Numbers::Int((0..count).map(|_| self.below(9) as i64 - 4).collect()),
             _ => Numbers::Float((0..count).map(|_| (self.below(64) as f64 - 24.0) / 16.0).collect()),
         };
-        Tensor::new(ty.dtype, &shape, numbers.cast(DType::F64, ty.dtype, Overflow::Special).encode(ty.dtype, Overflow::Special).into())
-            .expect("as many numbers as the shape has")
+        Tensor::new(
+            ty.dtype,
+            &shape,
+            numbers.cast(DType::F64, ty.dtype, Overflow::Special).encode(ty.dtype, Overflow::Special).into(),
+        )
+        .expect("as many numbers as the shape has")
     }
 }
 
 /// How many attributes an op has.
 pub fn attr_count(name: OpName) -> usize {
     match name.name() {
-        "transpose" | "reshape" | "broadcast" | "concat" | "softmax" | "gelu" | "rotary" | "attention" | "gather" | "take_along" | "scatter_rows" => 1,
+        "transpose" | "reshape" | "broadcast" | "concat" | "softmax" | "gelu" | "rotary" | "attention" | "gather"
+        | "take_along" | "scatter_rows" => 1,
         "cast" | "reduce" | "contract" | "rms_norm" | "layer_norm" | "routed" | "scatter_along" => 2,
         "slice" | "pad" => 3,
         "conv" => 6,
@@ -75,6 +85,7 @@ pub fn operand_dtype(name: OpName, operand: usize, dtype: DType, rng: &mut Rng) 
     match (name.name(), operand) {
         ("and" | "or" | "xor" | "not", _) | ("select", 0) => DType::Bool,
         ("eq" | "ne" | "lt" | "le" | "gt" | "ge" | "is_nan" | "is_inf", _) => DType::F32,
+        ("bit_and" | "bit_or" | "bit_xor" | "bit_not" | "shl" | "shr", _) => DType::I32,
         ("cast", _) => *rng.pick(&[DType::F32, DType::F16, DType::I32, DType::BF16, DType::F64]),
         ("gather" | "take_along", 1) | ("routed", 2) => DType::I64,
         ("contract" | "softmax" | "rms_norm" | "layer_norm", _) if !dtype.is_float() => DType::F32,
@@ -105,7 +116,9 @@ pub fn attrs(name: OpName, types: &[Type], dtype: DType, rng: &mut Rng) -> Optio
             vec![Attr::Text(function.to_string()), ints(axes)]
         }
         "rms_norm" | "layer_norm" => vec![axis(rng), Attr::Real(Real(1e-3))],
-        "contract" => vec![Attr::Text(contraction(rank, types.get(1)?.rank(), rng)?.to_string()), Attr::DType(first.dtype)],
+        "contract" => {
+            vec![Attr::Text(contraction(rank, types.get(1)?.rank(), rng)?.to_string()), Attr::DType(first.dtype)]
+        }
         "slice" => slice(shape, rng),
         "pad" => vec![Attr::Dims(vec![Dim::ZERO; rank]), Attr::Dims(vec![Dim::ZERO; rank]), ints(vec![0; rank])],
         _ => Vec::new(),
@@ -137,7 +150,8 @@ fn reshaped(shape: &[Dim], rng: &mut Rng) -> Vec<Dim> {
 }
 
 fn broadcast(shape: &[Dim], rng: &mut Rng) -> Vec<Dim> {
-    let mut shape: Vec<Dim> = shape.iter().map(|d| if d.is(1) && rng.below(2) == 0 { Dim::from(3usize) } else { d.clone() }).collect();
+    let mut shape: Vec<Dim> =
+        shape.iter().map(|d| if d.is(1) && rng.below(2) == 0 { Dim::from(3usize) } else { d.clone() }).collect();
     if rng.below(3) == 0 {
         shape.insert(0, Dim::from(2usize));
     }
@@ -164,10 +178,14 @@ fn slice(shape: &[Dim], rng: &mut Rng) -> Vec<Attr> {
 
 fn contraction(left: usize, right: usize, rng: &mut Rng) -> Option<Contraction> {
     let letters: Vec<u8> = (b'a'..b'a' + 6).collect();
-    let take = |n: usize, rng: &mut Rng| -> Vec<u8> { permutation(6, rng)[..n.min(6)].iter().map(|&i| letters[i]).collect() };
+    let take =
+        |n: usize, rng: &mut Rng| -> Vec<u8> { permutation(6, rng)[..n.min(6)].iter().map(|&i| letters[i]).collect() };
     let (lhs, rhs) = (take(left, rng), take(right, rng));
     let keep = rng.below(4) == 0;
-    let mut out: Vec<u8> = letters.into_iter().filter(|l| lhs.contains(l) != rhs.contains(l) || keep && lhs.contains(l) && rhs.contains(l)).collect();
+    let mut out: Vec<u8> = letters
+        .into_iter()
+        .filter(|l| lhs.contains(l) != rhs.contains(l) || keep && lhs.contains(l) && rhs.contains(l))
+        .collect();
     let order = permutation(out.len(), rng);
     out = order.into_iter().map(|i| out[i]).collect();
     Contraction::new(lhs, rhs, out).ok()
@@ -178,4 +196,36 @@ pub fn seeds(rule: &str) -> Vec<Graph> {
     SEEDS.iter().filter(|(names, _)| names.contains(&rule)).map(|(_, make)| make()).collect()
 }
 
-const SEEDS: &[(&[&str], fn() -> Graph)] = &[];
+const SEEDS: &[(&[&str], fn() -> Graph)] = &[
+    (&["abs-non-negative"], || {
+        build(&[&[2, 3]], |b, x| b.unary(UnaryFn::Exp, x[0]).and_then(|y| b.unary(UnaryFn::Abs, y)))
+    }),
+    (&["relu-non-negative"], || {
+        build(&[&[2, 3]], |b, x| {
+            let y = b.unary(UnaryFn::Sigmoid, x[0])?;
+            b.with_scalar(BinaryFn::Max, y, 0.0)
+        })
+    }),
+    (&["softmax-unmasked"], || {
+        build(&[&[2, 3]], |b, x| {
+            let y = b.unary(UnaryFn::Tanh, x[0])?;
+            let y = b.add(Op::Softmax { axis: 1 }, &[y])?;
+            let (zero, nan) = (b.scalar(DType::F32, 0.0), b.unary(UnaryFn::IsNan, y)?);
+            b.add(Op::Select {}, &[nan, zero, y])
+        })
+    }),
+];
+
+/// A graph of f32 inputs of these shapes.
+pub fn build(shapes: &[&[usize]], body: impl Fn(&mut Builder, &[Value]) -> Result<Value, GraphError>) -> Graph {
+    let mut graph = Graph::new("seed");
+    let input = |(i, shape): (usize, &&[usize])| {
+        let dims: Vec<Dim> = shape.iter().map(|&n| Dim::from(n)).collect();
+        graph.add_input(&format!("x{i}"), Type::new(DType::F32, dims))
+    };
+    let inputs: Vec<Value> = shapes.iter().enumerate().map(input).collect();
+    let result =
+        body(&mut Builder { graph: &mut graph, origin: &Origin::default() }, &inputs).expect("a seed type-checks");
+    graph.add_output("y", result);
+    graph
+}
