@@ -71,6 +71,7 @@ pub(super) fn read_literal<'a>(cursor: &mut Cursor<'a>) -> Result<Literal<'a>, P
 
 /// `f32[batch, 3]`.
 pub(super) fn read_type(cursor: &mut Cursor) -> Result<Type, ParseError> {
+    cursor.space();
     let start = *cursor;
     let dtype: DType = cursor.name("an element type")?.parse().map_err(|message: String| start.error(message))?;
     cursor.expect("[")?;
