@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::schema::OperatorSetIdProto;
 
 /// The oldest version of ONNX's own operator set that is read.
-pub const OLDEST_OPSET: i64 = 7;
+pub const OLDEST_OPSET: i64 = 1;
 /// The newest version of ONNX's own operator set that is read.
 pub const NEWEST_OPSET: i64 = 28;
 

@@ -231,7 +231,7 @@ impl<'a> Ctx<'a, '_> {
                 Ok(vec![self.unary(function, x)?.into()])
             }
             Importer::Binary(function) => {
-                let (a, b) = (self.value(node, 0)?, self.value(node, 1)?);
+                let (a, b) = ops::operands(self, node)?;
                 Ok(vec![self.binary(function, a, b)?.into()])
             }
             Importer::One(import) => Ok(vec![import(self, node)?.into()]),

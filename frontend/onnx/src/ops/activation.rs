@@ -6,6 +6,7 @@ use tarsia_tensor::DType;
 use super::{
     Importer::{One, Unary},
     Row, Rows,
+    convolution::per_channel,
     movement::flattened,
 };
 use crate::{
@@ -23,7 +24,7 @@ pub(super) const ROWS: Rows = &[
     Row::new("LeakyRelu", 6, One(leaky_relu)),
     Row::new("LogSoftmax", 1, One(|ctx, node| along_axis(ctx, node, log_softmax))),
     Row::new("Mish", 18, One(mish)),
-    Row::new("PRelu", 7, One(prelu)),
+    Row::new("PRelu", 6, One(prelu)),
     Row::new("Relu", 6, One(relu)),
     Row::new("Selu", 6, One(selu)),
     Row::new("Shrink", 9, One(shrink)),
@@ -99,7 +100,12 @@ fn leaky_relu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 
 fn prelu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, slope) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
-    let scaled = ctx.binary(BinaryFn::Mul, x, slope)?;
+    // Before version 7 a vector of slopes is one per channel.
+    let scaled = if node.since(7) || ctx.rank(slope) != 1 {
+        ctx.binary(BinaryFn::Mul, x, slope)?
+    } else {
+        per_channel(ctx, BinaryFn::Mul, x, slope)?
+    };
     or_below_zero(ctx, x, scaled)
 }
 
@@ -111,25 +117,41 @@ fn exponential(ctx: &mut Ctx<'_, '_>, x: Value, alpha: f32, scale: f32) -> Outco
     if alpha == 1.0 { Ok(shifted) } else { ctx.with_scalar(BinaryFn::Mul, shifted, alpha.into()) }
 }
 
-fn elu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+/// `f` on the input, of f16 and bf16 in f32 with one rounding at the end.
+fn in_f32<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    node: &Node<'a>,
+    f: impl FnOnce(&mut Ctx<'a, 'o>, Value) -> Outcome<Value>,
+) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
-    let negative = exponential(ctx, x, node.attr_f32_or("alpha", 1.0)?, 1.0)?;
-    or_below_zero(ctx, x, negative)
+    let (dtype, wide) = (ctx.dtype(x), ctx.widen(x)?);
+    let y = f(ctx, wide)?;
+    ctx.cast(y, dtype)
+}
+
+fn elu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let alpha = node.attr_f32_or("alpha", 1.0)?;
+    in_f32(ctx, node, |ctx, x| {
+        let negative = exponential(ctx, x, alpha, 1.0)?;
+        or_below_zero(ctx, x, negative)
+    })
 }
 
 fn celu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
     let alpha = node.attr_f32_or("alpha", 1.0)?;
-    let negative = exponential(ctx, x, alpha, alpha)?;
-    or_below_zero(ctx, x, negative)
+    in_f32(ctx, node, |ctx, x| {
+        let negative = exponential(ctx, x, alpha, alpha)?;
+        or_below_zero(ctx, x, negative)
+    })
 }
 
 fn selu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
     let (alpha, gamma) = (node.attr_f32_or("alpha", 1.673_263_2)?, node.attr_f32_or("gamma", 1.050_701)?);
-    let negative = exponential(ctx, x, alpha, 1.0)?;
-    let y = or_below_zero(ctx, x, negative)?;
-    ctx.with_scalar(BinaryFn::Mul, y, gamma.into())
+    in_f32(ctx, node, |ctx, x| {
+        let negative = exponential(ctx, x, alpha, 1.0)?;
+        let y = or_below_zero(ctx, x, negative)?;
+        ctx.with_scalar(BinaryFn::Mul, y, gamma.into())
+    })
 }
 
 fn thresholded_relu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
@@ -164,15 +186,15 @@ fn hard_sigmoid_of(ctx: &mut Ctx<'_, '_>, x: Value, alpha: f64, beta: f64) -> Ou
 }
 
 fn hard_sigmoid<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
     let (alpha, beta) = (node.attr_f32_or("alpha", 0.2)?, node.attr_f32_or("beta", 0.5)?);
-    hard_sigmoid_of(ctx, x, alpha.into(), beta.into())
+    in_f32(ctx, node, |ctx, x| hard_sigmoid_of(ctx, x, alpha.into(), beta.into()))
 }
 
 fn hard_swish<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
-    let gate = hard_sigmoid_of(ctx, x, 1.0 / 6.0, 0.5)?;
-    ctx.binary(BinaryFn::Mul, x, gate)
+    in_f32(ctx, node, |ctx, x| {
+        let gate = hard_sigmoid_of(ctx, x, 1.0 / 6.0, 0.5)?;
+        ctx.binary(BinaryFn::Mul, x, gate)
+    })
 }
 
 fn swish<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
@@ -181,17 +203,20 @@ fn swish<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     if alpha == 1.0 {
         return ctx.add(Op::Silu {}, &[x]);
     }
-    let scaled = ctx.with_scalar(BinaryFn::Mul, x, alpha.into())?;
-    let gate = ctx.unary(UnaryFn::Sigmoid, scaled)?;
-    ctx.binary(BinaryFn::Mul, x, gate)
+    in_f32(ctx, node, |ctx, x| {
+        let scaled = ctx.with_scalar(BinaryFn::Mul, x, alpha.into())?;
+        let gate = ctx.unary(UnaryFn::Sigmoid, scaled)?;
+        ctx.binary(BinaryFn::Mul, x, gate)
+    })
 }
 
 /// `x · tanh(log(1 + exp x))`.
 fn mish<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
-    let soft = ctx.unary(UnaryFn::Softplus, x)?;
-    let gate = ctx.unary(UnaryFn::Tanh, soft)?;
-    ctx.binary(BinaryFn::Mul, x, gate)
+    in_f32(ctx, node, |ctx, x| {
+        let soft = ctx.unary(UnaryFn::Softplus, x)?;
+        let gate = ctx.unary(UnaryFn::Tanh, soft)?;
+        ctx.binary(BinaryFn::Mul, x, gate)
+    })
 }
 
 fn gelu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
@@ -206,8 +231,9 @@ fn gelu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 
 /// `x / (1 + |x|)`.
 fn softsign<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
-    let size = ctx.unary(UnaryFn::Abs, x)?;
-    let divisor = ctx.with_scalar(BinaryFn::Add, size, 1.0)?;
-    ctx.binary(BinaryFn::Div, x, divisor)
+    in_f32(ctx, node, |ctx, x| {
+        let size = ctx.unary(UnaryFn::Abs, x)?;
+        let divisor = ctx.with_scalar(BinaryFn::Add, size, 1.0)?;
+        ctx.binary(BinaryFn::Div, x, divisor)
+    })
 }

@@ -1,7 +1,7 @@
 //! Constants, ranges, random numbers, and what passes its input through.
 
 use bytes::Bytes;
-use tarsia_graph::{BinaryFn, Op, Value};
+use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim, Tensor};
 
 use super::{
@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     Fault, Node,
-    import::{Ctx, Outcome, invalid, unsupported},
+    import::{Ctx, Outcome, invalid},
+    schema::AttributeType,
 };
 
 pub(super) const ROWS: Rows = &[
     Row::new("Bernoulli", 15, One(bernoulli)),
     Row::new("Constant", 1, One(constant)),
-    Row::new("Dropout", 7, Values(dropout)),
+    Row::new("Dropout", 6, Values(dropout)),
     Row::new("EyeLike", 9, One(eye_like)),
     Row::new("RandomNormal", 1, One(|ctx, node| random_of_shape(ctx, node, "normal"))),
     Row::new("RandomNormalLike", 1, One(|ctx, node| random_like(ctx, node, "normal"))),
@@ -50,32 +51,37 @@ fn constant<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     Ok(ctx.add_constant(tensor))
 }
 
-/// Nothing but in training, where each element is 0 with probability `ratio`.
+/// Nothing but in training (which is asked for from version 12 on, as a run-time flag), where each element is 0 with probability
+/// `ratio`.
 fn dropout<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
     let shape = ctx.shape(x);
-    let training = match ctx.item(node, 2) {
-        Some(_) if node.since(12) => {
-            let flag = ctx.known(node, 2).and_then(|known| known.ints());
-            flag.is_none_or(|flag| flag != [0])
-        }
-        _ => false,
-    };
-    let ratio = match ctx.tensor(node, 1).filter(|_| node.since(12)) {
-        Some(ratio) => ratio.numbers()?.to_f64().first().copied().unwrap_or(0.5),
-        None if training && ctx.item(node, 1).is_some() => return Err(unsupported("a ratio that run-time data give")),
-        None => 0.5,
-    };
-    if training && ctx.known(node, 2).is_none() {
-        return Err(unsupported("a training mode that run-time data give; set it to false"));
-    }
-    if !training || ratio == 0.0 {
+    let yes = |ctx: &mut Ctx<'a, '_>| -> Outcome<Value> {
         let yes = ctx.add_constant(Tensor::new(DType::Bool, &[], Bytes::from_static(&[1]))?);
-        return Ok(vec![x, ctx.broadcast(yes, &shape)?]);
+        ctx.broadcast(yes, &shape)
+    };
+    let training = if node.since(12) { ctx.value_opt(node, 2)? } else { None };
+    let known = |ctx: &Ctx<'a, '_>, value| ctx.known_value(value).and_then(|known| known.ints());
+    let Some(training) = training.filter(|&flag| known(ctx, flag) != Some(vec![0])) else {
+        return Ok(vec![x, yes(ctx)?]);
+    };
+    let ratio = match ctx.value_opt(node, 1)? {
+        Some(ratio) => ctx.cast(ratio, DType::F32)?,
+        None => ctx.scalar(DType::F32, 0.5),
+    };
+    if known(ctx, ratio) == Some(vec![0]) {
+        return Ok(vec![x, yes(ctx)?]);
     }
     let random = random(ctx, node, DType::F32, &shape, "uniform")?;
-    let kept = ctx.with_scalar(BinaryFn::Ge, random, ratio)?;
-    let scaled = ctx.with_scalar(BinaryFn::Mul, x, 1.0 / (1.0 - ratio))?;
+    let above = ctx.binary(BinaryFn::Ge, random, ratio)?;
+    let idle = ctx.unary(UnaryFn::Not, training)?;
+    let kept = ctx.binary(BinaryFn::Or, above, idle)?;
+    let one = ctx.scalar(DType::F32, 1.0);
+    let share = ctx.binary(BinaryFn::Sub, one, ratio)?;
+    let share = ctx.select(idle, one, share)?;
+    let dtype = ctx.dtype(x);
+    let share = ctx.cast(share, dtype)?;
+    let scaled = ctx.binary(BinaryFn::Div, x, share)?;
     let zero = ctx.scalar_like(x, 0.0);
     Ok(vec![ctx.select(kept, scaled, zero)?, kept])
 }
@@ -87,8 +93,10 @@ fn random<'a>(
     shape: &[Dim],
     distribution: &str,
 ) -> Outcome<Value> {
-    let seed = match node.attr_f32_opt("seed")? {
-        Some(seed) => i64::from(seed.to_bits()),
+    // The seed is an integer for some operators, a float for others.
+    let seed = match node.attr("seed").map(|seed| seed.kind()) {
+        Some(AttributeType::Int) => node.attr_int("seed")?,
+        Some(_) => i64::from(node.attr_f32("seed")?.to_bits()),
         // Without a seed each node has one of its own, the same in every run.
         None => ctx.graph.node_count() as i64,
     };

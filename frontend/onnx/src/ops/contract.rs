@@ -9,7 +9,7 @@ use crate::{
     import::{Ctx, Outcome, invalid, unsupported},
 };
 
-pub(super) const ROWS: Rows = &[Row::new("Gemm", 7, One(gemm)), Row::new("MatMul", 1, One(matmul))];
+pub(super) const ROWS: Rows = &[Row::new("Gemm", 1, One(gemm)), Row::new("MatMul", 1, One(matmul))];
 
 fn matmul<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (a, b) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
@@ -83,17 +83,21 @@ fn gemm<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (a, b, c) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
     let left = if node.attr_bool_or("transA", false)? { "km" } else { "mk" };
     let right = if node.attr_bool_or("transB", false)? { "nk" } else { "kn" };
-    let mut y = ctx.contract(&format!("{left},{right}->mn"), a, b)?;
+    let spec = format!("{left},{right}->mn").parse().map_err(|error| invalid(format!("{error}")))?;
+    // Everything is computed on the f32 sum of narrow floats, which is rounded once.
+    let dtype = ctx.dtype(a);
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let mut y = ctx.add(Op::Contract { spec, dtype: wide }, &[a, b])?;
     let (alpha, beta) = (node.attr_f32_or("alpha", 1.0)?, node.attr_f32_or("beta", 1.0)?);
     if alpha != 1.0 {
         y = ctx.with_scalar(BinaryFn::Mul, y, alpha.into())?;
     }
-    match c {
-        None => Ok(y),
-        Some(_) if beta == 0.0 => Ok(y),
-        Some(c) => {
-            let c = if beta == 1.0 { c } else { ctx.with_scalar(BinaryFn::Mul, c, beta.into())? };
-            ctx.binary(BinaryFn::Add, y, c)
+    if let Some(c) = c.filter(|_| beta != 0.0) {
+        let mut c = ctx.cast(c, wide)?;
+        if beta != 1.0 {
+            c = ctx.with_scalar(BinaryFn::Mul, c, beta.into())?;
         }
+        y = ctx.binary(BinaryFn::Add, y, c)?;
     }
+    ctx.cast(y, dtype)
 }

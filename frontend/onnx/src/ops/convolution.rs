@@ -133,11 +133,13 @@ pub(super) fn per_channel(ctx: &mut Ctx<'_, '_>, function: BinaryFn, x: Value, v
 fn conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, weights, bias) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
     let dtype = ctx.dtype(x);
-    let y = convolve(ctx, node, x, weights, dtype)?;
-    match bias {
-        Some(bias) => per_channel(ctx, BinaryFn::Add, y, bias),
-        None => Ok(y),
-    }
+    let Some(bias) = bias else { return convolve(ctx, node, x, weights, dtype) };
+    // The bias meets the f32 sum of narrow floats before that is rounded.
+    let bias = ctx.widen(bias)?;
+    let wide = ctx.dtype(bias);
+    let y = convolve(ctx, node, x, weights, wide)?;
+    let y = per_channel(ctx, BinaryFn::Add, y, bias)?;
+    ctx.cast(y, dtype)
 }
 
 /// The convolution that the node's attributes describe, without bias.
@@ -191,17 +193,19 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
     let clip = |edge: &i64| usize::try_from(*edge).unwrap_or(0);
     let (low, high): (Vec<usize>, Vec<usize>) = edges.iter().map(|(low, high)| (clip(low), clip(high))).unzip();
     let strides = vec![1; count];
-    let conv = Op::Conv { strides, low, high, dilations: window.dilations, groups, dtype };
+    let bias = bias.map(|bias| ctx.widen(bias)).transpose()?;
+    let wide = bias.map_or(dtype, |bias| ctx.dtype(bias));
+    let conv = Op::Conv { strides, low, high, dilations: window.dilations, groups, dtype: wide };
     let mut y = ctx.add(conv, &[spread, mirrored])?;
     for (i, (low, high)) in edges.iter().enumerate() {
         let (low, high) = (Dim::Const((-low).max(0)), Dim::Const((-high).max(0)));
         let size = ctx.size(y, i + 2)? - low.clone() - high;
         y = ctx.slice_axis(y, i + 2, low, size, 1)?;
     }
-    match bias {
-        Some(bias) => per_channel(ctx, BinaryFn::Add, y, bias),
-        None => Ok(y),
+    if let Some(bias) = bias {
+        y = per_channel(ctx, BinaryFn::Add, y, bias)?;
     }
+    ctx.cast(y, dtype)
 }
 
 /// Zeros before and after the spread input, per spatial axis; negative where the result is cut instead.

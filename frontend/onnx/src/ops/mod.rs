@@ -37,6 +37,8 @@ use crate::{
     import::{Ctx, Item, Outcome, axis_of, invalid},
 };
 
+pub(crate) use pointwise::operands;
+
 /// How a node is imported.
 #[derive(Clone, Copy)]
 pub(crate) enum Importer {

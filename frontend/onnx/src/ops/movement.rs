@@ -397,7 +397,7 @@ fn run_time_slice<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outco
     let (starts, ends) = (ctx.value(node, 1)?, ctx.value(node, 2)?);
     let count = ctx.vector_length(starts)?;
     let axes = match ctx.value_opt(node, 3)? {
-        Some(axes) => axes,
+        Some(axes) => ctx.indices(axes, &Dim::from(ctx.rank(x)))?,
         None => ctx.ints(&(0..count as i64).collect::<Vec<_>>())?,
     };
     let mut operands = vec![x, starts, ends, axes];
@@ -421,12 +421,17 @@ fn depth_to_space<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
     ctx.reshape(x, &[n, depth, h * block.clone(), w * block])
 }
 
-/// `[n, c, h·b, w·b]` to `[n, b·b·c, h, w]`.
+/// `[n, c, h·b, w·b]` to `[n, c·b·b, h, w]`.
 fn space_to_depth<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, [n, c, h, w], b) = image(ctx, node)?;
     let (h, w) = (h.floor_div(&b), w.floor_div(&b));
     let x = ctx.reshape(x, &[n.clone(), c.clone(), h.clone(), b.clone(), w.clone(), b.clone()])?;
-    let x = ctx.transpose(x, &[0, 3, 5, 1, 2, 4])?;
+    let perm = match node.attr_str_or("mode", "DCR")? {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => return Err(invalid(format!("the mode is `{other}`, not DCR or CRD"))),
+    };
+    let x = ctx.transpose(x, &perm)?;
     ctx.reshape(x, &[n, c * b.clone() * b, h, w])
 }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) const ROWS: Rows = &[
-    Row::new("BatchNormalization", 7, Values(batch_normalization)),
+    Row::new("BatchNormalization", 6, Values(batch_normalization)),
     Row::new("GroupNormalization", 18, One(group_normalization)),
     Row::new("InstanceNormalization", 6, One(instance_normalization)),
     Row::new("LRN", 1, One(local_response)),

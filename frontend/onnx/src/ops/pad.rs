@@ -23,14 +23,15 @@ struct Edge {
 fn pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     let rank = ctx.rank(x);
-    let axes: Vec<usize> = match ctx.const_ints(node, 3, "axes")? {
-        Some(axes) => axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Outcome<_>>()?,
-        None => (0..rank).collect(),
-    };
     let mode = node.attr_str_or("mode", "constant")?;
-    let Some(amounts) = known_amounts(ctx, node)? else {
-        return run_time_pad(ctx, node, x, &axes, mode);
+    let axes = match ctx.dims_opt(node, 3) {
+        None => Some((0..rank as i64).collect()),
+        Some(axes) => axes.and_then(|axes| axes.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>()),
     };
+    let (Some(amounts), Some(axes)) = (known_amounts(ctx, node)?, axes) else {
+        return run_time_pad(ctx, node, x, mode);
+    };
+    let axes: Vec<usize> = axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Outcome<_>>()?;
     let added: Vec<Dim> = amounts.iter().map(|amount| amount.maximum(&Dim::ZERO)).collect();
     let cut: Vec<Dim> = amounts.into_iter().map(|amount| (-amount).maximum(&Dim::ZERO)).collect();
     if added.len() != 2 * axes.len() {
@@ -74,13 +75,15 @@ fn known_amounts<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Option<Vec<D
     Ok(Some(node.attr_ints("pads")?.iter().map(|&amount| Dim::Const(amount)).collect()))
 }
 
-fn run_time_pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, axes: &[usize], mode: &str) -> Outcome<Value> {
+fn run_time_pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, mode: &str) -> Outcome<Value> {
     let modes = ["constant", "reflect", "edge", "wrap"];
     let mode = modes.iter().position(|name| *name == mode).ok_or_else(|| wrong_mode(mode))?;
-    let (amounts, fill) = (ctx.value(node, 1)?, fill(ctx, node, x)?);
-    let axes = ctx.ints(&axes.iter().map(|&axis| axis as i64).collect::<Vec<_>>())?;
+    let mut operands = vec![x, ctx.value(node, 1)?, fill(ctx, node, x)?];
     let (dtype, rank) = (ctx.dtype(x), ctx.rank(x));
-    ctx.host("pad", vec![mode as i64], &[x, amounts, fill, axes], dtype, rank)
+    if let Some(axes) = ctx.value_opt(node, 3)? {
+        operands.push(ctx.indices(axes, &Dim::from(rank))?);
+    }
+    ctx.host("pad", vec![mode as i64], &operands, dtype, rank)
 }
 
 fn wrong_mode(mode: &str) -> Stop {

@@ -1,7 +1,7 @@
 //! Point-wise arithmetic, comparison, logic and conversion.
 
 use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
-use tarsia_tensor::{Class, DType};
+use tarsia_tensor::{Class, DType, Dim};
 
 use super::{
     Importer::{Binary, One, Unary},
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::{
     Node,
-    import::{Ctx, Outcome, invalid, unsupported},
+    import::{Ctx, Outcome, axis_of, invalid, unsupported},
 };
 
 pub(super) const ROWS: Rows = &[
     Row::new("Abs", 1, Unary(UnaryFn::Abs)),
     Row::new("Acos", 7, Unary(UnaryFn::Acos)),
     Row::new("Acosh", 9, Unary(UnaryFn::Acosh)),
-    Row::new("Add", 7, Binary(BinaryFn::Add)),
-    Row::new("And", 7, Binary(BinaryFn::And)),
+    Row::new("Add", 1, Binary(BinaryFn::Add)),
+    Row::new("And", 1, Binary(BinaryFn::And)),
     Row::new("Asin", 7, Unary(UnaryFn::Asin)),
     Row::new("Asinh", 9, Unary(UnaryFn::Asinh)),
     Row::new("Atan", 7, Unary(UnaryFn::Atan)),
@@ -33,39 +33,56 @@ pub(super) const ROWS: Rows = &[
     Row::new("Clip", 6, One(clip)),
     Row::new("Cos", 7, Unary(UnaryFn::Cos)),
     Row::new("Cosh", 9, Unary(UnaryFn::Cosh)),
-    Row::new("Div", 7, Binary(BinaryFn::Div)),
-    Row::new("Equal", 7, Binary(BinaryFn::Eq)),
+    Row::new("Div", 1, Binary(BinaryFn::Div)),
+    Row::new("Equal", 1, Binary(BinaryFn::Eq)),
     Row::new("Erf", 9, Unary(UnaryFn::Erf)),
     Row::new("Exp", 1, Unary(UnaryFn::Exp)),
     Row::new("Floor", 1, Unary(UnaryFn::Floor)),
-    Row::new("Greater", 7, Binary(BinaryFn::Gt)),
+    Row::new("Greater", 1, Binary(BinaryFn::Gt)),
     Row::new("GreaterOrEqual", 12, Binary(BinaryFn::Ge)),
     Row::new("IsInf", 10, One(is_inf)),
     Row::new("IsNaN", 9, Unary(UnaryFn::IsNan)),
-    Row::new("Less", 7, Binary(BinaryFn::Lt)),
+    Row::new("Less", 1, Binary(BinaryFn::Lt)),
     Row::new("LessOrEqual", 12, Binary(BinaryFn::Le)),
     Row::new("Log", 1, Unary(UnaryFn::Log)),
-    Row::new("Max", 6, One(|ctx, node| fold(ctx, node, BinaryFn::Max))),
-    Row::new("Mean", 6, One(mean)),
-    Row::new("Min", 6, One(|ctx, node| fold(ctx, node, BinaryFn::Min))),
+    Row::new("Max", 1, One(|ctx, node| fold(ctx, node, BinaryFn::Max))),
+    Row::new("Mean", 1, One(mean)),
+    Row::new("Min", 1, One(|ctx, node| fold(ctx, node, BinaryFn::Min))),
     Row::new("Mod", 10, One(modulo)),
-    Row::new("Mul", 7, Binary(BinaryFn::Mul)),
+    Row::new("Mul", 1, Binary(BinaryFn::Mul)),
     Row::new("Neg", 1, Unary(UnaryFn::Neg)),
     Row::new("Not", 1, Unary(UnaryFn::Not)),
-    Row::new("Or", 7, Binary(BinaryFn::Or)),
-    Row::new("Pow", 7, One(pow)),
+    Row::new("Or", 1, Binary(BinaryFn::Or)),
+    Row::new("Pow", 1, One(pow)),
     Row::new("Reciprocal", 1, Unary(UnaryFn::Reciprocal)),
     Row::new("Round", 11, Unary(UnaryFn::Round)),
     Row::new("Sign", 9, Unary(UnaryFn::Sign)),
     Row::new("Sin", 7, Unary(UnaryFn::Sin)),
     Row::new("Sinh", 9, Unary(UnaryFn::Sinh)),
     Row::new("Sqrt", 1, Unary(UnaryFn::Sqrt)),
-    Row::new("Sub", 7, Binary(BinaryFn::Sub)),
-    Row::new("Sum", 6, One(|ctx, node| fold(ctx, node, BinaryFn::Add))),
+    Row::new("Sub", 1, Binary(BinaryFn::Sub)),
+    Row::new("Sum", 1, One(|ctx, node| fold(ctx, node, BinaryFn::Add))),
     Row::new("Tan", 7, Unary(UnaryFn::Tan)),
     Row::new("Where", 9, One(select)),
-    Row::new("Xor", 7, Binary(BinaryFn::Xor)),
+    Row::new("Xor", 1, Binary(BinaryFn::Xor)),
 ];
+
+/// The two operands of a point-wise operator. Before version 7 they broadcast only if `broadcast` says so, and then the second one's
+/// axes stand at `axis` of the first.
+pub(crate) fn operands<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<(Value, Value)> {
+    let (a, b) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    if node.since(7) || !node.attr_bool_or("broadcast", false)? {
+        return Ok((a, b));
+    }
+    let rank = ctx.rank(a);
+    let mut shape = ctx.shape(b);
+    let axis = match node.attr_int_opt("axis")? {
+        Some(axis) => axis_of(axis, rank)?,
+        None => rank.saturating_sub(shape.len()),
+    };
+    shape.resize(rank.saturating_sub(axis).max(shape.len()), Dim::ONE);
+    Ok((a, ctx.reshape(b, &shape)?))
+}
 
 /// Joins any number of operands, which broadcast.
 fn fold<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: BinaryFn) -> Outcome<Value> {
@@ -93,7 +110,7 @@ fn modulo<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 
 /// The result has the base's type; where the exponent has another one, the power is taken in the wider float type.
 fn pow<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (base, exponent) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let (base, exponent) = operands(ctx, node)?;
     let (to, from) = (ctx.dtype(base), ctx.dtype(exponent));
     if to == from {
         return ctx.binary(BinaryFn::Pow, base, exponent);
@@ -112,9 +129,20 @@ fn bit_shift<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (a, b) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     match node.attr_str("direction")? {
         "LEFT" => ctx.binary(BinaryFn::ShiftLeft, a, b),
+        "RIGHT" if ctx.dtype(a).class() == Class::Int => arithmetic_shift(ctx, a, b),
         "RIGHT" => ctx.binary(BinaryFn::ShiftRight, a, b),
         other => Err(invalid(format!("the direction is `{other}`, not LEFT or RIGHT"))),
     }
+}
+
+/// A shift that repeats the sign: that of a negative number is the complement of its complement's.
+fn arithmetic_shift(ctx: &mut Ctx<'_, '_>, a: Value, b: Value) -> Outcome<Value> {
+    let negative = ctx.with_scalar(BinaryFn::Lt, a, 0.0)?;
+    let complement = ctx.unary(UnaryFn::BitNot, a)?;
+    let positive = ctx.select(negative, complement, a)?;
+    let shifted = ctx.binary(BinaryFn::ShiftRight, positive, b)?;
+    let complement = ctx.unary(UnaryFn::BitNot, shifted)?;
+    ctx.select(negative, complement, shifted)
 }
 
 fn is_inf<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
@@ -152,13 +180,25 @@ fn convert<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, dtype: DType) -
     if from.class() == Class::String || dtype.class() == Class::String {
         return Err(unsupported(format!("conversion from {from} to {dtype}")));
     }
-    if let Some(mode) = node.attr_str_opt("round_mode")?
-        && mode != "up"
-        && dtype == DType::F8E8M0
-    {
-        return Err(unsupported(format!("rounding `{mode}` to {dtype}")));
-    }
-    ctx.add(Op::Cast { dtype, saturate: node.attr_bool_or("saturate", true)? }, &[x])
+    let saturate = node.attr_bool_or("saturate", true)?;
+    let x = if dtype == DType::F8E8M0 { to_power_of_two(ctx, node, x, saturate)? } else { x };
+    ctx.add(Op::Cast { dtype, saturate }, &[x])
+}
+
+/// The power of two that `x` becomes as an E8M0: the conversion rounds to the nearest, the operator upwards unless it says otherwise.
+fn to_power_of_two<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, saturate: bool) -> Outcome<Value> {
+    let (wrong, factor) = match node.attr_str_or("round_mode", "up")? {
+        "nearest" => return Ok(x),
+        "up" => (BinaryFn::Lt, 2.0),
+        "down" => (BinaryFn::Gt, 0.5),
+        other => return Err(invalid(format!("`round_mode` is `{other}`, not up, down or nearest"))),
+    };
+    let x = ctx.cast(x, DType::F32)?;
+    let narrow = ctx.add(Op::Cast { dtype: DType::F8E8M0, saturate }, &[x])?;
+    let nearest = ctx.cast(narrow, DType::F32)?;
+    let wrong = ctx.binary(wrong, nearest, x)?;
+    let other = ctx.with_scalar(BinaryFn::Mul, nearest, factor)?;
+    ctx.select(wrong, other, nearest)
 }
 
 fn clip<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) const ROWS: Rows = &[
-    Row::new("AveragePool", 7, One(average_pool)),
+    Row::new("AveragePool", 1, One(average_pool)),
     Row::new("GlobalAveragePool", 1, One(|ctx, node| global(ctx, node, ReduceFn::Mean))),
     Row::new("GlobalLpPool", 2, One(global_lp_pool)),
     Row::new("GlobalMaxPool", 1, One(|ctx, node| global(ctx, node, ReduceFn::Max))),

@@ -49,8 +49,8 @@ fn reduce<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, reduction: Reduction) -> O
 /// With more axes there would be too many sets of them to choose from.
 const MOST_AXES: usize = 8;
 
-/// A reduction whose axes are run-time data: the data choose among the results for every set of so many axes, each repeated to the
-/// operand's shape; of the axes that were reduced only the first place is kept.
+/// A reduction whose axes are run-time data: the data choose among the results for every set of so many axes, each padded to the
+/// operand's shape, and the padding is cut off what was chosen.
 fn reduce_at_run_time<'a>(
     ctx: &mut Ctx<'a, '_>,
     node: &Node<'a>,
@@ -76,9 +76,12 @@ fn reduce_at_run_time<'a>(
     }
     // Every set of axes of the given number is a candidate; the data choose among results of one broadcast shape.
     let mut chosen: Option<Value> = None;
+    let zero = ctx.scalar_like(x, 0.0);
     for axes in subsets(rank, count) {
         let y = reduction(ctx, x, &axes)?;
-        let y = ctx.broadcast(y, &shape)?;
+        let room = |(size, own): (&Dim, &Dim)| size.maximum(&Dim::ONE) - own.clone();
+        let high = shape.iter().zip(&ctx.shape(y)).map(room).collect();
+        let y = ctx.pad(y, zero, vec![Dim::ZERO; rank], high)?;
         chosen = Some(match chosen {
             None => y,
             Some(other) => {
