@@ -7,7 +7,6 @@ pub mod access;
 mod attr;
 pub mod composite;
 mod contraction;
-pub mod dot;
 pub mod eval;
 mod graph;
 mod infer;
@@ -15,7 +14,6 @@ mod kernel;
 mod ops;
 pub mod random;
 pub mod text;
-pub mod verify;
 
 pub use attr::{Attr, AttrError, Real};
 pub use contraction::{Contraction, ContractionError};

@@ -25,7 +25,6 @@ mod print;
 
 pub use cursor::ParseError;
 pub use parse::parse;
-pub(crate) use print::attribute;
 pub use print::{Data, Listing, line, listing, write};
 
 #[cfg(test)]
