@@ -63,6 +63,8 @@ pub struct Facts {
     pub fixed: bool,
     /// Whether no element is negative (nor NaN).
     pub non_negative: bool,
+    /// Whether the last axis is twice the same half.
+    pub doubled: bool,
     /// Which nodes of the region this class covers.
     pub origins: Origins,
 }
@@ -165,12 +167,13 @@ impl Analysis<Enode> for Region {
     fn merge(&mut self, a: &mut Facts, b: Facts) -> DidMerge {
         debug_assert!(agree(a, &b), "a rule merged {a:?}\nwith {b:?}");
         a.origins.extend(&b.origins);
-        let know = |x: &Facts| (x.constant.is_some(), x.splat.is_some(), x.fixed, x.non_negative, !x.types.is_empty());
+        let know = |x: &Facts| (x.constant.is_some(), x.splat.is_some(), x.fixed, x.non_negative, x.doubled, !x.types.is_empty());
         let (before, other) = (know(a), know(&b));
         a.constant = a.constant.take().or(b.constant);
         a.splat = a.splat.or(b.splat);
         a.fixed |= b.fixed;
         a.non_negative |= b.non_negative;
+        a.doubled |= b.doubled;
         if a.types.is_empty() {
             a.types = b.types;
         }
@@ -234,7 +237,8 @@ fn of_op(name: OpName, children: &[&Facts], origins: Origins) -> Facts {
         return facts;
     }
     facts.splat = splat_of(name, &operands, facts.ty().map(|ty| ty.dtype));
-    facts.non_negative = is_non_negative(name, &operands);
+    facts.non_negative = is_non_negative(name, children, &operands);
+    facts.doubled = is_doubled(name, children, &operands, &facts.types);
     facts
 }
 
@@ -257,12 +261,38 @@ fn splat_of(name: OpName, operands: &[&Facts], dtype: Option<DType>) -> Option<f
     }
 }
 
-fn is_non_negative(name: OpName, operands: &[&Facts]) -> bool {
+fn is_non_negative(name: OpName, children: &[&Facts], operands: &[&Facts]) -> bool {
     let all = || operands.iter().all(|facts| facts.non_negative);
     match name.name() {
-        "softmax" | "sigmoid" | "exp" | "iota" | "size" => true,
-        "reshape" | "transpose" | "broadcast" | "slice" | "sqrt" => operands.first().is_some_and(|f| f.non_negative),
+        "softmax" | "sigmoid" | "exp" | "iota" | "size" | "arg_reduce" => true,
+        "reshape" | "transpose" | "broadcast" | "slice" | "sqrt" | "gather" | "take_along" => {
+            operands.first().is_some_and(|facts| facts.non_negative)
+        }
+        // The second result of sorting and selecting are indices.
+        "get" => {
+            let index = children.first().and_then(|facts| facts.attr.as_ref()).map(Attribute::value);
+            index == Some(&Attr::Int(1)) && children.get(1).is_some_and(|facts| facts.types.len() == 2)
+        }
         "add" | "mul" | "min" | "concat" => all(),
+        "max" => operands.iter().any(|facts| facts.non_negative),
+        _ => false,
+    }
+}
+
+fn is_doubled(name: OpName, children: &[&Facts], operands: &[&Facts], types: &[Type]) -> bool {
+    let (Some(first), Some(last)) = (operands.first(), types.first().and_then(|ty| ty.shape.last())) else { return false };
+    let keeps_last = first.ty().and_then(|ty| ty.shape.last()) == Some(last);
+    let alike = |facts: &&Facts| facts.doubled || facts.ty().is_some_and(|ty| ty.shape.last().is_none_or(|dim| dim.is(1)));
+    match name.name() {
+        "concat" => {
+            let axis = children.first().and_then(|facts| facts.attr.as_ref()).map(Attribute::value);
+            let is_last = matches!(axis, Some(Attr::Int(axis)) if Some(*axis as usize + 1) == types.first().map(Type::rank));
+            // Equal halves are one class, which is given twice.
+            is_last && matches!(children, [_, a, b] if std::ptr::eq(*a, *b))
+        }
+        "reshape" | "broadcast" | "cast" => first.doubled && keeps_last,
+        _ if name.unary().is_some() => first.doubled,
+        _ if name.binary().is_some() => operands.iter().any(|facts| facts.doubled) && operands.iter().all(alike),
         _ => false,
     }
 }

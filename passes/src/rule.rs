@@ -6,7 +6,7 @@
 
 use egg::Id;
 use smallvec::SmallVec;
-use tarsia_graph::{Attr, Contraction, Op, Real, Type, infer};
+use tarsia_graph::{Attr, BinaryFn, Contraction, Op, Real, Type, infer};
 use tarsia_tensor::{DType, Dim, Tensor};
 
 use crate::{
@@ -138,6 +138,11 @@ pub struct Match<'a> {
 impl Match<'_> {
     fn place(&self, name: &str) -> Result<usize, Miss> {
         self.rule.variables.iter().position(|v| v == name).ok_or(Miss("the rule has no such variable"))
+    }
+
+    /// The binary function at the root of the left side.
+    pub fn root_function(&self) -> Option<BinaryFn> {
+        self.rule.left.root().and_then(OpName::binary)
     }
 
     /// The class of a variable.

@@ -191,7 +191,7 @@ impl Run<'_> {
         (rule, class).hash(&mut hasher);
         for id in found.bindings.iter().flatten() {
             let data = &self.egraph[*id].data;
-            (*id, data.splat.is_some(), data.fixed).hash(&mut hasher);
+            (*id, data.splat.is_some(), data.fixed, data.non_negative, data.doubled).hash(&mut hasher);
         }
         hasher.finish()
     }

@@ -8,6 +8,7 @@ mod movement;
 mod normalise;
 mod pointwise;
 mod reduction;
+mod rotary;
 mod routed;
 #[cfg(test)]
 mod sample;
@@ -32,6 +33,7 @@ pub fn all() -> &'static [Rule] {
             contraction::rules(),
             normalise::rules(),
             attention::rules(),
+            rotary::rules(),
             routed::rules(),
         ];
         families.into_iter().flatten().collect()

@@ -1,9 +1,11 @@
 //! Movement: what compositions of movement ops equal, and how they pass through point-wise ops.
 
+use egg::Id;
+use tarsia_graph::Op;
 use tarsia_tensor::Dim;
 
 use super::{aligned, exact, require, result_shape};
-use crate::rule::{Match, Miss, Rule};
+use crate::rule::{Class, Match, Miss, Rule};
 
 #[rustfmt::skip]
 pub(super) fn rules() -> Vec<Rule> {
@@ -37,9 +39,61 @@ pub(super) fn rules() -> Vec<Rule> {
         rules.push(line("transpose-both", "($ (transpose ?p ?a) (transpose ?p ?b))", "(transpose ?p ($ ?a ?b))", &[same_rank]));
         rules.push(line("reshape-both", "($ (reshape ?s ?a) (reshape ?s ?b))", "(reshape ?s ($ ?a ?b))", &[same_shape]));
         rules.push(line("transpose-number", "($ (transpose ?p ?a) ?c)", "(transpose ?p ($ ?a ?c))", &[c_scalar]));
+        rules.push(Rule::built(&format!("merged-{f}"), Class::Exact, &format!("({f} (reshape ?s ?a) ?b)"), merged_first));
+        if !f.commutes() {
+            rules.push(Rule::built(&format!("merged-second-{f}"), Class::Exact, &format!("({f} ?b (reshape ?s ?a))"), merged_second));
+        }
         rules.push(line("reshape-number", "($ (reshape ?s ?a) ?c)", "(reshape ?s ($ ?a ?c))", &[c_scalar]));
     }
     rules
+}
+
+fn merged_first(m: &mut Match) -> Result<Id, Miss> {
+    merged(m, true)
+}
+
+fn merged_second(m: &mut Match) -> Result<Id, Miss> {
+    merged(m, false)
+}
+
+/// merge(a) ∘ b = merge(a ∘ split(b)): a reshape that only merges axes moves outwards, past an operand that is as large or
+/// repeated along what is merged.
+fn merged(m: &mut Match, first: bool) -> Result<Id, Miss> {
+    let function = m.root_function().ok_or(Miss("not point-wise"))?;
+    let (fine, coarse, other) = (m.shape("a")?, m.dims("s")?, m.shape("b")?);
+    require(other.len() <= coarse.len(), "the other operand has more axes")?;
+    require(!m.facts("b")?.fixed || other.iter().all(|dim| dim.is(1)), "a constant stays as it is")?;
+    let groups = groups(&fine, &coarse).ok_or(Miss("does not only merge axes"))?;
+    let mut split = Vec::new();
+    for (j, group) in groups.iter().enumerate() {
+        let size = aligned(&other, coarse.len(), j);
+        let parts = &fine[group.clone()];
+        if size == coarse[j] {
+            split.extend_from_slice(parts);
+        } else {
+            require(size.is(1), "the other operand is larger")?;
+            split.extend(parts.iter().map(|_| Dim::ONE));
+        }
+    }
+    let (a, b) = (m.id("a")?, m.id("b")?);
+    let b = super::contraction::reshaped(m, b, split)?;
+    let operands = if first { [a, b] } else { [b, a] };
+    let y = m.add(Op::Binary(function), &operands)?;
+    m.add(Op::Reshape { shape: coarse }, &[y])
+}
+
+/// Which axes of `fine` each axis of `coarse` merges, if that is all that happens and some are merged.
+fn groups(fine: &[Dim], coarse: &[Dim]) -> Option<Vec<std::ops::Range<usize>>> {
+    let (mut groups, mut at) = (Vec::new(), 0);
+    for size in coarse {
+        let (start, mut product) = (at, Dim::ONE);
+        while product != *size || at == start {
+            product = product * fine.get(at)?.clone();
+            at += 1;
+        }
+        groups.push(start..at);
+    }
+    (at == fine.len() && groups.iter().any(|group| group.len() > 1)).then_some(groups)
 }
 
 fn composed(m: &mut Match) -> Result<(), Miss> {

@@ -59,6 +59,8 @@ pub(super) fn rules() -> Vec<Rule> {
         exact("cast-cast",          "(cast ?d ?s (cast ?m ?t ?a))",         "(cast ?d ?s ?a)",                      &[middle_holds_all]),
         exact("cast-same",          "(cast ?d ?s ?a)",                      "?a",                                   &[]),
         // Facts.
+        exact("non-negative-lt",    "(lt ?a 0.0)",                          "(broadcast ?shape 0.0)",               &[a_non_negative, result_shape]),
+        exact("non-negative-ge",    "(ge ?a 0.0)",                          "(broadcast ?shape 1.0)",               &[a_non_negative, result_shape]),
         exact("abs-non-negative",   "(abs ?a)",                             "?a",                                   &[a_non_negative]),
         exact("relu-non-negative",  "(max ?a 0.0)",                         "?a",                                   &[a_non_negative]),
     ]);
