@@ -167,7 +167,9 @@ impl Analysis<Enode> for Region {
     fn merge(&mut self, a: &mut Facts, b: Facts) -> DidMerge {
         debug_assert!(agree(a, &b), "a rule merged {a:?}\nwith {b:?}");
         a.origins.extend(&b.origins);
-        let know = |x: &Facts| (x.constant.is_some(), x.splat.is_some(), x.fixed, x.non_negative, x.doubled, !x.types.is_empty());
+        let know = |x: &Facts| {
+            (x.constant.is_some(), x.splat.is_some(), x.fixed, x.non_negative, x.doubled, !x.types.is_empty())
+        };
         let (before, other) = (know(a), know(&b));
         a.constant = a.constant.take().or(b.constant);
         a.splat = a.splat.or(b.splat);
@@ -280,13 +282,17 @@ fn is_non_negative(name: OpName, children: &[&Facts], operands: &[&Facts]) -> bo
 }
 
 fn is_doubled(name: OpName, children: &[&Facts], operands: &[&Facts], types: &[Type]) -> bool {
-    let (Some(first), Some(last)) = (operands.first(), types.first().and_then(|ty| ty.shape.last())) else { return false };
+    let (Some(first), Some(last)) = (operands.first(), types.first().and_then(|ty| ty.shape.last())) else {
+        return false;
+    };
     let keeps_last = first.ty().and_then(|ty| ty.shape.last()) == Some(last);
-    let alike = |facts: &&Facts| facts.doubled || facts.ty().is_some_and(|ty| ty.shape.last().is_none_or(|dim| dim.is(1)));
+    let alike =
+        |facts: &&Facts| facts.doubled || facts.ty().is_some_and(|ty| ty.shape.last().is_none_or(|dim| dim.is(1)));
     match name.name() {
         "concat" => {
             let axis = children.first().and_then(|facts| facts.attr.as_ref()).map(Attribute::value);
-            let is_last = matches!(axis, Some(Attr::Int(axis)) if Some(*axis as usize + 1) == types.first().map(Type::rank));
+            let is_last =
+                matches!(axis, Some(Attr::Int(axis)) if Some(*axis as usize + 1) == types.first().map(Type::rank));
             // Equal halves are one class, which is given twice.
             is_last && matches!(children, [_, a, b] if std::ptr::eq(*a, *b))
         }

@@ -327,7 +327,7 @@ impl Match<'_> {
                     let is_number = matches!(child, Pattern::Number(_));
                     plans.push(if is_number { None } else { Some(self.plan(child, number)?) });
                 }
-                let sibling = plans.iter().flatten().find_map(Facts::ty).map(|ty| ty.dtype).or(number);
+                let sibling = plans.iter().flatten().rev().find_map(Facts::ty).map(|ty| ty.dtype).or(number);
                 let mut facts = Vec::with_capacity(plans.len());
                 for (plan, child) in plans.into_iter().zip(children) {
                     facts.push(plan.map_or_else(|| self.plan(child, sibling), Ok)?);
@@ -351,7 +351,7 @@ impl Match<'_> {
                     ids.push(if is_number { None } else { Some(self.grow(child, number)?) });
                 }
                 let dtype = |id: &Id| self.egraph[*id].data.ty().map(|ty| ty.dtype);
-                let sibling = ids.iter().flatten().find_map(dtype).or(number);
+                let sibling = ids.iter().flatten().rev().find_map(dtype).or(number);
                 let mut all = SmallVec::with_capacity(ids.len());
                 for (id, child) in ids.into_iter().zip(children) {
                     all.push(id.map_or_else(|| self.grow(child, sibling), Ok)?);

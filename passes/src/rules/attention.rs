@@ -1,8 +1,8 @@
 //! Attention from its parts: softmax(c·Σ q·k + m)·v, with whatever letters the two contractions have.
 
 use egg::Id;
-use tarsia_graph::{Contraction, Op, Real, broadcast_shapes};
-use tarsia_tensor::Dim;
+use tarsia_graph::{BinaryFn, Contraction, Op, Real, broadcast_shapes};
+use tarsia_tensor::{DType, Dim};
 
 use super::{
     contraction::{reshaped, transposed},
@@ -79,7 +79,9 @@ fn roles(scores: &Contraction, result: &Contraction, axis: usize) -> Result<Role
 /// The letters of the weights' contraction renamed to those of the scores.
 fn renamed(result: &Contraction, scores: &Contraction) -> Result<Contraction, Miss> {
     require(result.lhs.len() == scores.out.len(), "ranks differ")?;
-    let mut fresh = (b'a'..=b'z').chain(b'A'..=b'Z').filter(|l| ![&scores.lhs, &scores.rhs, &scores.out].iter().any(|t| t.contains(l)));
+    let mut fresh = (b'a'..=b'z')
+        .chain(b'A'..=b'Z')
+        .filter(|l| ![&scores.lhs, &scores.rhs, &scores.out].iter().any(|t| t.contains(l)));
     let mut names: Vec<(u8, u8)> = result.lhs.iter().copied().zip(scores.out.iter().copied()).collect();
     for &letter in &result.rhs {
         if !names.iter().any(|(from, _)| *from == letter) {
@@ -98,7 +100,10 @@ fn attention(m: &mut Match) -> Result<Id, Miss> {
     let roles = roles(&scores, &result, axis)?;
     let scale = if m.id("c").is_ok() { m.splat("c")? } else { 1.0 };
     let (q, k, v) = (m.id("q")?, m.id("k")?, m.id("v")?);
-    require(m.type_of(q)?.dtype == dtype && m.type_of(k)?.dtype == dtype && m.type_of(v)?.dtype == dtype, "types differ")?;
+    require(
+        m.type_of(q)?.dtype == dtype && m.type_of(k)?.dtype == dtype && m.type_of(v)?.dtype == dtype,
+        "types differ",
+    )?;
     let mask = m.id("m").ok();
     let sizes = sizes(m, &scores, &result, q, k, v)?;
     let size = |letter: u8| sizes.iter().find(|(l, _)| *l == letter).map_or(Dim::ONE, |(_, dim)| dim.clone());
@@ -109,13 +114,32 @@ fn attention(m: &mut Match) -> Result<Id, Miss> {
     let h = g.clone() * product(&roles.group);
     let all: Vec<u8> = roles.batch.iter().chain(&roles.group).copied().collect();
     let with = |first: &[u8], rest: [u8; 2]| -> Vec<u8> { first.iter().copied().chain(rest).collect() };
-    let queries = arranged(m, q, &scores.lhs, &with(&all, [roles.row, roles.depth]), vec![b.clone(), h.clone(), size(roles.row), size(roles.depth)])?;
-    let keys = arranged(m, k, &scores.rhs, &with(&roles.batch, [roles.key, roles.depth]), vec![b.clone(), g.clone(), size(roles.key), size(roles.depth)])?;
-    let values = arranged(m, v, &result.rhs, &with(&roles.batch, [roles.key, roles.value]), vec![b.clone(), g, size(roles.key), size(roles.value)])?;
+    let queries = arranged(
+        m,
+        q,
+        &scores.lhs,
+        &with(&all, [roles.row, roles.depth]),
+        vec![b.clone(), h.clone(), size(roles.row), size(roles.depth)],
+    )?;
+    let keys = arranged(
+        m,
+        k,
+        &scores.rhs,
+        &with(&roles.batch, [roles.key, roles.depth]),
+        vec![b.clone(), g.clone(), size(roles.key), size(roles.depth)],
+    )?;
+    let values = arranged(
+        m,
+        v,
+        &result.rhs,
+        &with(&roles.batch, [roles.key, roles.value]),
+        vec![b.clone(), g, size(roles.key), size(roles.value)],
+    )?;
     let mut operands = vec![queries, keys, values];
     if let Some(mask) = mask {
         let order = with(&all, [roles.row, roles.key]);
-        operands.push(arranged_mask(m, mask, &scores.out, &order, &sizes, outer.len())?);
+        let mask = arranged_mask(m, mask, &scores.out, &order, &sizes, outer.len())?;
+        operands.push(mask_of_type(m, mask, dtype)?);
     }
     let y = m.add(Op::Attention { scale: Real(scale) }, &operands)?;
     let order = with(&all, [roles.row, roles.value]);
@@ -146,8 +170,16 @@ fn arranged(m: &mut Match, x: Id, from: &[u8], to: &[u8], shape: Vec<Dim>) -> Re
 }
 
 /// A mask that broadcasts to the scores, as one that broadcasts to `[batch, heads, rows, keys]`.
-fn arranged_mask(m: &mut Match, mask: Id, from: &[u8], to: &[u8], sizes: &[(u8, Dim)], outer: usize) -> Result<Id, Miss> {
-    let full: Vec<Dim> = from.iter().filter_map(|l| sizes.iter().find(|(s, _)| s == l).map(|(_, dim)| dim.clone())).collect();
+fn arranged_mask(
+    m: &mut Match,
+    mask: Id,
+    from: &[u8],
+    to: &[u8],
+    sizes: &[(u8, Dim)],
+    outer: usize,
+) -> Result<Id, Miss> {
+    let full: Vec<Dim> =
+        from.iter().filter_map(|l| sizes.iter().find(|(s, _)| s == l).map(|(_, dim)| dim.clone())).collect();
     let shape = m.type_of(mask)?.shape.clone();
     require(broadcast_shapes(&full, &shape).is_ok_and(|both| both == full), "the mask is larger than the scores")?;
     let mut padded = vec![Dim::ONE; full.len() - shape.len()];
@@ -156,7 +188,8 @@ fn arranged_mask(m: &mut Match, mask: Id, from: &[u8], to: &[u8], sizes: &[(u8, 
     let perm: Option<Vec<usize>> = to.iter().map(|l| from.iter().position(|f| f == l)).collect();
     let mask = transposed(m, mask, perm.ok_or(Miss("an axis is missing"))?)?;
     let shape = m.type_of(mask)?.shape.clone();
-    let full: Vec<Dim> = to.iter().filter_map(|l| sizes.iter().find(|(s, _)| s == l).map(|(_, dim)| dim.clone())).collect();
+    let full: Vec<Dim> =
+        to.iter().filter_map(|l| sizes.iter().find(|(s, _)| s == l).map(|(_, dim)| dim.clone())).collect();
     let (rows, heads) = (shape.len() - 2, outer);
     // Axes that are merged must all be repeated or all be there.
     let merged = |range: std::ops::Range<usize>| -> Result<Dim, Miss> {
@@ -169,11 +202,28 @@ fn arranged_mask(m: &mut Match, mask: Id, from: &[u8], to: &[u8], sizes: &[(u8, 
     reshaped(m, mask, target)
 }
 
+/// The mask in the type of the queries; its lowest numbers stay finite.
+fn mask_of_type(m: &mut Match, mask: Id, dtype: DType) -> Result<Id, Miss> {
+    let from = m.type_of(mask)?.dtype;
+    if from == dtype {
+        return Ok(mask);
+    }
+    let mask = if dtype == DType::F16 {
+        let low = m.scalar(from, -3e4)?;
+        m.add(Op::Binary(BinaryFn::Max), &[mask, low])?
+    } else {
+        mask
+    };
+    m.add(Op::Cast { dtype, saturate: true }, &[mask])
+}
+
 /// Keys `[b, g, 1, t, d]` repeated to `[b, g, n, t, d]` and merged to `[b, g·n, t, d]` are the keys of g heads.
 fn unrepeated(m: &mut Match) -> Result<Id, Miss> {
     let shared = |m: &mut Match, x: &str, wide: &str, merged: &str| -> Result<Id, Miss> {
         let (from, wide, merged) = (m.shape(x)?, m.dims(wide)?, m.dims(merged)?);
-        let ([b, g, n, t, d], [_, h, ..]) = (wide.as_slice(), merged.as_slice()) else { return Err(Miss("other axes")) };
+        let ([b, g, n, t, d], [_, h, ..]) = (wide.as_slice(), merged.as_slice()) else {
+            return Err(Miss("other axes"));
+        };
         require(merged.len() == 4 && *h == g.clone() * n.clone(), "the repeated axis is not merged with the heads")?;
         let expected = [b.clone(), g.clone(), Dim::ONE, t.clone(), d.clone()];
         require(from == expected, "other axes are repeated")?;

@@ -98,7 +98,10 @@ fn kept_letters(m: &mut Match, letters: &[u8], other: &[u8], out: &[u8]) -> Resu
             kept.push(letter);
             sizes.push(size);
         } else {
-            require(other.contains(&letter) && out.contains(&letter), "repeats along an axis that only it has, or a sum")?;
+            require(
+                other.contains(&letter) && out.contains(&letter),
+                "repeats along an axis that only it has, or a sum",
+            )?;
         }
     }
     require(kept.len() < letters.len(), "nothing is repeated")?;
@@ -120,7 +123,9 @@ pub(super) fn transposed(m: &mut Match, x: Id, perm: Vec<usize>) -> Result<Id, M
 fn without_ones(m: &mut Match) -> Result<Id, Miss> {
     let (spec, dtype) = (m.spec("s")?, m.dtype("d")?);
     let (left, right, result) = (m.shape("x")?, m.shape("y")?, m.root_type()?.shape.clone());
-    let sizes = |letters: &[u8], shape: &[Dim]| -> Vec<(u8, Dim)> { letters.iter().copied().zip(shape.iter().cloned()).collect() };
+    let sizes = |letters: &[u8], shape: &[Dim]| -> Vec<(u8, Dim)> {
+        letters.iter().copied().zip(shape.iter().cloned()).collect()
+    };
     let (lhs, rhs) = (sizes(&spec.lhs, &left), sizes(&spec.rhs, &right));
     // An axis is dropped only where both operands that have it say it is of size 1.
     let one = |letter: u8| lhs.iter().chain(&rhs).filter(|(l, _)| *l == letter).all(|(_, dim)| dim.is(1));

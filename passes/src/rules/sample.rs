@@ -1,9 +1,6 @@
 //! Random small shapes, attributes and data for the soundness test of the rules.
 
-use tarsia_graph::{
-    Attr, BinaryFn, Contraction, Graph, GraphError, Op, Origin, Real, ReduceFn, Type, UnaryFn, Value,
-    composite::Builder,
-};
+use tarsia_graph::{Attr, Contraction, Graph, Real, ReduceFn, Type, text::parse};
 use tarsia_tensor::{DType, Dim, Numbers, Overflow, Tensor};
 
 use crate::language::OpName;
@@ -193,39 +190,7 @@ fn contraction(left: usize, right: usize, rng: &mut Rng) -> Option<Contraction> 
 
 /// Graphs on which a rule with a rare left side is tried instead of random ones.
 pub fn seeds(rule: &str) -> Vec<Graph> {
-    SEEDS.iter().filter(|(names, _)| names.contains(&rule)).map(|(_, make)| make()).collect()
-}
-
-const SEEDS: &[(&[&str], fn() -> Graph)] = &[
-    (&["abs-non-negative"], || {
-        build(&[&[2, 3]], |b, x| b.unary(UnaryFn::Exp, x[0]).and_then(|y| b.unary(UnaryFn::Abs, y)))
-    }),
-    (&["relu-non-negative"], || {
-        build(&[&[2, 3]], |b, x| {
-            let y = b.unary(UnaryFn::Sigmoid, x[0])?;
-            b.with_scalar(BinaryFn::Max, y, 0.0)
-        })
-    }),
-    (&["softmax-unmasked"], || {
-        build(&[&[2, 3]], |b, x| {
-            let y = b.unary(UnaryFn::Tanh, x[0])?;
-            let y = b.add(Op::Softmax { axis: 1 }, &[y])?;
-            let (zero, nan) = (b.scalar(DType::F32, 0.0), b.unary(UnaryFn::IsNan, y)?);
-            b.add(Op::Select {}, &[nan, zero, y])
-        })
-    }),
-];
-
-/// A graph of f32 inputs of these shapes.
-pub fn build(shapes: &[&[usize]], body: impl Fn(&mut Builder, &[Value]) -> Result<Value, GraphError>) -> Graph {
-    let mut graph = Graph::new("seed");
-    let input = |(i, shape): (usize, &&[usize])| {
-        let dims: Vec<Dim> = shape.iter().map(|&n| Dim::from(n)).collect();
-        graph.add_input(&format!("x{i}"), Type::new(DType::F32, dims))
-    };
-    let inputs: Vec<Value> = shapes.iter().enumerate().map(input).collect();
-    let result =
-        body(&mut Builder { graph: &mut graph, origin: &Origin::default() }, &inputs).expect("a seed type-checks");
-    graph.add_output("y", result);
-    graph
+    let parts = include_str!("seeds.txt").split("rules: ").skip(1).filter_map(|part| part.split_once('\n'));
+    let mine = parts.filter(|(names, _)| names.split(' ').any(|name| name == rule));
+    mine.map(|(_, text)| parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"))).collect()
 }
