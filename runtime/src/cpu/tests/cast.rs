@@ -1,3 +1,5 @@
+//! Conversions between every two element types against the tensor crate's.
+
 use super::*;
 use crate::cpu::vector::{Area, Dst, Src, cast};
 use tarsia_tensor::{Class, DType, Numbers, Overflow};

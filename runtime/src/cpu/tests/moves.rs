@@ -1,3 +1,5 @@
+//! Strided copies, transpositions and clipped windows against index arithmetic.
+
 use super::{Isa, Rng};
 use crate::cpu::moves::*;
 use proptest::prelude::*;

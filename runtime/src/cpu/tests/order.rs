@@ -1,3 +1,5 @@
+//! Sorting and selection against a stable sort.
+
 use super::Rng;
 use crate::cpu::order::*;
 use half::f16;

@@ -1,3 +1,5 @@
+//! Reductions, scans and extremes of every form and several types against plain loops.
+
 use super::{Isa, Rng, at_every_level};
 use crate::cpu::reduce::*;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Gathering, scattering and selecting rows, and scaled rows.
+
 use super::{Rng, assert_near, at_every_level};
 use crate::cpu::rows::*;
 use crate::cpu::vector::{Dst, Src};

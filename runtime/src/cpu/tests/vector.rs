@@ -1,3 +1,5 @@
+//! Point-wise instructions of every type, form and broadcast against one-element arithmetic.
+
 use super::{Isa, Rng, assert_near, at_every_level};
 use crate::cpu::number::{Number, with_number};
 use crate::cpu::vector::*;
