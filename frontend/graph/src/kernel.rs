@@ -15,7 +15,13 @@
 //! | `index` | one gather or scatter | | map without movements |
 //! | `order` | one sort or selection | | |
 
+mod legal;
+mod trace;
+
 use std::fmt;
+
+pub use legal::{expanded, legal};
+pub use trace::{JOINED, Trace};
 
 use crate::{Graph, Kind, NodeId, Op};
 

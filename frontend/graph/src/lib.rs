@@ -10,7 +10,7 @@ mod contraction;
 pub mod eval;
 mod graph;
 mod infer;
-mod kernel;
+pub mod kernel;
 mod ops;
 pub mod random;
 pub mod text;

@@ -1,0 +1,261 @@
+//! The one predicate for bodies of kernels: what covering may form and lowering has to accept.
+
+use tarsia_tensor::{DType, Dim};
+
+use crate::{
+    Contraction, Graph, GraphError, KernelKind, Kind, NodeId, Op, Value,
+    access::{self, Index, Obstacle},
+    classify, composite,
+    kernel::trace::Trace,
+};
+
+/// The kind of kernel that `body` is.
+///
+/// | kind | besides what `classify` asks for |
+/// |---|---|
+/// | `map`, `rows` | every index is affine ([`Trace`]); composites count as their expansion; or the result is one concatenation of inputs |
+/// | `contract` | operands are inputs behind conversions and affine movements; the epilogue meets each element of the product once |
+/// | `conv`, `window`, `index`, `routed` | operands are inputs; the epilogue is point-wise; scatters have none |
+/// | `attention` | query, key, value as the operands of `contract`, the mask a map; no epilogue |
+/// | `order` | alone, on an input |
+///
+/// # Errors
+/// Why it is no kernel, in words.
+pub fn legal(body: &Graph) -> Result<KernelKind, String> {
+    let (kind, anchors) = classify(body)?;
+    let roots: Vec<Value> = body.outputs().iter().map(|output| output.value).collect();
+    if body.node_ids().any(|id| body[id].types.iter().any(|ty| ty.dtype == DType::String)) {
+        return Err("strings are handled by the host".to_owned());
+    }
+    if roots.is_empty() {
+        return Err("a kernel has no result".to_owned());
+    }
+    if !matches!(kind, KernelKind::Map | KernelKind::Rows | KernelKind::Order) && roots.len() > 1 {
+        return Err(format!("a {kind} kernel has one result"));
+    }
+    let one = || anchors.first().copied().ok_or_else(|| "the anchor is missing".to_owned());
+    match kind {
+        KernelKind::Map if is_plain_concat(body, &roots) => {}
+        KernelKind::Map | KernelKind::Rows => {
+            let (body, roots) = expanded(body, &roots).map_err(|error| error.to_string())?;
+            Trace::of(&body, &roots, None)?;
+        }
+        KernelKind::Contract => contract(body, one()?, roots[0])?,
+        KernelKind::Attention => attention(body, one()?, roots[0])?,
+        KernelKind::Conv | KernelKind::Window | KernelKind::Index | KernelKind::Routed => windowed(body, one()?, roots[0])?,
+        KernelKind::Order => order(body, one()?, &roots)?,
+    }
+    Ok(kind)
+}
+
+fn is_input(body: &Graph, value: Value) -> bool {
+    matches!(body[value.node].op, Op::Input { .. })
+}
+
+/// One concatenation of inputs, of any length: a copy for each.
+fn is_plain_concat(body: &Graph, roots: &[Value]) -> bool {
+    let [root] = roots else { return false };
+    matches!(body[root.node].op, Op::Concat { .. })
+        && body.operands(root.node).iter().all(|&operand| is_input(body, operand) || body.constant(operand).is_some())
+}
+
+/// A copy of a body in which composites that anchor no kernel of their own kind (all but attention and the routed
+/// contraction) are replaced by their expansion, with the values of `roots` in it.
+///
+/// # Errors
+/// Never for a body whose nodes type-check.
+pub fn expanded(body: &Graph, roots: &[Value]) -> Result<(Graph, Vec<Value>), GraphError> {
+    let expands = |op: &Op| op.kind() == Kind::Composite && !matches!(op, Op::Attention { .. } | Op::Routed { .. });
+    if !body.node_ids().any(|id| expands(&body[id].op)) {
+        return Ok((body.clone(), roots.to_vec()));
+    }
+    let mut copy = Graph::new(&body.name);
+    let mut place: Vec<NodeId> = Vec::with_capacity(body.node_count());
+    for id in body.node_ids() {
+        let node = &body[id];
+        let operands: Vec<Value> =
+            body.operands(id).iter().map(|v| Value { node: place[v.node.index()], output: v.output }).collect();
+        place.push(match &node.op {
+            Op::Input { index, types } => {
+                copy.add_input(&body.inputs()[*index].0, types.first().unwrap_or(&node.types[0]).clone()).node
+            }
+            op if expands(op) => match composite::expand(&mut copy, op, &operands, &node.origin)? {
+                Some(value) => value.node,
+                None => copy.add(op.clone(), &operands, node.origin.clone())?,
+            },
+            op => copy.add(op.clone(), &operands, node.origin.clone())?,
+        });
+    }
+    let moved = |value: &Value| Value { node: place[value.node.index()], output: value.output };
+    for output in body.outputs() {
+        copy.add_output(&output.name, moved(&output.value));
+    }
+    let roots = roots.iter().map(moved).collect();
+    Ok((copy, roots))
+}
+
+/// Whether `node` is the anchor or computed from it, per node.
+fn behind(body: &Graph, anchor: NodeId) -> Vec<bool> {
+    let mut behind = vec![false; body.node_count()];
+    for id in body.node_ids() {
+        behind[id.index()] = id == anchor || body.operands(id).iter().any(|value| behind[value.node.index()]);
+    }
+    behind
+}
+
+fn contract(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
+    let Op::Contract { spec, .. } = &body[anchor].op else { return Err("the anchor is no contraction".to_owned()) };
+    prologue(body, anchor, spec)?;
+    let (body, roots) = expanded(body, &[Value::from(anchor), root]).map_err(|error| error.to_string())?;
+    let (product, root) = (roots[0], roots[1]);
+    epilogue_ops(&body, product.node, |op| {
+        op.kind() == Kind::Pointwise || matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. })
+    })?;
+    let trace = Trace::of(&body, &[root], Some(product.node))?;
+    if !trace.visits_once(&body, product) {
+        return Err("the epilogue does not meet each element of the product exactly once".to_owned());
+    }
+    Ok(())
+}
+
+/// Everything that is neither a leaf nor before the anchor must be allowed.
+fn epilogue_ops(body: &Graph, anchor: NodeId, allowed: impl Fn(&Op) -> bool) -> Result<(), String> {
+    let mut before = vec![false; body.node_count()];
+    before[anchor.index()] = true;
+    for id in body.node_ids().rev().filter(|id| id.index() <= anchor.index()) {
+        if before[id.index()] {
+            body.operands(id).iter().for_each(|value| before[value.node.index()] = true);
+        }
+    }
+    let behind = behind(body, anchor);
+    for id in body.node_ids() {
+        let op = &body[id].op;
+        let leaf = matches!(op, Op::Input { .. } | Op::Constant { .. } | Op::Size { .. });
+        if id == anchor || leaf {
+            continue;
+        }
+        if before[id.index()] && body.users(id).iter().any(|(user, _)| *user != anchor && behind[user.index()]) {
+            return Err("an operand of the anchor that the epilogue needs too".to_owned());
+        }
+        if !before[id.index()] && !allowed(op) {
+            return Err(format!("`{}` in the epilogue", op.name()));
+        }
+    }
+    Ok(())
+}
+
+/// Operands of a contraction are inputs behind conversions and movements that are affine over the contraction's axes.
+fn prologue(body: &Graph, anchor: NodeId, spec: &Contraction) -> Result<(), String> {
+    let operands = body.operands(anchor);
+    let mut sizes: Vec<(u8, Dim)> = Vec::new();
+    for (value, term) in operands.iter().zip([&spec.lhs, &spec.rhs]) {
+        for (size, &letter) in body.ty(*value).shape.iter().zip(term) {
+            match sizes.iter_mut().find(|(l, _)| *l == letter) {
+                None => sizes.push((letter, size.clone())),
+                // Of an axis that one operand repeats, the other knows the size.
+                Some((_, known)) if known.is(1) => *known = size.clone(),
+                Some(_) => {}
+            }
+        }
+    }
+    let mut axes: Vec<Index> = (0..sizes.len()).map(Index::axis).collect();
+    let mut space: Vec<Dim> = sizes.iter().map(|(_, size)| size.clone()).collect();
+    const REFINEMENTS: usize = 64;
+    'refined: for _ in 0..REFINEMENTS {
+        for (value, term) in operands.iter().zip([&spec.lhs, &spec.rhs]) {
+            let at = |(size, letter): (&Dim, &u8)| match sizes.iter().position(|(l, _)| l == letter) {
+                Some(place) if !size.is(1) => axes[place].clone(),
+                _ => Index::fixed(Dim::ZERO),
+            };
+            let index: Vec<Index> = body.ty(*value).shape.iter().zip(term).map(at).collect();
+            match to_input(body, *value, index, &space) {
+                Ok(()) => {}
+                Err(Obstacle::Opaque(reason)) => return Err(reason.to_owned()),
+                Err(Obstacle::Refine { axis, sizes }) => {
+                    axes = axes.iter().map(|index| index.refined(axis, &sizes)).collect();
+                    space.splice(axis..=axis, sizes);
+                    continue 'refined;
+                }
+            }
+        }
+        return Ok(());
+    }
+    Err("the axes cannot be refined far enough".to_owned())
+}
+
+/// Follows a value through conversions and movements to an input.
+fn to_input(body: &Graph, value: Value, index: Vec<Index>, space: &[Dim]) -> Result<(), Obstacle> {
+    let (mut value, mut index) = (value, index);
+    loop {
+        let node = &body[value.node];
+        let operands = body.operands(value.node);
+        match &node.op {
+            Op::Input { .. } => return Ok(()),
+            Op::Cast { .. } => {}
+            op @ (Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. }) => {
+                index = access::through(op, body.ty(operands[0]), &node.types[0], &index, space)?;
+            }
+            _ => return Err(Obstacle::Opaque("an operand that is more than a moved or converted input")),
+        }
+        value = operands[0];
+    }
+}
+
+fn attention(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
+    if root != Value::from(anchor) {
+        return Err("attention has no epilogue".to_owned());
+    }
+    let operands = body.operands(anchor);
+    for &operand in &operands[..3] {
+        let shape = &body.ty(operand).shape;
+        let index: Vec<Index> = (0..shape.len()).map(Index::axis).collect();
+        let mut space = shape.clone();
+        let mut index = index;
+        loop {
+            match to_input(body, operand, index.clone(), &space) {
+                Ok(()) => break,
+                Err(Obstacle::Opaque(reason)) => return Err(reason.to_owned()),
+                Err(Obstacle::Refine { axis, sizes }) => {
+                    index = index.iter().map(|i| i.refined(axis, &sizes)).collect();
+                    space.splice(axis..=axis, sizes);
+                    if space.len() > 16 {
+                        return Err("the axes cannot be refined far enough".to_owned());
+                    }
+                }
+            }
+        }
+    }
+    if let Some(&mask) = operands.get(3) {
+        let (body, roots) = expanded(body, &[mask]).map_err(|error| error.to_string())?;
+        let trace = Trace::of(&body, &roots, None)?;
+        if !trace.rows.is_empty() {
+            return Err("a reduction in the mask".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Anchors that read inputs as they are, with a point-wise epilogue of the result's shape.
+fn windowed(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
+    if !body.operands(anchor).iter().all(|&operand| is_input(body, operand)) {
+        return Err("an operand that is computed".to_owned());
+    }
+    let scatter = matches!(body[anchor].op, Op::ScatterRows { .. } | Op::ScatterAlong { .. });
+    if scatter && root != Value::from(anchor) {
+        return Err("a scatter has no epilogue".to_owned());
+    }
+    let (body, roots) = expanded(body, &[Value::from(anchor), root]).map_err(|error| error.to_string())?;
+    let (anchor, root) = (roots[0], roots[1]);
+    if body.ty(root).shape != body.ty(anchor).shape {
+        return Err("the epilogue changes the shape".to_owned());
+    }
+    epilogue_ops(&body, anchor.node, |op| op.kind() == Kind::Pointwise)
+}
+
+fn order(body: &Graph, anchor: NodeId, roots: &[Value]) -> Result<(), String> {
+    let alone = roots.iter().all(|root| root.node == anchor);
+    match body.operands(anchor).as_slice() {
+        [operand] if alone && is_input(body, *operand) => Ok(()),
+        _ => Err("sorting and selection stand alone".to_owned()),
+    }
+}

@@ -1,0 +1,261 @@
+//! Priority cuts: the few best ways to compute a class by one kernel.
+//!
+//! The cuts of a class are its op with, for every operand, either the operand read or one of the operand's own cuts taken
+//! inside. What results is asked for legality and cost, both remembered by structure, so that equal layers are asked once.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use tarsia_graph::{KernelKind, Kind, Op, kernel};
+
+use super::{
+    CostModel, Options,
+    cone::Cone,
+    network::{Network, Pin, Role, is_direct},
+    work::CutWork,
+};
+
+/// What a cut becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A reshape of a stored value: no work.
+    Alias,
+    /// A kernel.
+    Kernel(KernelKind),
+}
+
+/// A legal cone with its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut {
+    pub cone: Cone,
+    pub form: Form,
+    /// Seconds.
+    pub time: f64,
+    /// Hash of its body.
+    pub key: u128,
+}
+
+/// A cone that is no kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// The classes that it would have computed.
+    pub inner: Vec<u32>,
+    pub reason: Arc<str>,
+}
+
+/// What is known about a class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cuts {
+    /// Best first.
+    pub cuts: Vec<Cut>,
+    pub refusals: Vec<Refusal>,
+    /// Time of the class and all it needs, shared evenly among users.
+    pub flow: f64,
+}
+
+type Verdict = Result<(KernelKind, f64), Arc<str>>;
+
+/// Finds cuts; remembers verdicts by structure.
+pub(crate) struct Cutter<'a> {
+    pub network: &'a Network,
+    pub model: &'a dyn CostModel,
+    pub options: &'a Options,
+    verdicts: FxHashMap<u128, Verdict>,
+}
+
+impl<'a> Cutter<'a> {
+    pub fn new(network: &'a Network, model: &'a dyn CostModel, options: &'a Options) -> Cutter<'a> {
+        Cutter { network, model, options, verdicts: FxHashMap::default() }
+    }
+
+    /// The cuts of every class.
+    pub fn all(&mut self) -> Vec<Cuts> {
+        let mut known: Vec<Cuts> = Vec::with_capacity(self.network.classes.len());
+        for class in 0..self.network.classes.len() as u32 {
+            let cuts = self.of_class(class, &known);
+            known.push(cuts);
+        }
+        known
+    }
+
+    fn of_class(&mut self, class: u32, known: &[Cuts]) -> Cuts {
+        let network = self.network;
+        let place = &network.classes[class as usize];
+        let mut found = Cuts::default();
+        match place.role {
+            Role::Stored | Role::Immediate => return found,
+            Role::Plain => {
+                let operands = place.alternatives.iter().flat_map(|a| &a.operands);
+                found.flow = operands.map(|pin| known[pin.class as usize].flow).sum::<f64>() / f64::from(place.users.max(1));
+                return found;
+            }
+            Role::Compute => {}
+        }
+        for alternative in 0..place.alternatives.len() as u16 {
+            self.of_alternative(class, alternative, known, &mut found);
+        }
+        self.keep_best(known, &mut found);
+        let best = found.cuts.first().map_or(f64::INFINITY, |cut| flow(cut, known));
+        found.flow = best / f64::from(place.users.max(1));
+        found
+    }
+
+    fn of_alternative(&mut self, class: u32, alternative: u16, known: &[Cuts], found: &mut Cuts) {
+        let member = self.network.get(class, alternative);
+        let mut cones = vec![Cone::root(class, alternative)];
+        let mut seen: SmallVec<[Pin; 4]> = SmallVec::new();
+        for (position, &pin) in member.operands.iter().enumerate() {
+            if seen.contains(&pin) || self.network.role(pin) == Role::Immediate && !is_direct(&member.op) {
+                continue;
+            }
+            seen.push(pin);
+            cones = self.extended(&member.op, position, pin, cones, known);
+        }
+        if let (Op::Reshape { .. }, Some(&operand)) = (&member.op, member.operands.first())
+            && self.network.role(operand) != Role::Immediate
+        {
+            let cone = Cone::root(class, alternative).with_leaf(operand);
+            let key = cone.key(self.network);
+            found.cuts.push(Cut { cone, form: Form::Alias, time: 0.0, key });
+            cones.retain(|cone| cone.inner.len() > 1);
+        }
+        for cone in cones {
+            self.judge(cone, found);
+        }
+    }
+
+    /// Every cone with the operand read or one of its cuts taken inside; the most promising ones.
+    fn extended(&self, op: &Op, position: usize, pin: Pin, cones: Vec<Cone>, known: &[Cuts]) -> Vec<Cone> {
+        let below = &known[pin.class as usize].cuts;
+        let absorbs = |cut: &&Cut| self.absorbs(op, position, cut);
+        let inside: SmallVec<[&Cut; 8]> =
+            if self.network.role(pin) == Role::Compute { below.iter().filter(absorbs).collect() } else { SmallVec::new() };
+        let mut next: Vec<Cone> = Vec::with_capacity(cones.len() * (1 + inside.len()));
+        for cone in cones {
+            for cut in &inside {
+                if let Some(union) = cone.union(&cut.cone)
+                    && union.inner.len() <= self.options.body
+                    && self.anchors(&union) <= 1
+                    && !next.contains(&union)
+                {
+                    next.push(union);
+                }
+            }
+            let leaf = cone.with_leaf(pin);
+            if !next.contains(&leaf) {
+                next.push(leaf);
+            }
+        }
+        self.beam(next, known)
+    }
+
+    /// The cones that read least, and always the largest and the smallest.
+    fn beam(&self, mut cones: Vec<Cone>, known: &[Cuts]) -> Vec<Cone> {
+        let width = self.options.beam.max(2);
+        if cones.len() <= width {
+            return cones;
+        }
+        let reads = |cone: &Cone| cone.leaves.iter().map(|pin| known[pin.class as usize].flow).sum::<f64>();
+        let largest = cones.iter().max_by_key(|cone| cone.inner.len()).cloned();
+        let smallest = cones.iter().min_by_key(|cone| cone.inner.len()).cloned();
+        cones.sort_by(|a, b| reads(a).total_cmp(&reads(b)).then(a.inner.len().cmp(&b.inner.len())));
+        cones.truncate(width - 2);
+        for extreme in [largest, smallest].into_iter().flatten() {
+            if !cones.contains(&extreme) {
+                cones.push(extreme);
+            }
+        }
+        cones
+    }
+
+    /// Whether `op` may take a cut of its operand inside, as far as can be told at a glance; `legal` has the last word.
+    fn absorbs(&self, op: &Op, position: usize, cut: &Cut) -> bool {
+        let moves = || {
+            let moved = |op: &Op| op.kind() == Kind::Movement || matches!(op, Op::Cast { .. });
+            cut.cone.members(self.network).all(|(_, member)| moved(&member.op))
+        };
+        let kind = match cut.form {
+            Form::Alias => KernelKind::Map,
+            Form::Kernel(kind) => kind,
+        };
+        let scatters = |op: &Op| matches!(op, Op::ScatterRows { .. } | Op::ScatterAlong { .. });
+        if kind == KernelKind::Order || cut.cone.members(self.network).any(|(_, member)| scatters(&member.op)) {
+            return false;
+        }
+        match KernelKind::anchored_by(op) {
+            None => true,
+            Some(KernelKind::Rows) => matches!(kind, KernelKind::Map | KernelKind::Rows),
+            Some(KernelKind::Contract) => moves(),
+            Some(KernelKind::Attention) if position == 3 => kind == KernelKind::Map,
+            Some(KernelKind::Attention) => moves(),
+            Some(_) => false,
+        }
+    }
+
+    /// How many anchors other than reductions are inside.
+    fn anchors(&self, cone: &Cone) -> usize {
+        cone.members(self.network).filter(|(_, member)| is_direct(&member.op)).count()
+    }
+
+    fn judge(&mut self, cone: Cone, found: &mut Cuts) {
+        let key = cone.key(self.network);
+        if found.cuts.iter().any(|cut| cut.form != Form::Alias && cut.cone == cone) {
+            return;
+        }
+        let verdict = match self.verdicts.get(&key) {
+            Some(verdict) => verdict.clone(),
+            None => {
+                let verdict = self.verdict(&cone);
+                self.verdicts.insert(key, verdict.clone());
+                verdict
+            }
+        };
+        match verdict {
+            Ok((kind, time)) => found.cuts.push(Cut { cone, form: Form::Kernel(kind), time, key }),
+            Err(reason) if found.refusals.len() < self.options.refusals => {
+                let inner = cone.inner.iter().map(|(class, _)| *class).collect();
+                found.refusals.push(Refusal { inner, reason });
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn verdict(&self, cone: &Cone) -> Verdict {
+        let body = cone.body(self.network).map_err(|error| Arc::from(error.to_string()))?;
+        let kind = kernel::legal(&body).map_err(Arc::from)?;
+        if !self.options.kinds.contains(&kind) {
+            return Err(format!("the target has no {kind} kernels").into());
+        }
+        Ok((kind, self.model.time(&self.work(cone, kind))))
+    }
+
+    fn work(&self, cone: &Cone, kind: KernelKind) -> CutWork {
+        cone.work(self.network, kind)
+    }
+
+    /// Keeps the best cuts by area flow, and always the largest and the smallest.
+    fn keep_best(&self, known: &[Cuts], found: &mut Cuts) {
+        let size = |cut: &Cut| cut.cone.inner.len();
+        found.cuts.sort_by(|a, b| flow(a, known).total_cmp(&flow(b, known)).then(size(a).cmp(&size(b))));
+        let keep = self.options.cuts.max(3);
+        if found.cuts.len() <= keep {
+            return;
+        }
+        let mut rest = found.cuts.split_off(keep - 2);
+        let take = |rest: &mut Vec<Cut>, place: Option<usize>| place.map(|place| rest.remove(place));
+        let largest = (0..rest.len()).max_by_key(|&i| size(&rest[i]));
+        let largest = take(&mut rest, largest);
+        let smallest = (0..rest.len()).min_by_key(|&i| size(&rest[i]));
+        let smallest = take(&mut rest, smallest);
+        found.cuts.extend(largest);
+        found.cuts.extend(smallest);
+    }
+}
+
+/// Time of a cut and of all it reads, each class shared evenly among its users.
+pub(crate) fn flow(cut: &Cut, known: &[Cuts]) -> f64 {
+    let mut classes: SmallVec<[u32; 8]> = cut.cone.leaves.iter().map(|pin| pin.class).collect();
+    classes.dedup();
+    cut.time + classes.into_iter().map(|class| known[class as usize].flow).sum::<f64>()
+}
