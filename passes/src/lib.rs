@@ -9,6 +9,7 @@
 //! models stay fast.
 
 mod convert;
+pub mod cover;
 pub mod emit;
 mod error;
 pub mod extract;

@@ -228,12 +228,7 @@ fn routed_bytes(network: &Network, member: &Alternative, whole: f64) -> f64 {
     whole * (ids.count / experts).min(1.0)
 }
 
-fn immediate(
-    network: &Network,
-    body: &mut Graph,
-    constants: &mut SmallVec<[(u32, Value); 4]>,
-    pin: Pin,
-) -> Value {
+fn immediate(network: &Network, body: &mut Graph, constants: &mut SmallVec<[(u32, Value); 4]>, pin: Pin) -> Value {
     if let Some((_, value)) = constants.iter().find(|(class, _)| *class == pin.class) {
         return *value;
     }

@@ -13,7 +13,6 @@ use super::{
     CostModel, Options,
     cone::Cone,
     network::{Network, Pin, Role, is_direct},
-    work::CutWork,
 };
 
 /// What a cut becomes.
@@ -39,8 +38,8 @@ pub(crate) struct Cut {
 /// A cone that is no kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
-    /// The classes that it would have computed.
-    pub inner: Vec<u32>,
+    /// What it would have computed.
+    pub inner: SmallVec<[(u32, u16); 8]>,
     pub reason: Arc<str>,
 }
 
@@ -53,6 +52,9 @@ pub(crate) struct Cuts {
     /// Time of the class and all it needs, shared evenly among users.
     pub flow: f64,
 }
+
+/// Seconds that a value without any kernel counts, so that equal values with one are preferred.
+const UNCOVERED: f64 = 1e-3;
 
 type Verdict = Result<(KernelKind, f64), Arc<str>>;
 
@@ -86,8 +88,7 @@ impl<'a> Cutter<'a> {
         match place.role {
             Role::Stored | Role::Immediate => return found,
             Role::Plain => {
-                let operands = place.alternatives.iter().flat_map(|a| &a.operands);
-                found.flow = operands.map(|pin| known[pin.class as usize].flow).sum::<f64>() / f64::from(place.users.max(1));
+                found.flow = self.flow_of_operands(class, known) / f64::from(place.users.max(1));
                 return found;
             }
             Role::Compute => {}
@@ -96,9 +97,18 @@ impl<'a> Cutter<'a> {
             self.of_alternative(class, alternative, known, &mut found);
         }
         self.keep_best(known, &mut found);
-        let best = found.cuts.first().map_or(f64::INFINITY, |cut| flow(cut, known));
+        let best = match found.cuts.first() {
+            Some(cut) => flow(cut, known),
+            None => UNCOVERED + self.flow_of_operands(class, known),
+        };
         found.flow = best / f64::from(place.users.max(1));
         found
+    }
+
+    /// Flow of what a node reads that is no kernel.
+    fn flow_of_operands(&self, class: u32, known: &[Cuts]) -> f64 {
+        let operands = self.network.classes[class as usize].alternatives.first().map(|a| a.operands.as_slice());
+        operands.unwrap_or_default().iter().map(|pin| known[pin.class as usize].flow).sum()
     }
 
     fn of_alternative(&mut self, class: u32, alternative: u16, known: &[Cuts], found: &mut Cuts) {
@@ -129,8 +139,11 @@ impl<'a> Cutter<'a> {
     fn extended(&self, op: &Op, position: usize, pin: Pin, cones: Vec<Cone>, known: &[Cuts]) -> Vec<Cone> {
         let below = &known[pin.class as usize].cuts;
         let absorbs = |cut: &&Cut| self.absorbs(op, position, cut);
-        let inside: SmallVec<[&Cut; 8]> =
-            if self.network.role(pin) == Role::Compute { below.iter().filter(absorbs).collect() } else { SmallVec::new() };
+        let inside: SmallVec<[&Cut; 8]> = if self.network.role(pin) == Role::Compute {
+            below.iter().filter(absorbs).collect()
+        } else {
+            SmallVec::new()
+        };
         let mut next: Vec<Cone> = Vec::with_capacity(cones.len() * (1 + inside.len()));
         for cone in cones {
             for cut in &inside {
@@ -214,8 +227,7 @@ impl<'a> Cutter<'a> {
         match verdict {
             Ok((kind, time)) => found.cuts.push(Cut { cone, form: Form::Kernel(kind), time, key }),
             Err(reason) if found.refusals.len() < self.options.refusals => {
-                let inner = cone.inner.iter().map(|(class, _)| *class).collect();
-                found.refusals.push(Refusal { inner, reason });
+                found.refusals.push(Refusal { inner: cone.inner, reason });
             }
             Err(_) => {}
         }
@@ -227,11 +239,7 @@ impl<'a> Cutter<'a> {
         if !self.options.kinds.contains(&kind) {
             return Err(format!("the target has no {kind} kernels").into());
         }
-        Ok((kind, self.model.time(&self.work(cone, kind))))
-    }
-
-    fn work(&self, cone: &Cone, kind: KernelKind) -> CutWork {
-        cone.work(self.network, kind)
+        Ok((kind, self.model.time(&cone.work(self.network, kind))))
     }
 
     /// Keeps the best cuts by area flow, and always the largest and the smallest.

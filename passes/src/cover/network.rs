@@ -94,10 +94,9 @@ impl Network {
     /// Adds a way to compute `class`, whose operands stand before it.
     pub fn alternative(&mut self, class: u32, op: Op, operands: SmallVec<[Pin; 4]>, origin: Origin) {
         let place = class as usize;
-        let extents: SmallVec<[&Extent; 4]> = operands.iter().map(|pin| &self.classes[pin.class as usize].extent).collect();
+        let extents: Vec<&Extent> = operands.iter().map(|pin| &self.classes[pin.class as usize].extent).collect();
         let result = &self.classes[place];
-        let of = |pin: &Pin| self.ty(*pin).dtype;
-        let dtype = operands.first().map_or_else(|| result.types[0].dtype, of);
+        let dtype = operands.first().map_or_else(|| result.types[0].dtype, |pin| self.ty(*pin).dtype);
         let load = load(&op, &extents, &result.extent, dtype);
         let signature = hash(&(result.type_hash, signature(&op)));
         self.classes[place].alternatives.push(Alternative { op, operands, origin, signature, load, dtype });
@@ -176,9 +175,7 @@ fn signature(op: &Op) -> u128 {
 
 fn attribute(attr: &Attr) -> u128 {
     match attr {
-        Attr::Tensor(tensor) if tensor.count() == 1 => {
-            hash(&(tensor.dtype(), tensor.shape(), tensor.bytes().as_ref()))
-        }
+        Attr::Tensor(tensor) if tensor.count() == 1 => hash(&(tensor.dtype(), tensor.shape(), tensor.bytes().as_ref())),
         // Large data and sub-graphs are never inside a body that is compared.
         Attr::Tensor(tensor) => hash(&(tensor.dtype(), tensor.shape())),
         Attr::Graph(_) => 0,

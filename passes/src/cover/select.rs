@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     cut::{Cut, Cuts},
-    network::{Network, Role},
+    network::Network,
 };
 
 /// A smaller gain than this is none.
@@ -73,11 +73,10 @@ impl<'a> Selection<'a> {
     fn below(&self, class: u32) -> SmallVec<[u32; 8]> {
         let mut classes: SmallVec<[u32; 8]> = match self.cut(class) {
             Some(cut) => cut.cone.leaves.iter().map(|pin| pin.class).collect(),
-            None if self.network.classes[class as usize].role == Role::Plain => {
-                let operands = self.network.classes[class as usize].alternatives.iter().flat_map(|a| &a.operands);
-                operands.map(|pin| pin.class).collect()
+            None => {
+                let plain = self.network.classes[class as usize].alternatives.first();
+                plain.map(|plain| plain.operands.iter().map(|pin| pin.class).collect()).unwrap_or_default()
             }
-            None => SmallVec::new(),
         };
         classes.sort_unstable();
         classes.dedup();

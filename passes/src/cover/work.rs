@@ -166,7 +166,8 @@ fn binary_weight(function: BinaryFn) -> (f64, f64) {
 
 fn contraction(lhs: &[u8], rhs: &[u8], operands: &[&Extent]) -> Load {
     let left: f64 = operands.first().map_or(0.0, |x| x.count);
-    let right = |x: &&Extent| -> f64 { (0..rhs.len()).filter(|&i| !lhs.contains(&rhs[i])).map(|i| x.size(i)).product() };
+    let right =
+        |x: &&Extent| -> f64 { (0..rhs.len()).filter(|&i| !lhs.contains(&rhs[i])).map(|i| x.size(i)).product() };
     Load { macs: left * operands.get(1).map_or(0.0, right), ..Load::default() }
 }
 

@@ -1,19 +1,14 @@
 //! The one predicate for bodies of kernels: what covering may form and lowering has to accept.
 
-use tarsia_tensor::{DType, Dim};
+use tarsia_tensor::DType;
 
-use crate::{
-    Contraction, Graph, GraphError, KernelKind, Kind, NodeId, Op, Value,
-    access::{self, Index, Obstacle},
-    classify, composite,
-    kernel::trace::Trace,
-};
+use crate::{Graph, GraphError, KernelKind, Kind, NodeId, Op, Value, classify, composite, kernel::trace::Trace};
 
 /// The kind of kernel that `body` is.
 ///
 /// | kind | besides what `classify` asks for |
 /// |---|---|
-/// | `map`, `rows` | every index is affine ([`Trace`]); composites count as their expansion; or the result is one concatenation of inputs |
+/// | `map`, `rows` | every index is affine ([`Trace`]); composites count as their expansion; a concatenation as the result is one map for each part |
 /// | `contract` | operands are inputs behind conversions and affine movements; the epilogue meets each element of the product once |
 /// | `conv`, `window`, `index`, `routed` | operands are inputs; the epilogue is point-wise; scatters have none |
 /// | `attention` | query, key, value as the operands of `contract`, the mask a map; no epilogue |
@@ -35,14 +30,15 @@ pub fn legal(body: &Graph) -> Result<KernelKind, String> {
     }
     let one = || anchors.first().copied().ok_or_else(|| "the anchor is missing".to_owned());
     match kind {
-        KernelKind::Map if is_plain_concat(body, &roots) => {}
         KernelKind::Map | KernelKind::Rows => {
             let (body, roots) = expanded(body, &roots).map_err(|error| error.to_string())?;
-            Trace::of(&body, &roots, None)?;
+            element_wise(&body, &roots)?;
         }
         KernelKind::Contract => contract(body, one()?, roots[0])?,
         KernelKind::Attention => attention(body, one()?, roots[0])?,
-        KernelKind::Conv | KernelKind::Window | KernelKind::Index | KernelKind::Routed => windowed(body, one()?, roots[0])?,
+        KernelKind::Conv | KernelKind::Window | KernelKind::Index | KernelKind::Routed => {
+            windowed(body, one()?, roots[0])?
+        }
         KernelKind::Order => order(body, one()?, &roots)?,
     }
     Ok(kind)
@@ -52,11 +48,19 @@ fn is_input(body: &Graph, value: Value) -> bool {
     matches!(body[value.node].op, Op::Input { .. })
 }
 
-/// One concatenation of inputs, of any length: a copy for each.
-fn is_plain_concat(body: &Graph, roots: &[Value]) -> bool {
-    let [root] = roots else { return false };
-    matches!(body[root.node].op, Op::Concat { .. })
-        && body.operands(root.node).iter().all(|&operand| is_input(body, operand) || body.constant(operand).is_some())
+/// Maps and reductions. A joining at the root is one map for each part, of any length.
+fn element_wise(body: &Graph, roots: &[Value]) -> Result<(), String> {
+    if let [root] = roots
+        && let Op::Concat { .. } = body[root.node].op
+    {
+        for &part in &body.operands(root.node) {
+            if !Trace::of(body, &[part])?.rows.is_empty() {
+                return Err("a reduction in a part of a joined value".to_owned());
+            }
+        }
+        return Ok(());
+    }
+    Trace::of(body, roots).map(|_| ())
 }
 
 /// A copy of a body in which composites that anchor no kernel of their own kind (all but attention and the routed
@@ -104,18 +108,19 @@ fn behind(body: &Graph, anchor: NodeId) -> Vec<bool> {
 }
 
 fn contract(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
-    let Op::Contract { spec, .. } = &body[anchor].op else { return Err("the anchor is no contraction".to_owned()) };
-    prologue(body, anchor, spec)?;
+    if !body.operands(anchor).iter().all(|&operand| is_moved_input(body, operand)) {
+        return Err("an operand that is more than a moved or converted input".to_owned());
+    }
     let (body, roots) = expanded(body, &[Value::from(anchor), root]).map_err(|error| error.to_string())?;
     let (product, root) = (roots[0], roots[1]);
     epilogue_ops(&body, product.node, |op| {
         op.kind() == Kind::Pointwise || matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. })
     })?;
-    let trace = Trace::of(&body, &[root], Some(product.node))?;
-    if !trace.visits_once(&body, product) {
-        return Err("the epilogue does not meet each element of the product exactly once".to_owned());
+    if Trace::of(&body, &[root])?.visits_once(&body, product) {
+        Ok(())
+    } else {
+        Err("the epilogue does not meet each element of the product exactly once".to_owned())
     }
-    Ok(())
 }
 
 /// Everything that is neither a leaf nor before the anchor must be allowed.
@@ -144,60 +149,17 @@ fn epilogue_ops(body: &Graph, anchor: NodeId, allowed: impl Fn(&Op) -> bool) -> 
     Ok(())
 }
 
-/// Operands of a contraction are inputs behind conversions and movements that are affine over the contraction's axes.
-fn prologue(body: &Graph, anchor: NodeId, spec: &Contraction) -> Result<(), String> {
-    let operands = body.operands(anchor);
-    let mut sizes: Vec<(u8, Dim)> = Vec::new();
-    for (value, term) in operands.iter().zip([&spec.lhs, &spec.rhs]) {
-        for (size, &letter) in body.ty(*value).shape.iter().zip(term) {
-            match sizes.iter_mut().find(|(l, _)| *l == letter) {
-                None => sizes.push((letter, size.clone())),
-                // Of an axis that one operand repeats, the other knows the size.
-                Some((_, known)) if known.is(1) => *known = size.clone(),
-                Some(_) => {}
-            }
-        }
-    }
-    let mut axes: Vec<Index> = (0..sizes.len()).map(Index::axis).collect();
-    let mut space: Vec<Dim> = sizes.iter().map(|(_, size)| size.clone()).collect();
-    const REFINEMENTS: usize = 64;
-    'refined: for _ in 0..REFINEMENTS {
-        for (value, term) in operands.iter().zip([&spec.lhs, &spec.rhs]) {
-            let at = |(size, letter): (&Dim, &u8)| match sizes.iter().position(|(l, _)| l == letter) {
-                Some(place) if !size.is(1) => axes[place].clone(),
-                _ => Index::fixed(Dim::ZERO),
-            };
-            let index: Vec<Index> = body.ty(*value).shape.iter().zip(term).map(at).collect();
-            match to_input(body, *value, index, &space) {
-                Ok(()) => {}
-                Err(Obstacle::Opaque(reason)) => return Err(reason.to_owned()),
-                Err(Obstacle::Refine { axis, sizes }) => {
-                    axes = axes.iter().map(|index| index.refined(axis, &sizes)).collect();
-                    space.splice(axis..=axis, sizes);
-                    continue 'refined;
-                }
-            }
-        }
-        return Ok(());
-    }
-    Err("the axes cannot be refined far enough".to_owned())
-}
-
-/// Follows a value through conversions and movements to an input.
-fn to_input(body: &Graph, value: Value, index: Vec<Index>, space: &[Dim]) -> Result<(), Obstacle> {
-    let (mut value, mut index) = (value, index);
+/// Whether a value is an input behind conversions and movements of one operand.
+fn is_moved_input(body: &Graph, value: Value) -> bool {
+    let mut value = value;
     loop {
-        let node = &body[value.node];
-        let operands = body.operands(value.node);
-        match &node.op {
-            Op::Input { .. } => return Ok(()),
-            Op::Cast { .. } => {}
-            op @ (Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. }) => {
-                index = access::through(op, body.ty(operands[0]), &node.types[0], &index, space)?;
+        match &body[value.node].op {
+            Op::Input { .. } => return true,
+            Op::Cast { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => {
+                value = body.operands(value.node)[0];
             }
-            _ => return Err(Obstacle::Opaque("an operand that is more than a moved or converted input")),
+            _ => return false,
         }
-        value = operands[0];
     }
 }
 
@@ -206,28 +168,15 @@ fn attention(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
         return Err("attention has no epilogue".to_owned());
     }
     let operands = body.operands(anchor);
-    for &operand in &operands[..3] {
-        let shape = &body.ty(operand).shape;
-        let index: Vec<Index> = (0..shape.len()).map(Index::axis).collect();
-        let mut space = shape.clone();
-        let mut index = index;
-        loop {
-            match to_input(body, operand, index.clone(), &space) {
-                Ok(()) => break,
-                Err(Obstacle::Opaque(reason)) => return Err(reason.to_owned()),
-                Err(Obstacle::Refine { axis, sizes }) => {
-                    index = index.iter().map(|i| i.refined(axis, &sizes)).collect();
-                    space.splice(axis..=axis, sizes);
-                    if space.len() > 16 {
-                        return Err("the axes cannot be refined far enough".to_owned());
-                    }
-                }
-            }
+    for &operand in operands.iter().take(3) {
+        if !is_moved_input(body, operand) {
+            return Err("query, key or value is more than a moved or converted input".to_owned());
         }
+        Trace::of(body, &[operand])?;
     }
     if let Some(&mask) = operands.get(3) {
         let (body, roots) = expanded(body, &[mask]).map_err(|error| error.to_string())?;
-        let trace = Trace::of(&body, &roots, None)?;
+        let trace = Trace::of(&body, &roots)?;
         if !trace.rows.is_empty() {
             return Err("a reduction in the mask".to_owned());
         }

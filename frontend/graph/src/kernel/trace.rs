@@ -2,14 +2,18 @@
 //!
 //! The walk goes from the roots to the leaves and carries the index of each value. Where a reshape needs a finer axis the
 //! space is refined and the walk starts again. Reductions run along *row axes*: axes of the space that the reduction's
-//! result does not depend on, or new ones. All reductions of a body share one set of row axes.
+//! result does not depend on, or new ones. All reductions of a body share one set of row axes. What a contraction sums over
+//! are axes of the space, too.
 
-use std::collections::BTreeSet;
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use tarsia_tensor::Dim;
 
 use crate::{
-    Graph, Kind, Node, NodeId, Op, Type, Value,
+    Contraction, Graph, Kind, Node, Op, Type, Value,
     access::{self, Index, Obstacle},
 };
 
@@ -28,16 +32,18 @@ pub struct Trace {
     pub root: Vec<Index>,
     /// Axes that reductions run along.
     pub rows: BTreeSet<usize>,
-    /// Every leaf with every index at which it is read.
+    /// Axes that a contraction sums over, by letter (several where one had to be split).
+    pub sums: BTreeMap<u8, Vec<usize>>,
+    /// Every leaf and every contraction with every index at which it is read.
     pub uses: Vec<(Value, Vec<Index>)>,
 }
 
 impl Trace {
-    /// Traces `roots`, all of the first one's shape. `stop` is taken for a leaf.
+    /// Traces `roots`, all of the first one's shape.
     ///
     /// # Errors
     /// Why an index is not affine, or reductions do not share their axes.
-    pub fn of(body: &Graph, roots: &[Value], stop: Option<NodeId>) -> Result<Trace, String> {
+    pub fn of(body: &Graph, roots: &[Value]) -> Result<Trace, String> {
         let shape = &body.ty(*roots.first().ok_or("a kernel has no result")?).shape;
         if roots.iter().any(|&root| body.ty(root).shape != *shape) {
             return Err("the results differ in shape".to_owned());
@@ -51,20 +57,36 @@ impl Trace {
             }
         }
         for _ in 0..REFINEMENTS {
-            let mut walk = Walk { body, stop, trace: start.clone(), seen: BTreeSet::new(), along: None };
+            let mut walk = Walk { body, trace: start.clone(), seen: BTreeSet::new(), along: None };
             match roots.iter().try_for_each(|&root| walk.visit(root, &start.root)) {
                 Ok(()) => return Ok(walk.trace),
                 Err(Obstacle::Opaque(reason)) => return Err(reason.to_owned()),
-                Err(Obstacle::Refine { axis, .. }) if axis >= start.space.len() => {
-                    return Err("a reshape that splits an axis which is reduced".to_owned());
-                }
-                Err(Obstacle::Refine { axis, sizes }) => {
-                    start.root = start.root.iter().map(|index| index.refined(axis, &sizes)).collect();
-                    start.space.splice(axis..=axis, sizes);
-                }
+                Err(Obstacle::Refine { axis, sizes }) => start.refine(axis, sizes, walk.trace)?,
             }
         }
         Err("the axes cannot be refined far enough".to_owned())
+    }
+
+    /// Splits an axis that a walk (which has come to `walked`) needs finer. Row axes are found anew by the next walk.
+    fn refine(&mut self, axis: usize, sizes: Vec<Dim>, walked: Trace) -> Result<(), String> {
+        if walked.rows.is_empty() {
+            (self.space, self.sums) = (walked.space, walked.sums);
+        }
+        if axis >= self.space.len() {
+            return Err("a reshape that splits an axis which is reduced".to_owned());
+        }
+        self.root = self.root.iter().map(|index| index.refined(axis, &sizes)).collect();
+        let more = sizes.len() - 1;
+        for axes in self.sums.values_mut() {
+            let moved = |&a: &usize| match a.cmp(&axis) {
+                Ordering::Less => a..a + 1,
+                Ordering::Equal => a..a + 1 + more,
+                Ordering::Greater => a + more..a + more + 1,
+            };
+            *axes = axes.iter().flat_map(moved).collect();
+        }
+        self.space.splice(axis..=axis, sizes);
+        Ok(())
     }
 
     /// Whether `value` is read at one index only, which visits each of its elements exactly once.
@@ -72,15 +94,16 @@ impl Trace {
         let mut uses = self.uses.iter().filter(|(leaf, _)| *leaf == value);
         let (Some((_, index)), None) = (uses.next(), uses.next()) else { return false };
         let on_axis = |axis: usize| index.iter().any(|i| !i.step(axis).is(0));
+        let summed = |axis: &usize| self.sums.values().any(|axes| axes.contains(axis));
+        let axes: Vec<usize> = (0..self.space.len()).filter(|axis| !summed(axis)).collect();
         index.iter().all(|i| i.base.is(0))
-            && (0..self.space.len()).all(on_axis)
-            && Dim::product(&self.space) == body.ty(value).count()
+            && axes.iter().all(|&axis| on_axis(axis))
+            && Dim::product(axes.iter().map(|&axis| &self.space[axis])) == body.ty(value).count()
     }
 }
 
 struct Walk<'a> {
     body: &'a Graph,
-    stop: Option<NodeId>,
     trace: Trace,
     seen: BTreeSet<(Value, Vec<Index>)>,
     /// The row axes of the first reduction.
@@ -94,7 +117,7 @@ impl Walk<'_> {
         }
         let body = self.body;
         let node = &body[value.node];
-        if node.op.kind() == Kind::Leaf || self.stop == Some(value.node) {
+        if node.op.kind() == Kind::Leaf {
             self.trace.uses.push((value, index.to_vec()));
             return Ok(());
         }
@@ -102,6 +125,9 @@ impl Walk<'_> {
         let types: Vec<&Type> = operands.iter().map(|&operand| body.ty(operand)).collect();
         if let Op::Pad { .. } = node.op {
             return self.visit_pad(node, &operands, types[0], index);
+        }
+        if let Op::Contract { .. } = node.op {
+            self.trace.uses.push((value, index.to_vec()));
         }
         let indices = self.operand_indices(node, &types, index)?;
         operands.iter().zip(indices).try_for_each(|(&operand, index)| self.visit(operand, &index))
@@ -128,9 +154,11 @@ impl Walk<'_> {
                 }
                 joined(*axis, types, index)
             }
-            op if op.kind() == Kind::Pointwise => {
-                types.iter().map(|ty| access::broadcast(&ty.shape, index)).collect()
+            Op::Contract { spec, .. } => {
+                self.claim_sums(spec, &types[0].shape);
+                vec![self.term(&spec.lhs, &spec.out, index), self.term(&spec.rhs, &spec.out, index)]
             }
+            op if op.kind() == Kind::Pointwise => types.iter().map(|ty| access::broadcast(&ty.shape, index)).collect(),
             op if op.kind() == Kind::Movement => {
                 vec![access::through(op, types[0], &node.types[0], index, &self.trace.space)?]
             }
@@ -156,11 +184,34 @@ impl Walk<'_> {
             along.insert(row);
             inner[axis] = Index::axis(row);
         }
-        if index.iter().any(|i| i.steps.iter().any(|(axis, _)| along.contains(axis) || self.trace.rows.contains(axis))) {
+        if index.iter().any(|i| i.steps.iter().any(|(axis, _)| along.contains(axis) || self.trace.rows.contains(axis)))
+        {
             return Err(Obstacle::Opaque("a reduction of values that are reduced again"));
         }
         self.claim(along)?;
         Ok(inner)
+    }
+
+    /// Makes sure that there is an axis for every letter that is summed over.
+    fn claim_sums(&mut self, spec: &Contraction, lhs: &[Dim]) {
+        for (letter, size) in spec.lhs.iter().zip(lhs).filter(|(letter, _)| !spec.out.contains(letter)) {
+            if !self.trace.sums.contains_key(letter) {
+                self.trace.sums.insert(*letter, vec![self.trace.space.len()]);
+                self.trace.space.push(size.clone());
+            }
+        }
+    }
+
+    /// The index of a contraction's operand with these axis letters.
+    fn term(&self, term: &[u8], out: &[u8], index: &[Index]) -> Vec<Index> {
+        let space = &self.trace.space;
+        let summed = |letter: &u8| {
+            let axes = self.trace.sums.get(letter).map(Vec::as_slice).unwrap_or_default();
+            axes.iter().fold(Index::fixed(Dim::ZERO), |at, &axis| at.scaled(&space[axis]).plus(&Index::axis(axis)))
+        };
+        let of =
+            |letter: &u8| out.iter().position(|o| o == letter).map_or_else(|| summed(letter), |i| index[i].clone());
+        term.iter().map(of).collect()
     }
 
     fn claim(&mut self, along: BTreeSet<usize>) -> Result<(), Obstacle> {
