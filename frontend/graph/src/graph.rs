@@ -1,13 +1,17 @@
 //! The graph container.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use petgraph::{Direction, graph::DiGraph, visit::EdgeRef};
 use smallvec::SmallVec;
-use tarsia_tensor::{DType, Dim, Tensor};
+use tarsia_tensor::{DType, Dim, Symbol, Tensor};
 use thiserror::Error;
 
-use crate::{Op, TypeError, infer};
+use crate::{Attr, Op, TypeError, infer};
 
 /// A node of a [`Graph`]; ids of one graph ascend in insertion order, which is topological.
 pub type NodeId = petgraph::graph::NodeIndex<u32>;
@@ -89,6 +93,28 @@ pub struct Node {
     pub types: SmallVec<[Type; 1]>,
     /// Where it comes from in the user's model.
     pub origin: Origin,
+}
+
+impl Node {
+    /// Whether the sizes of the results may be known only once it has run.
+    fn tells_sizes(&self) -> bool {
+        matches!(self.op, Op::Host { .. } | Op::If { .. } | Op::Loop { .. } | Op::ScanLoop { .. })
+    }
+
+    /// The symbols in the attributes, the result types and the sub-graphs.
+    pub fn symbols(&self) -> BTreeSet<Symbol> {
+        let mut found = BTreeSet::new();
+        for (_, attr) in self.op.attrs() {
+            match attr {
+                Attr::Dim(dim) => dim.collect_symbols(&mut found),
+                Attr::Dims(dims) => dims.iter().for_each(|dim| dim.collect_symbols(&mut found)),
+                Attr::Graph(graph) => graph.node_ids().for_each(|id| found.extend(graph[id].symbols())),
+                _ => {}
+            }
+        }
+        self.types.iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.collect_symbols(&mut found));
+        found
+    }
 }
 
 /// How a result reaches an operand.
@@ -258,6 +284,24 @@ impl Graph {
         &self.nodes
     }
 
+    /// The nodes that tell sizes which no input tells: the first one with the symbol in its result types. Whoever uses the symbol
+    /// depends on that node, although no edge says so.
+    fn tellers(&self) -> BTreeMap<Symbol, NodeId> {
+        let mut tellers = BTreeMap::new();
+        if !self.node_ids().any(|id| self[id].tells_sizes()) {
+            return tellers;
+        }
+        let given: BTreeSet<Symbol> = self.inputs.iter().flat_map(|(_, id)| self[*id].symbols()).collect();
+        for id in self.node_ids().filter(|&id| self[id].tells_sizes()) {
+            for dim in self[id].types.iter().flat_map(|ty| &ty.shape) {
+                for symbol in dim.symbols().into_iter().filter(|symbol| !given.contains(symbol)) {
+                    tellers.entry(symbol).or_insert(id);
+                }
+            }
+        }
+        tellers
+    }
+
     /// A copy in which nodes that no output needs are gone (inputs stay).
     pub fn without_dead_nodes(&self) -> Graph {
         let mut live = vec![false; self.node_count()];
@@ -267,9 +311,14 @@ impl Graph {
         for (_, input) in &self.inputs {
             live[input.index()] = true;
         }
+        let tellers = self.tellers();
         for id in self.node_ids().rev() {
             if live[id.index()] {
                 self.operands(id).iter().for_each(|value| live[value.node.index()] = true);
+                if !tellers.is_empty() {
+                    let told = self[id].symbols().into_iter().filter_map(|symbol| tellers.get(&symbol));
+                    told.for_each(|teller| live[teller.index()] = true);
+                }
             }
         }
         let mut copy = Graph::new(&self.name);
