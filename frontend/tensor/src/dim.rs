@@ -203,11 +203,10 @@ impl Dim {
 
     /// The smaller of two.
     pub fn minimum(&self, other: &Dim) -> Dim {
-        let difference = (self.clone() - other.clone()).range();
-        if difference.high <= 0 {
+        if self.at_most(other) {
             return self.clone();
         }
-        if difference.low >= 0 {
+        if other.at_most(self) {
             return other.clone();
         }
         let (a, b) = if self <= other { (self, other) } else { (other, self) };
@@ -216,11 +215,10 @@ impl Dim {
 
     /// The larger of two.
     pub fn maximum(&self, other: &Dim) -> Dim {
-        let difference = (self.clone() - other.clone()).range();
-        if difference.low >= 0 {
+        if other.at_most(self) {
             return self.clone();
         }
-        if difference.high <= 0 {
+        if self.at_most(other) {
             return other.clone();
         }
         let (a, b) = if self <= other { (self, other) } else { (other, self) };
@@ -390,6 +388,47 @@ impl Dim {
             Dim::Const(_) => true,
             Dim::Poly(poly) => poly.terms.iter().flat_map(|term| &term.factors).all(|atom| atom.fits(room, depth)),
         }
+    }
+
+    /// Whether `self <= other` certainly holds.
+    pub fn at_most(&self, other: &Dim) -> bool {
+        const QUOTIENTS: usize = 4;
+        let mut difference = other.clone() - self.clone();
+        for _ in 0..QUOTIENTS {
+            if difference.range().low >= 0 {
+                return true;
+            }
+            match difference.without_subtracted_quotient() {
+                Some(next) => difference = next,
+                None => return false,
+            }
+        }
+        difference.range().low >= 0
+    }
+
+    /// A lower bound of a positive multiple of this, in which one term `-c·⌊a / b⌋·rest` is replaced by `-c·(a / b)·rest`; `None` if
+    /// there is no such term with `a` and `rest` not negative and `b` a positive constant.
+    fn without_subtracted_quotient(&self) -> Option<Dim> {
+        let terms = self.terms();
+        let quotient = |factor: &Atom| match factor {
+            Atom::FloorDiv(a, Dim::Const(b)) if *b > 0 && a.range().low >= 0 => Some((a.clone(), *b)),
+            _ => None,
+        };
+        let at =
+            terms.iter().position(|term| term.coefficient < 0 && term.factors.iter().any(|f| quotient(f).is_some()))?;
+        let term = &terms[at];
+        let place = term.factors.iter().position(|factor| quotient(factor).is_some())?;
+        let (dividend, divisor) = quotient(&term.factors[place])?;
+        let mut rest = term.factors.clone();
+        rest.remove(place);
+        let rest = from_terms(0, vec![Term { coefficient: term.coefficient, factors: rest }]);
+        if rest.range().high > 0 {
+            return None;
+        }
+        let others =
+            terms.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, term)| from_terms(0, vec![term.clone()]));
+        let others = others.fold(Dim::ZERO, |sum, term| sum + term);
+        Some(others * Dim::Const(divisor) + rest * dividend)
     }
 
     /// Whether `0 <= self < other` certainly holds.
