@@ -63,7 +63,7 @@ pub struct Session {
     pool: Pool,
     isa: Isa,
     options: Options,
-    idle: Mutex<Vec<Box<Run>>>,
+    idle: Mutex<Vec<Run>>,
     profile: Mutex<Vec<StepTime>>,
 }
 
@@ -164,7 +164,7 @@ impl Session {
         state.execute(&self.compiled, args, destination, &mut machine)
     }
 
-    fn take(&self) -> Result<Box<Run>, RunError> {
+    fn take(&self) -> Result<Run, RunError> {
         if let Some(run) = lock(&self.idle).pop() {
             return Ok(run);
         }
@@ -175,10 +175,10 @@ impl Session {
             return Err(memory);
         }
         let workers = Workers::new(self.pool.threads(), bytes).ok_or(memory)?;
-        Ok(Box::new(Run { state: State::new(&self.compiled), workers }))
+        Ok(Run { state: State::new(&self.compiled), workers })
     }
 
-    fn give(&self, run: Box<Run>) {
+    fn give(&self, run: Run) {
         lock(&self.idle).push(run);
     }
 }
@@ -187,7 +187,7 @@ impl Session {
 pub struct Bound<'s> {
     session: &'s Session,
     args: Vec<Arg>,
-    run: Option<Box<Run>>,
+    run: Option<Run>,
     destination: Destination,
     /// Outputs that are not computed in place (data-dependent shapes, inputs and constants passed through).
     outputs: Vec<Tensor>,

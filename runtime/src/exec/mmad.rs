@@ -86,7 +86,7 @@ fn right<T>(b: &Matrix) -> Option<Rhs<T>> {
 /// Position of the first panel and distance of panels across `axis`, if the blocks are those of `kind` and the box starts a panel.
 pub fn panels(blocks: &Blocks, kind: &Fractal, axis: usize) -> Option<(isize, usize)> {
     let width = kind.block[axis];
-    if blocks.fractal != *kind || blocks.first[axis] % width != 0 {
+    if blocks.fractal != *kind || !blocks.first[axis].is_multiple_of(width) {
         return None;
     }
     let step = blocks.whole[1 - axis].checked_mul(width)?;
