@@ -25,7 +25,7 @@ use tarsia_tensor::{Bindings, Class, DType, Dim, Numbers, Shape, Tensor, host, r
 
 pub use error::{EvalError, Fault};
 
-use crate::{Attr, Graph, Kind, NodeId, Op, Real, Type, infer};
+use crate::{Attr, Graph, Kind, NodeId, Op, Real, Type, Value, infer};
 
 /// Bounds of an evaluation, against hostile programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,59 +157,80 @@ fn evaluate(
     meter: &Meter,
     see: &mut dyn FnMut(NodeId, &[Tensor]),
 ) -> Result<Vec<Tensor>, EvalError> {
+    if let Some(output) = graph.outputs().iter().find(|output| !exists(graph, output.value)) {
+        return Err(EvalError::Output(output.name.clone()));
+    }
     let mut bindings = bind_under(graph, inputs, outer)?;
-    let mut uses = count_uses(graph);
-    let mut values: Vec<SmallVec<[Option<Tensor>; 1]>> = vec![SmallVec::new(); graph.node_count()];
+    let mut values = Values::new(graph, meter);
     for id in graph.node_ids() {
         let node = &graph[id];
         let operands = graph.operands(id);
-        let read = |value: &crate::Value| values[value.node.index()][value.output as usize].clone();
         let results = match &node.op {
             Op::Input { index, .. } => inputs.get(*index).map(|tensor| vec![tensor.clone()]).ok_or(Fault::NoOperand),
-            op => operands
-                .iter()
-                .map(read)
-                .collect::<Option<Vec<Tensor>>>()
-                .ok_or(Fault::NoOperand)
-                .and_then(|tensors| apply(op, &tensors, &bindings, meter)),
+            op => values.read(&operands).and_then(|tensors| apply(op, &tensors, &bindings, meter)),
         };
         let results = results
             .and_then(|results| settle(&node.types, &results, &mut bindings).map(|()| results))
             .map_err(|fault| EvalError::at(graph, id, fault))?;
         see(id, &results);
-        meter.keep(&results);
-        values[id.index()] = results.into_iter().map(Some).collect();
-        for value in
-            operands.iter().copied().chain((0..node.types.len() as u32).map(|output| crate::Value { node: id, output }))
-        {
-            let left = &mut uses[value.node.index()][value.output as usize];
-            if value.node != id {
-                *left -= 1;
-            }
-            if *left == 0
-                && let Some(tensor) = values[value.node.index()][value.output as usize].take()
+        values.keep(id, results, &operands);
+    }
+    values.outputs(graph)
+}
+
+fn exists(graph: &Graph, value: Value) -> bool {
+    graph.dag().node_weight(value.node).is_some_and(|node| (value.output as usize) < node.types.len())
+}
+
+/// The values that are still needed.
+struct Values<'a> {
+    meter: &'a Meter,
+    tensors: Vec<SmallVec<[Option<Tensor>; 1]>>,
+    /// How often each value will still be read, by a node or as an output.
+    uses: Vec<SmallVec<[usize; 1]>>,
+}
+
+impl Values<'_> {
+    fn new<'a>(graph: &Graph, meter: &'a Meter) -> Values<'a> {
+        let mut uses: Vec<SmallVec<[usize; 1]>> =
+            graph.node_ids().map(|id| SmallVec::from_elem(0, graph[id].types.len())).collect();
+        let read = graph.node_ids().flat_map(|id| graph.operands(id)).chain(graph.outputs().iter().map(|o| o.value));
+        read.for_each(|value| uses[value.node.index()][value.output as usize] += 1);
+        Values { meter, tensors: vec![SmallVec::new(); graph.node_count()], uses }
+    }
+
+    fn read(&self, operands: &[Value]) -> Result<Vec<Tensor>, Fault> {
+        let read = |value: &Value| self.tensors[value.node.index()][value.output as usize].clone();
+        operands.iter().map(read).collect::<Option<_>>().ok_or(Fault::NoOperand)
+    }
+
+    /// Keeps the results of a node that has read its operands, and drops what nobody will read any more.
+    fn keep(&mut self, id: NodeId, results: Vec<Tensor>, operands: &[Value]) {
+        self.meter.keep(&results);
+        let own = (0..results.len() as u32).map(|output| Value { node: id, output });
+        self.tensors[id.index()] = results.into_iter().map(Some).collect();
+        for value in operands {
+            self.uses[value.node.index()][value.output as usize] -= 1;
+        }
+        for Value { node, output } in operands.iter().copied().chain(own) {
+            if self.uses[node.index()][output as usize] == 0
+                && let Some(tensor) = self.tensors[node.index()][output as usize].take()
             {
-                meter.release(&tensor);
+                self.meter.release(&tensor);
             }
         }
     }
-    let outputs = graph.outputs().iter().map(|output| {
-        let value = values[output.value.node.index()][output.value.output as usize].clone();
-        value.ok_or_else(|| EvalError::at(graph, output.value.node, Fault::NoOperand))
-    });
-    let outputs: Vec<Tensor> = outputs.collect::<Result<_, _>>()?;
-    // What is left are the outputs; who called counts them from here on.
-    values.iter().flatten().flatten().for_each(|tensor| meter.release(tensor));
-    Ok(outputs)
-}
 
-/// How often each value is read by a node or as an output.
-fn count_uses(graph: &Graph) -> Vec<SmallVec<[usize; 1]>> {
-    let mut uses: Vec<SmallVec<[usize; 1]>> =
-        graph.node_ids().map(|id| SmallVec::from_elem(0, graph[id].types.len())).collect();
-    let read = graph.node_ids().flat_map(|id| graph.operands(id)).chain(graph.outputs().iter().map(|o| o.value));
-    read.for_each(|value| uses[value.node.index()][value.output as usize] += 1);
-    uses
+    /// The outputs; who called counts them from here on.
+    fn outputs(self, graph: &Graph) -> Result<Vec<Tensor>, EvalError> {
+        let values: Vec<Value> = graph.outputs().iter().map(|output| output.value).collect();
+        let outputs = values.iter().map(|value| {
+            self.read(&[*value]).map(|mut one| one.remove(0)).map_err(|fault| EvalError::at(graph, value.node, fault))
+        });
+        let outputs = outputs.collect();
+        self.tensors.iter().flatten().flatten().for_each(|tensor| self.meter.release(tensor));
+        outputs
+    }
 }
 
 fn bind_under(graph: &Graph, inputs: &[Tensor], outer: &Bindings) -> Result<Bindings, EvalError> {

@@ -7,6 +7,7 @@ pub mod access;
 mod attr;
 pub mod composite;
 mod contraction;
+pub mod dot;
 pub mod eval;
 mod graph;
 mod infer;
@@ -14,6 +15,7 @@ pub mod kernel;
 mod ops;
 pub mod random;
 pub mod text;
+pub mod verify;
 
 pub use attr::{Attr, AttrError, Real};
 pub use contraction::{Contraction, ContractionError};

@@ -25,6 +25,7 @@ mod print;
 
 pub use cursor::ParseError;
 pub use parse::parse;
+pub(crate) use print::attribute;
 pub use print::{Data, Listing, line, listing, write};
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub enum EvalError {
         /// The contradiction.
         error: BindError,
     },
+    /// The graph is not valid; the verifier says more.
+    #[error("the output `{0}` has no value")]
+    Output(String),
     /// A node fails.
     #[error("%{} = {op}{}: {fault}", node.index(), from(origin))]
     Node {

@@ -6,7 +6,6 @@ mod control;
 mod structure;
 
 use super::*;
-use crate::Value;
 
 /// A tensor of f32.
 fn f(shape: &[usize], values: &[f32]) -> Tensor {

@@ -291,7 +291,7 @@ impl Maker<'_> {
     /// Rows of x by the weights that constant ids choose.
     fn draw_routed(&mut self, x: At) -> Option<At> {
         let shape = self.known[x].ty.shape.clone();
-        let &[ref rows, ref depth] = shape.as_slice() else { return None };
+        let [rows, depth] = shape.as_slice() else { return None };
         let (rows, depth) = (rows.as_usize()?, depth.as_usize()?);
         let (experts, chosen, width) = (1 + self.stream.below(4), 1 + self.stream.below(2), 1 + self.stream.below(4));
         let dtype = self.dtype(x);

@@ -72,6 +72,15 @@ pub fn line(graph: &Graph, id: NodeId) -> String {
     text
 }
 
+/// An attribute as text, without data and sub-graphs.
+pub(crate) fn attribute(attr: &Attr) -> String {
+    let mut text = String::new();
+    let mut printer = Printer::new(&mut text, Data::Elided);
+    printer.shallow = true;
+    let _ = printer.attribute(attr, 0);
+    text
+}
+
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Printer::new(f, self.data).file(self.graph)

@@ -174,7 +174,10 @@ fn errors_say_where_and_what() {
         ("  %y = input", "line 2, column 8: inputs stand in the head of the graph"),
         ("  %y = neg(%x) nonsense", "line 2, column 16: expected the end of the line"),
         ("  y = neg(%x)", "line 2, column 3: expected a node (`%…`) or `return`"),
-        ("  %y = neg(%x) : f32[2, (n]", "line 2, column 25: `(n]` is not a size expression: expected `)` at position 2"),
+        (
+            "  %y = neg(%x) : f32[2, (n]",
+            "line 2, column 25: `(n]` is not a size expression: expected `)` at position 2",
+        ),
         ("  %y = neg(%x) : f33[2]", "line 2, column 18: `f33` is not an element type"),
     ];
     for (body, expected) in cases {

@@ -27,7 +27,7 @@ fn unique_follows_the_onnx_examples() {
     let expected = |values: &[f32], first: &[i64], inverse: &[i64], counts: &[i64]| {
         vec![floats(&[values.len()], values), ints(first), ints(inverse), ints(counts)]
     };
-    let sorted = call("unique", &[1], &[], &[x.clone()]).unwrap();
+    let sorted = call("unique", &[1], &[], std::slice::from_ref(&x)).unwrap();
     assert_eq!(sorted, expected(&[1.0, 2.0, 3.0, 4.0], &[1, 0, 3, 4], &[1, 0, 0, 2, 3, 2], &[2, 1, 2, 1]));
     let by_occurrence = call("unique", &[0], &[], &[x]).unwrap();
     assert_eq!(by_occurrence, expected(&[2.0, 1.0, 3.0, 4.0], &[0, 1, 3, 4], &[0, 1, 1, 2, 3, 2], &[1, 2, 2, 1]));
