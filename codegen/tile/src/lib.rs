@@ -10,6 +10,7 @@ pub mod machine;
 mod name;
 pub mod optable;
 pub mod plan;
+pub mod text;
 
 pub use ir::{
     Access, Axis, Buffer, BufferId, BufferKind, Constant, Fractal, Instr, Kernel, KernelId, Layout, LoopStep, Opcode,

@@ -12,6 +12,16 @@ use crate::{Atom, Dim, Symbol};
 /// Nested deeper than this is refused, so that hostile text cannot exhaust the stack.
 const DEPTH: usize = 64;
 
+/// Longer texts, and products with more terms or factors, are refused: expanding them would take time and memory beyond
+/// what the text suggests.
+const LENGTH: usize = 8192;
+const TERMS: usize = 256;
+const FACTORS: usize = 16;
+const ATOMS: usize = 4096;
+
+/// The magnitude of the smallest `i64`, which is no `i64`.
+const MINIMUM: &str = "9223372036854775808";
+
 /// Why a text is not an expression.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{text}` is not a size expression: {reason} at position {position}")]
@@ -79,6 +89,9 @@ impl FromStr for Dim {
 
     fn from_str(text: &str) -> Result<Dim, ParseDimError> {
         let mut parser = Parser { text, at: 0, depth: 0 };
+        if text.len() > LENGTH {
+            return Err(parser.error("too long"));
+        }
         let value = parser.sum()?;
         parser.space();
         if parser.at < text.len() {
@@ -86,6 +99,31 @@ impl FromStr for Dim {
         }
         Ok(value.floor())
     }
+}
+
+/// The number of terms and the largest number of factors in one.
+fn extent(dim: &Dim) -> (usize, usize) {
+    match dim {
+        Dim::Const(_) => (1, 0),
+        Dim::Poly(poly) => (poly.terms.len() + 1, poly.terms.iter().map(|term| term.factors.len()).max().unwrap_or(0)),
+    }
+}
+
+/// The number of atoms at all depths; counting stops beyond `limit`.
+fn atoms(dim: &Dim, limit: usize) -> usize {
+    let Dim::Poly(poly) = dim else { return 0 };
+    let mut count = 0;
+    for factor in poly.terms.iter().flat_map(|term| &term.factors) {
+        count += 1;
+        if let Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) = factor {
+            count += atoms(a, limit.saturating_sub(count));
+            count += atoms(b, limit.saturating_sub(count));
+        }
+        if count > limit {
+            break;
+        }
+    }
+    count
 }
 
 /// `numerator / denominator`, for the fractions inside exporters' `floor(…)`.
@@ -97,16 +135,6 @@ struct Fraction {
 impl Fraction {
     fn floor(self) -> Dim {
         self.numerator.floor_div(&self.denominator)
-    }
-
-    fn combine(self, other: Fraction, f: impl Fn(Dim, Dim) -> Dim) -> Fraction {
-        if self.denominator == other.denominator {
-            return Fraction { numerator: f(self.numerator, other.numerator), denominator: self.denominator };
-        }
-        Fraction {
-            numerator: f(self.numerator * other.denominator.clone(), other.numerator * self.denominator.clone()),
-            denominator: self.denominator * other.denominator,
-        }
     }
 }
 
@@ -156,9 +184,15 @@ impl Parser<'_> {
         let mut value = self.product()?;
         loop {
             if self.eat("+") {
-                value = value.combine(self.product()?, |a, b| a + b);
+                let other = self.product()?;
+                value = self.combined(value, other, |a, b| a + b)?;
             } else if self.eat("-") {
-                value = value.combine(self.product()?, |a, b| a - b);
+                value = if self.eat(MINIMUM) {
+                    self.combined(value, Dim::Const(i64::MIN).into(), |a, b| a + b)?
+                } else {
+                    let other = self.product()?;
+                    self.combined(value, other, |a, b| a - b)?
+                };
             } else {
                 self.depth -= 1;
                 return Ok(value);
@@ -174,18 +208,33 @@ impl Parser<'_> {
                 value = value.floor().floor_div(&divisor).into();
             } else if self.eat("/") {
                 let divisor = self.divisor()?;
-                value.denominator = value.denominator * divisor;
+                value.denominator = self.multiplied(value.denominator, divisor)?;
             } else if self.eat("%") {
                 let divisor = self.divisor()?;
                 value = value.floor().modulo(&divisor).into();
             } else if self.eat("*") {
                 let other = self.factor()?;
-                value.numerator = value.numerator * other.numerator;
-                value.denominator = value.denominator * other.denominator;
+                value.numerator = self.multiplied(value.numerator, other.numerator)?;
+                value.denominator = self.multiplied(value.denominator, other.denominator)?;
             } else {
                 return Ok(value);
             }
         }
+    }
+
+    fn multiplied(&self, a: Dim, b: Dim) -> Result<Dim, ParseDimError> {
+        let (x, y) = (extent(&a), extent(&b));
+        let product = (x.0 * y.0 <= TERMS && x.1 + y.1 <= FACTORS).then(|| a * b);
+        product.filter(|product| atoms(product, ATOMS) <= ATOMS).ok_or_else(|| self.error("too many terms"))
+    }
+
+    fn combined(&self, a: Fraction, b: Fraction, f: impl Fn(Dim, Dim) -> Dim) -> Result<Fraction, ParseDimError> {
+        if a.denominator == b.denominator {
+            return Ok(Fraction { numerator: f(a.numerator, b.numerator), denominator: a.denominator });
+        }
+        let x = self.multiplied(a.numerator, b.denominator.clone())?;
+        let y = self.multiplied(b.numerator, a.denominator.clone())?;
+        Ok(Fraction { numerator: f(x, y), denominator: self.multiplied(a.denominator, b.denominator)? })
     }
 
     fn divisor(&mut self) -> Result<Dim, ParseDimError> {
@@ -196,6 +245,9 @@ impl Parser<'_> {
     fn factor(&mut self) -> Result<Fraction, ParseDimError> {
         self.space();
         if self.eat("-") {
+            if self.eat(MINIMUM) {
+                return Ok(Dim::Const(i64::MIN).into());
+            }
             let value = self.factor()?;
             return Ok(Fraction { numerator: -value.numerator, denominator: value.denominator });
         }
@@ -288,8 +340,25 @@ mod tests {
 
     #[test]
     fn hostile_text_is_an_error() {
-        for text in ["", "(", "a +", "1/0", "f(x)", &"(".repeat(100_000), "99999999999999999999", "a b", "`x"] {
+        for text in [
+            "",
+            "(",
+            "a +",
+            "1/0",
+            "f(x)",
+            &"(".repeat(100_000),
+            "99999999999999999999",
+            "a b",
+            "`x",
+            &"a*".repeat(99),
+            &"(a+b+c+d)*".repeat(9),
+            &"a+".repeat(9999),
+        ] {
             assert!(text.parse::<Dim>().is_err(), "{text:.20}");
         }
+        let doubling = format!("{}a{}", "floordiv((b+".repeat(50), ")*(c+1),7)".repeat(50));
+        assert!(doubling.parse::<Dim>().is_err());
+        assert_eq!("-9223372036854775808".parse(), Ok(Dim::Const(i64::MIN)));
+        assert_eq!("a - 9223372036854775808".parse(), Ok(Dim::symbol("a") + Dim::Const(i64::MIN)));
     }
 }

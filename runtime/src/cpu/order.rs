@@ -1,6 +1,6 @@
 //! Sorting and selection along rows, without allocation: the rows of indices are the only working memory.
 //!
-//! Equal elements keep their order (the lower index first); NaN comes last in either direction.
+//! Equal elements keep their order (the lower index first); NaN is larger than everything.
 
 use super::number::with_number;
 use super::vector::NoKernel;
@@ -87,17 +87,10 @@ unsafe fn each_row<T: PartialOrd + Copy>(descending: bool, rows: Ordered, k: usi
 #[inline(always)]
 fn compare<T: PartialOrd + Copy>(source: &[T], descending: bool, a: i64, b: i64) -> Ordering {
     let (x, y) = (source[a as usize], source[b as usize]);
-    let by_value = match x.partial_cmp(&y) {
-        Some(order) => {
-            if descending {
-                order.reverse()
-            } else {
-                order
-            }
-        }
-        // Whatever is not equal to itself is NaN.
-        None => (x.partial_cmp(&x).is_none()).cmp(&y.partial_cmp(&y).is_none()),
-    };
+    // Whatever is not equal to itself is NaN.
+    let is_nan = |x: &T| x.partial_cmp(x).is_none();
+    let order = x.partial_cmp(&y).unwrap_or_else(|| is_nan(&x).cmp(&is_nan(&y)));
+    let by_value = if descending { order.reverse() } else { order };
     by_value.then(a.cmp(&b))
 }
 

@@ -17,6 +17,7 @@ mod convert;
 
 mod im2col;
 mod view;
+mod window;
 pub use bytes::{pack_a_bytes, pack_b_bytes, packed_bytes_len};
 pub use convert::{pack_a_bf16, pack_a_f16, pack_b_bf16, pack_b_f16};
 pub use im2col::{Conv2d, OutputBlock, pack_im2col_f32};

@@ -116,8 +116,8 @@ pub unsafe fn scatter_rows(
     for j in 0..indices.len {
         // SAFETY: `j < len`, and the row is one of `dst`'s.
         unsafe {
-            let to = dst.data.add(indices.row(j, rows)? * dst.row * bytes);
-            let from = src.data.add(j * src.row * bytes);
+            let to = dst.data.offset(indices.row(j, rows)? as isize * dst.row * bytes as isize);
+            let from = src.data.offset(j as isize * src.row * bytes as isize);
             let Some(fold) = fold else {
                 copy_bytes(isa, cols * bytes, from, to);
                 continue;

@@ -1,7 +1,7 @@
 //! Vector instructions: point-wise functions on rows of tiles.
 //!
-//! An operand is seen as `rows × columns` elements with any distance between rows (0 repeats a row) and 1 or 0 between
-//! columns (0 repeats the row's first element); one call covers `[r, c] ∘ [r, c]`, `[r, 1]`, `[1, c]` and scalars. A destination may
+//! An operand is seen as `rows × columns` elements with any distances between rows and between columns (0 repeats); distances
+//! of columns other than 0 and 1 cost a copy piece by piece. One call covers `[r, c] ∘ [r, c]`, `[r, 1]`, `[1, c]` and scalars. A destination may
 //! be the very same tile as a source (same address and strides) of elements as wide; otherwise they do not overlap.
 //!
 //! Element types: `f32` runs on hand-written vectors ([`float`]); `f64`, integers and `bool` (one byte, 0 or 1) on loops that
@@ -9,6 +9,7 @@
 //! integer division and remainder by zero give 0; minimum and maximum give NaN if an operand is NaN.
 
 use super::isa::Isa;
+use super::moves;
 use tarsia_tensor::{BinaryFn, DType, UnaryFn};
 
 mod cast;
@@ -26,10 +27,10 @@ pub use ternary::{fill, iota, mul_add, select};
 pub struct Src {
     /// The first element.
     pub data: *const u8,
-    /// From row to row.
-    pub row: usize,
-    /// From column to column: 1, or 0 to repeat.
-    pub col: usize,
+    /// From row to row; 0 to repeat.
+    pub row: isize,
+    /// From column to column; 0 to repeat.
+    pub col: isize,
 }
 
 /// A destination: columns are neighbours.
@@ -38,7 +39,7 @@ pub struct Dst {
     /// The first element.
     pub data: *mut u8,
     /// Elements from row to row.
-    pub row: usize,
+    pub row: isize,
 }
 
 /// Rows and columns of an instruction's operands.
@@ -84,6 +85,16 @@ pub fn has_binary(function: BinaryFn, dtype: DType) -> bool {
 /// # Safety
 /// This machine has `isa`; the operands are accessible over `area`; overlap only as the module says.
 pub unsafe fn unary(isa: Isa, function: UnaryFn, dtype: DType, area: Area, dst: Dst, a: Src) -> Result<(), NoKernel> {
+    let result = if function.is_predicate() { DType::Bool } else { dtype };
+    // SAFETY: the caller's contract.
+    unsafe {
+        plain_columns(isa, result, [dtype], area, dst, [a], |area, dst, [a]| {
+            plain_unary(isa, function, dtype, area, dst, a)
+        })
+    }
+}
+
+unsafe fn plain_unary(isa: Isa, function: UnaryFn, dtype: DType, area: Area, dst: Dst, a: Src) -> Result<(), NoKernel> {
     if dtype == DType::F32 {
         // SAFETY: the caller's contract.
         if unsafe { float::unary(isa, function, area, dst, a) } {
@@ -105,6 +116,24 @@ pub unsafe fn unary(isa: Isa, function: UnaryFn, dtype: DType, area: Area, dst: 
 /// # Safety
 /// As for [`unary`].
 pub unsafe fn binary(
+    isa: Isa,
+    function: BinaryFn,
+    dtype: DType,
+    area: Area,
+    dst: Dst,
+    a: Src,
+    b: Src,
+) -> Result<(), NoKernel> {
+    let result = if function.is_comparison() { DType::Bool } else { dtype };
+    // SAFETY: the caller's contract.
+    unsafe {
+        plain_columns(isa, result, [dtype; 2], area, dst, [a, b], |area, dst, [a, b]| {
+            plain_binary(isa, function, dtype, area, dst, a, b)
+        })
+    }
+}
+
+unsafe fn plain_binary(
     isa: Isa,
     function: BinaryFn,
     dtype: DType,
@@ -136,12 +165,12 @@ impl Area {
 impl Src {
     /// Whether the rows of `area` follow each other like columns, so that they are one long row.
     pub(crate) fn is_flat(&self, area: Area) -> bool {
-        (self.col == 1 && self.row == area.cols) || (self.col == 0 && self.row == 0)
+        (self.col == 1 && self.row == area.cols as isize) || (self.col == 0 && self.row == 0)
     }
 
-    /// A column `[r, 1]` with `row` 1 as the row `[1, r]`.
-    pub(crate) fn is_flat_column(&self) -> bool {
-        self.row <= 1
+    /// Whether columns are neighbours or all the same, as kernels want them.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.col == 0 || self.col == 1
     }
 }
 
@@ -150,12 +179,60 @@ pub(crate) fn flatten<const N: usize>(area: Area, dst: Dst, sources: [Src; N]) -
     if area.rows == 1 {
         return (area, dst, sources);
     }
-    if area.cols == 1 && dst.row == 1 && sources.iter().all(Src::is_flat_column) {
+    if area.cols == 1 && dst.row == 1 {
         let sources = sources.map(|s| Src { col: s.row, ..s });
         return (Area { rows: 1, cols: area.rows }, dst, sources);
     }
-    if dst.row == area.cols && sources.iter().all(|s| s.is_flat(area)) {
+    if dst.row == area.cols as isize && sources.iter().all(|s| s.is_flat(area)) {
         return (Area { rows: 1, cols: area.rows * area.cols }, dst, sources);
     }
     (area, dst, sources)
+}
+
+/// Calls `run` with the operands in as few rows as possible and columns 0 or 1 apart: piece by piece from copies if need be.
+///
+/// # Safety
+/// The operands, elements of `dtypes`, are readable over `area`, and `dst`, of `result`, is writable.
+#[inline(always)]
+pub(crate) unsafe fn plain_columns<const N: usize>(
+    isa: Isa,
+    result: DType,
+    dtypes: [DType; N],
+    area: Area,
+    dst: Dst,
+    sources: [Src; N],
+    mut run: impl FnMut(Area, Dst, [Src; N]) -> Result<(), NoKernel>,
+) -> Result<(), NoKernel> {
+    let (area, dst, sources) = flatten(area, dst, sources);
+    if sources.iter().all(Src::is_plain) || area.cols == 1 {
+        return run(area, dst, sources);
+    }
+    let mut rooms = [const { Room::new() }; N];
+    for r in 0..area.rows {
+        for c in (0..area.cols).step_by(PIECE) {
+            let part = Area { rows: 1, cols: PIECE.min(area.cols - c) };
+            let mut plain = sources;
+            for (i, source) in sources.iter().enumerate() {
+                let bytes = dtypes[i].bits() / 8;
+                // SAFETY: `c + part.cols <= cols`; a room holds a piece of elements of up to 8 bytes.
+                unsafe {
+                    let at = r as isize * source.row + c as isize * source.col;
+                    plain[i].data = source.data.offset(at * bytes as isize);
+                    if !source.is_plain() {
+                        let axis = moves::Axis { len: part.cols, src: source.col, dst: 1 };
+                        let room = rooms[i].data();
+                        if moves::copy(isa, bytes, &[axis], plain[i].data, room).is_err() {
+                            return Err(NoKernel::of("strided columns", dtypes[i]));
+                        }
+                        plain[i] = Src { data: room, row: 0, col: 1 };
+                    }
+                }
+            }
+            let at = (r as isize * dst.row + c as isize) * (result.bits() / 8) as isize;
+            // SAFETY: `c < cols`.
+            let to = Dst { data: unsafe { dst.data.offset(at) }, row: 0 };
+            run(part, to, plain)?;
+        }
+    }
+    Ok(())
 }

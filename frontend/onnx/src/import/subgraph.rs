@@ -55,6 +55,23 @@ impl<'a> Ctx<'a, '_> {
         result.map(|()| graph)
     }
 
+    /// Puts a body in place, as a function's is, but with what is around it in sight: for operators whose number of steps is known.
+    pub fn inline(&mut self, body: &view::Graph<'a>, inputs: &[Item]) -> Outcome<Vec<Item>> {
+        let outer = self.names.clone();
+        for (input, item) in body.inputs().iter().zip(inputs) {
+            self.names.insert(input.name(), item.clone());
+        }
+        self.initializers(body);
+        self.nodes(body);
+        let results = body
+            .outputs()
+            .iter()
+            .map(|output| self.names.get(output.name()).cloned().unwrap_or(Item::Poison))
+            .collect();
+        self.names = outer;
+        Ok(results)
+    }
+
     /// An item of the surrounding graph as the body has it.
     fn captured_item(&mut self, item: &Item, outer: &Graph) -> Item {
         match item {

@@ -294,7 +294,7 @@ fn run_time_split<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, axis: us
 }
 
 /// Parts of equal size, the last smaller where they do not come out even.
-pub(super) fn equal_parts(total: &Dim, parts: usize) -> Vec<Dim> {
+fn equal_parts(total: &Dim, parts: usize) -> Vec<Dim> {
     let whole = total.ceil_div(&Dim::from(parts));
     let even = Dim::from(parts) * whole.clone() == *total;
     let left = |part: usize| total.clone() - Dim::from(part) * whole.clone();

@@ -1,6 +1,6 @@
-//! Selection of the extreme elements.
+//! Order and selection: extreme elements, elements that are not zero, unique ones, ones chosen by a mask.
 
-use tarsia_graph::{ArgReduceFn, Op, Type, Value};
+use tarsia_graph::{ArgReduceFn, BinaryFn, Op, Type, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
@@ -15,7 +15,11 @@ use crate::{
 pub(super) const ROWS: Rows = &[
     Row::new("ArgMax", 1, One(|ctx, node| arg_reduce(ctx, node, ArgReduceFn::Max))),
     Row::new("ArgMin", 1, One(|ctx, node| arg_reduce(ctx, node, ArgReduceFn::Min))),
+    Row::new("Compress", 9, One(compress)),
+    Row::new("NonZero", 9, One(non_zero)),
+    Row::new("ReverseSequence", 10, One(reverse_sequence)),
     Row::new("TopK", 1, Values(top_k)),
+    Row::new("Unique", 11, Values(unique)),
 ];
 
 fn arg_reduce<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: ArgReduceFn) -> Outcome<Value> {
@@ -64,4 +68,80 @@ fn run_time_top_k<'a>(
     let ints = vec![axis as i64, i64::from(largest)];
     let both = ctx.add_node(Op::Host { function: "top_k".into(), ints, reals: Vec::new(), types }, &[x, k])?;
     Ok(vec![Value { node: both, output: 0 }, Value { node: both, output: 1 }])
+}
+
+/// Coordinates `[rank, n]` of the elements that are not 0.
+fn non_zero<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    // A scalar counts as a vector of one element.
+    let x = if ctx.rank(x) == 0 { ctx.reshape(x, &[Dim::ONE])? } else { x };
+    let shape = vec![Dim::from(ctx.rank(x)), ctx.fresh("nonzero")];
+    let types = vec![Type::new(DType::I64, shape)];
+    ctx.add(Op::Host { function: "nonzero".into(), ints: Vec::new(), reals: Vec::new(), types }, &[x])
+}
+
+/// The elements along an axis, or of all axes, whose place in the mask holds.
+fn compress<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (x, mask) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let Type { dtype, mut shape } = ctx.ty(x).clone();
+    let kept = ctx.fresh("compress");
+    let ints = match node.attr_int_opt("axis")? {
+        Some(axis) => {
+            let axis = axis_of(axis, shape.len())?;
+            shape[axis] = kept;
+            vec![axis as i64]
+        }
+        None => {
+            shape = vec![kept];
+            Vec::new()
+        }
+    };
+    let types = vec![Type::new(dtype, shape)];
+    ctx.add(Op::Host { function: "compress".into(), ints, reals: Vec::new(), types }, &[x, mask])
+}
+
+/// Values, first places, inverse and counts.
+fn unique<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let x = ctx.value(node, 0)?;
+    let Type { dtype, mut shape } = ctx.ty(x).clone();
+    let mut ints = vec![i64::from(node.attr_bool_or("sorted", true)?)];
+    let found = ctx.fresh("unique");
+    let all = match node.attr_int_opt("axis")? {
+        Some(axis) => {
+            let axis = axis_of(axis, shape.len())?;
+            ints.push(axis as i64);
+            std::mem::replace(&mut shape[axis], found.clone())
+        }
+        None => {
+            let count = Dim::product(&shape);
+            shape = vec![found.clone()];
+            count
+        }
+    };
+    let places = |size: &Dim| Type::new(DType::I64, [size.clone()]);
+    let types = vec![Type::new(dtype, shape), places(&found), places(&all), places(&found)];
+    let op = Op::Host { function: "unique".into(), ints, reals: Vec::new(), types };
+    let unique = ctx.add_node(op, &[x])?;
+    Ok((0..4).map(|output| Value { node: unique, output }).collect())
+}
+
+/// The first `length` elements of each sequence in reverse, the rest as they are: element `t` is taken from `length - 1 - t`.
+fn reverse_sequence<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (x, lengths) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let shape = ctx.shape(x);
+    let batch = axis_of(node.attr_int_or("batch_axis", 1)?, shape.len())?;
+    let time = axis_of(node.attr_int_or("time_axis", 0)?, shape.len())?;
+    if batch == time {
+        return Err(invalid("`batch_axis` and `time_axis` are the same"));
+    }
+    let mut per_batch = vec![Dim::ONE; shape.len()];
+    per_batch[batch] = shape[batch].clone();
+    let lengths = ctx.cast(lengths, DType::I64)?;
+    let lengths = ctx.reshape(lengths, &per_batch)?;
+    let at = ctx.iota(DType::I64, &shape, time)?;
+    let last = ctx.with_scalar(BinaryFn::Sub, lengths, 1.0)?;
+    let mirrored = ctx.binary(BinaryFn::Sub, last, at)?;
+    let beyond = ctx.with_scalar(BinaryFn::Lt, mirrored, 0.0)?;
+    let places = ctx.select(beyond, at, mirrored)?;
+    ctx.add(Op::TakeAlong { axis: time }, &[x, places])
 }

@@ -4,6 +4,7 @@
 //! is a linear function of all of them, and out of range reads the fill. Views that are plain matrices after joining axes
 //! take the fast paths of [`pack_a_f32`] and [`pack_b_f32`].
 
+use super::window::as_window;
 use super::*;
 use crate::cpu::moves::{MoveError, RANK, SourceAxis, in_range};
 use crate::cpu::vector::{Area, Dst, Src, cast};
@@ -33,6 +34,18 @@ pub struct PackView<'a> {
     pub k: &'a [usize],
     /// One element of the source's type that stands for indices out of range.
     pub fill: *const u8,
+}
+
+impl PackView<'_> {
+    /// Whether no index along the axis is out of range. The view is not empty.
+    pub(super) fn stays_inside(&self, axis: &SourceAxis<'_>) -> bool {
+        let reach = |sign: isize| -> isize {
+            let lens = self.outer.iter().chain(self.k);
+            let extremes = lens.zip(axis.steps).map(|(&len, &step)| step * (len as isize - 1));
+            extremes.filter(|x| x.signum() == sign).sum()
+        };
+        axis.start + reach(-1) >= 0 && axis.start + reach(1) < axis.len as isize
+    }
 }
 
 /// Why a view cannot be packed.
@@ -88,6 +101,13 @@ pub unsafe fn pack_view(
             return Ok(());
         }
     }
+    if is_matrix && form.width == NR && from == DType::F32 {
+        // SAFETY: the caller's contract; a window reads inside the source.
+        let packed = as_window(&view).map(|w| unsafe { w.pack(isa, &view, panels) });
+        if packed.is_some() {
+            return Ok(());
+        }
+    }
     // SAFETY: the caller's contract.
     unsafe {
         match (from, to) {
@@ -116,14 +136,8 @@ fn as_matrix(view: &PackView<'_>) -> Option<Matrix> {
     if lens().any(|&len| len == 0) {
         return None;
     }
-    for axis in view.axes {
-        let reach = |sign: isize| -> isize {
-            let extremes = lens().zip(axis.steps).map(|(&len, &step)| step * (len as isize - 1));
-            extremes.filter(|x| x.signum() == sign).sum()
-        };
-        if axis.start + reach(-1) < 0 || axis.start + reach(1) >= axis.len as isize {
-            return None;
-        }
+    if !view.axes.iter().all(|axis| view.stays_inside(axis)) {
+        return None;
     }
     let stride = |d: usize| -> isize { view.axes.iter().map(|axis| axis.stride * axis.steps[d]).sum() };
     let joined = |lens: &[usize], first: usize| -> Option<(usize, usize)> {

@@ -39,8 +39,8 @@ fn every_pair_of_types_agrees_with_the_reference() {
                     let mut aligned = vec![0u64; COUNT + 1];
                     let mut found = vec![0u64; COUNT + 1];
                     bytemuck::cast_slice_mut::<u64, u8>(&mut aligned)[..source.len()].copy_from_slice(&source);
-                    let dst = Dst { data: found.as_mut_ptr().cast(), row: COUNT };
-                    let src = Src { data: aligned.as_ptr().cast(), row: COUNT, col: 1 };
+                    let dst = Dst { data: found.as_mut_ptr().cast(), row: COUNT as isize };
+                    let src = Src { data: aligned.as_ptr().cast(), row: COUNT as isize, col: 1 };
                     let saturate = overflow == Overflow::Saturate;
                     // SAFETY: both have room for COUNT elements of any type.
                     unsafe { cast(isa, from, to, saturate, Area { rows: 1, cols: COUNT }, dst, src) }.unwrap();

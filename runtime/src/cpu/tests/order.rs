@@ -10,16 +10,8 @@ fn expected(row: &[f32], descending: bool) -> Vec<i64> {
     let mut indices: Vec<i64> = (0..row.len() as i64).collect();
     indices.sort_by(|&a, &b| {
         let (x, y) = (row[a as usize], row[b as usize]);
-        match (x.is_nan(), y.is_nan()) {
-            (false, false) => {
-                if descending {
-                    y.partial_cmp(&x).unwrap()
-                } else {
-                    x.partial_cmp(&y).unwrap()
-                }
-            }
-            (a, b) => a.cmp(&b),
-        }
+        let order = x.partial_cmp(&y).unwrap_or_else(|| x.is_nan().cmp(&y.is_nan()));
+        if descending { order.reverse() } else { order }
     });
     indices
 }

@@ -104,7 +104,7 @@ fn check_binary<T: Number + std::fmt::Debug>(
     let size = size_of::<T>();
     let mut rng = Rng(seed);
     let Area { rows, cols } = area;
-    let pitch = cols + 2;
+    let pitch = 2 * cols + 2;
     let count = rows * pitch + 8;
     let strides = |form: (usize, usize)| (form.0 * pitch, form.1);
     // Aligned storage.
@@ -118,12 +118,12 @@ fn check_binary<T: Number + std::fmt::Debug>(
     let (before_a, before_out) = (a.clone(), out.clone());
     let source = |d: &[u64], form| {
         let (row, col) = strides(form);
-        Src { data: d.as_ptr().cast(), row, col }
+        Src { data: d.as_ptr().cast(), row: row as isize, col: col as isize }
     };
     let in_place = in_place && forms[0] == (1, 1) && !f.is_comparison();
     let (a_src, b_src) = (source(&a, forms[0]), source(&b, forms[1]));
     let target = if in_place { a.as_mut_ptr() } else { out.as_mut_ptr() };
-    let dst = Dst { data: target.cast(), row: pitch };
+    let dst = Dst { data: target.cast(), row: pitch as isize };
     // SAFETY: all have room for the rows.
     unsafe { binary(isa, f, dtype, area, dst, a_src, b_src) }.unwrap();
     let element = |d: &[u64], at: usize| -> T {
@@ -171,7 +171,7 @@ proptest! {
     #[test]
     fn binary_functions_of_numbers(
         f in prop::sample::select(&FUNCTIONS[..]), rows in 0usize..5, cols in 0usize..70,
-        forms in prop::array::uniform2((0usize..2, 0usize..2)), in_place: bool, seed: u64,
+        forms in prop::array::uniform2((0usize..2, 0usize..3)), in_place: bool, seed: u64,
     ) {
         for isa in Isa::available() {
             for &dtype in DType::ALL.iter().filter(|d| **d != DType::Bool) {
@@ -236,7 +236,7 @@ fn logic_and_angles() {
     assert_eq!(angle, [1.0f32.atan2(0.0), (-1.0f32).atan2(-1.0), std::f32::consts::PI]);
     let powers = run_binary::<f32, f32>(Pow, DType::F32, &[f32::NEG_INFINITY, 2.0, -8.0], &[0.5, 0.5, 3.0]);
     assert_eq!(powers, [f32::INFINITY, 2f32.sqrt(), -512.0]);
-    assert!(!has_binary(And, DType::F32) && has_binary(Add, DType::F16) && !has_unary(UnaryFn::Exp, DType::I8));
+    assert!(!has_binary(BitAnd, DType::F32) && has_binary(Add, DType::F16) && !has_unary(UnaryFn::BitNot, DType::F64));
 }
 
 #[test]
@@ -260,8 +260,8 @@ fn selection_multiply_add_fill_and_iota() {
             let (a, b, c) = (rng.units(n), rng.units(n), rng.units(rows.max(1)));
             let mut out = vec![0f32; n];
             let area = Area { rows, cols };
-            let dst = Dst { data: out.as_mut_ptr().cast(), row: cols };
-            let flat = |x: *const u8| Src { data: x, row: cols, col: 1 };
+            let dst = Dst { data: out.as_mut_ptr().cast(), row: cols as isize };
+            let flat = |x: *const u8| Src { data: x, row: cols as isize, col: 1 };
             let column = Src { data: c.as_ptr().cast(), row: 1, col: 0 };
             let (pa, pb) = (flat(a.as_ptr().cast()), flat(b.as_ptr().cast()));
             // SAFETY: all have the area's elements, `c` one per row.
@@ -295,6 +295,37 @@ fn predicates_find_special_values() {
             let src = Src { data: x.as_ptr().cast(), row: 0, col: 1 };
             // SAFETY: five elements each.
             unsafe { unary(isa, f, DType::F32, Area { rows: 1, cols: 5 }, dst, src) }.unwrap();
+            assert_eq!(out, expected, "{isa} {f}");
+        }
+    });
+}
+
+#[test]
+fn reversed_rows_and_columns() {
+    at_every_level(|isa| {
+        let x: Vec<f32> = (0..600).map(|i| i as f32).collect();
+        let mut out = vec![0f32; 600];
+        let data = x.as_ptr().wrapping_add(599).cast();
+        let dst = Dst { data: out.as_mut_ptr().cast(), row: 300 };
+        // SAFETY: two rows of 300, read backwards from the last element.
+        unsafe {
+            let src = Src { data, row: -300, col: -1 };
+            unary(isa, UnaryFn::Neg, DType::F32, Area { rows: 2, cols: 300 }, dst, src).unwrap();
+        }
+        assert!((0..600).all(|i| out[i] == -x[599 - i]));
+    });
+}
+
+#[test]
+fn integers_go_through_floats_where_a_function_needs_them() {
+    at_every_level(|isa| {
+        let x = [0i32, 1, 4, 10, 101];
+        for (f, expected) in [(UnaryFn::Sqrt, [0, 1, 2, 3, 10]), (UnaryFn::Not, [1, 0, 0, 0, 0]), (UnaryFn::Ceil, x)] {
+            let mut out = [7i32; 5];
+            let dst = Dst { data: out.as_mut_ptr().cast(), row: 0 };
+            let src = Src { data: x.as_ptr().cast(), row: 0, col: 1 };
+            // SAFETY: five elements each.
+            unsafe { unary(isa, f, DType::I32, Area { rows: 1, cols: 5 }, dst, src) }.unwrap();
             assert_eq!(out, expected, "{isa} {f}");
         }
     });

@@ -126,3 +126,37 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn windows_of_images(
+        channels in 1usize..4, image in prop::array::uniform2(1usize..12), window in prop::array::uniform2(1usize..4),
+        outer in prop::array::uniform2(1usize..20), step in prop::array::uniform2(1isize..4),
+        dilation in prop::array::uniform2(1isize..3), start in prop::array::uniform2(-4isize..14), flat: bool,
+    ) {
+        // [n, c, h, w] seen as outer [rows, columns] and K [channels, rows, columns]; flat: [n, c, w].
+        let rows = [vec![step[0], 0, 0, dilation[0], 0], vec![0, step[1], 0, 0, dilation[1]]];
+        let case = if flat {
+            let steps = vec![vec![0; 3], vec![0, 1, 0], vec![step[1], 0, dilation[1]]];
+            Case {
+                sizes: vec![2, channels, image[1]],
+                starts: vec![1, 0, start[1]],
+                steps,
+                outer: vec![outer[1]],
+                k: vec![channels, window[1]],
+            }
+        } else {
+            Case {
+                sizes: vec![2, channels, image[0], image[1]],
+                starts: vec![1, 0, start[0], start[1]],
+                steps: vec![vec![0; 5], vec![0, 0, 1, 0, 0], rows[0].clone(), rows[1].clone()],
+                outer: outer.to_vec(),
+                k: vec![channels, window[0], window[1]],
+            }
+        };
+        let form = PanelForm { width: NR, group: 1 };
+        // The third element is the fill; zero takes the path of convolutions.
+        case.check::<f32, f32>((DType::F32, DType::F32), form, |x| if x == 3 { 0.0 } else { (x % 1024) as f32 }, |x| x);
+    }
+}

@@ -5,7 +5,7 @@
 //! fewer than 8 bits are packed, the lowest bits first, and counted from the operand's first byte.
 
 use super::piece::{PIECE, Room};
-use super::{Area, Dst, NoKernel, Src, flatten};
+use super::{Area, Dst, NoKernel, Src, plain_columns};
 use crate::cpu::gemm::Stored;
 use crate::cpu::isa::Isa;
 use crate::cpu::number::{Number, convert, with_number};
@@ -37,7 +37,22 @@ pub unsafe fn cast(
             return Err(NoKernel::of("cast", dtype));
         }
     }
-    let (area, dst, [a]) = if from.bits() >= 8 && to.bits() >= 8 { flatten(area, dst, [a]) } else { (area, dst, [a]) };
+    if from.bits() < 8 || to.bits() < 8 {
+        // SAFETY: the caller's contract.
+        unsafe { pieces(isa, from, to, saturate, area, dst, a) };
+        return Ok(());
+    }
+    // SAFETY: the caller's contract.
+    unsafe {
+        plain_columns(isa, to, [from], area, dst, [a], |area, dst, [a]| {
+            pieces(isa, from, to, saturate, area, dst, a);
+            Ok(())
+        })
+    }
+}
+
+/// Converts row by row, piece by piece; columns are 0 or 1 apart.
+unsafe fn pieces(isa: Isa, from: DType, to: DType, saturate: bool, area: Area, dst: Dst, a: Src) {
     let overflow = if saturate { Overflow::Saturate } else { Overflow::Special };
     let (mut decoded, mut out) = (Room::new(), Room::new());
     for r in 0..area.rows {
@@ -45,20 +60,24 @@ pub unsafe fn cast(
             let n = PIECE.min(area.cols - c);
             // SAFETY: `c + n <= cols`; a room holds PIECE elements of up to 8 bytes.
             unsafe {
-                let from_run = Run { dtype: from, data: a.data, at: r * a.row + c * a.col, n };
+                let at = r as isize * a.row + c as isize * a.col;
+                let from_run = Run { dtype: from, data: a.data, at, n };
                 let plain = decode(isa, from_run, a.col, &mut decoded);
-                let at = r * dst.row + c;
+                let at = r as isize * dst.row + c as isize;
                 if a.data == dst.data.cast_const() && to.bits() >= 8 {
                     encode(isa, plain, to, overflow, out.data(), 0);
                     let bytes = to.bits() / 8;
-                    std::ptr::copy_nonoverlapping(out.data().cast_const(), dst.data.add(at * bytes), n * bytes);
+                    std::ptr::copy_nonoverlapping(
+                        out.data().cast_const(),
+                        dst.data.offset(at * bytes as isize),
+                        n * bytes,
+                    );
                 } else {
                     encode(isa, plain, to, overflow, dst.data, at);
                 }
             }
         }
     }
-    Ok(())
 }
 
 /// `n` neighbouring elements, the first being element `at` of `data`.
@@ -66,7 +85,7 @@ pub unsafe fn cast(
 struct Run {
     dtype: DType,
     data: *const u8,
-    at: usize,
+    at: isize,
     n: usize,
 }
 
@@ -81,7 +100,7 @@ fn plain_type(dtype: DType) -> DType {
 }
 
 /// The run (or, with `col` 0, its first element repeated) as contiguous plain elements, in `room` unless they lie so.
-unsafe fn decode(isa: Isa, run: Run, col: usize, room: &mut Room) -> Run {
+unsafe fn decode(isa: Isa, run: Run, col: isize, room: &mut Room) -> Run {
     let plain = plain_type(run.dtype);
     let bytes = plain.bits() / 8;
     let n = if col == 0 { 1 } else { run.n };
@@ -89,7 +108,7 @@ unsafe fn decode(isa: Isa, run: Run, col: usize, room: &mut Room) -> Run {
     // SAFETY: the caller's contract; the room holds the run.
     unsafe {
         let mut data = to.cast_const();
-        let from = run.data.add(run.at * run.dtype.bits() / 8);
+        let from = run.data.offset(run.at * run.dtype.bits() as isize / 8);
         match run.dtype {
             DType::F16 => widen::<f16>(isa, from.cast(), to.cast(), n),
             DType::BF16 => widen::<bf16>(isa, from.cast(), to.cast(), n),
@@ -122,10 +141,11 @@ unsafe fn decode(isa: Isa, run: Run, col: usize, room: &mut Room) -> Run {
 /// The bits of element `i` of a run of elements of at most 8 bits.
 unsafe fn packed(run: Run, i: usize) -> u8 {
     let bits = run.dtype.bits();
-    let at = (run.at + i) * bits;
+    // Packed elements are counted from the operand's start, so the place is not negative.
+    let at = (run.at + i as isize) * bits as isize;
     // SAFETY: the element is inside the run.
-    let byte = unsafe { *run.data.add(at / 8) };
-    (byte >> (at % 8)) & ((1u16 << bits) - 1) as u8
+    let byte = unsafe { *run.data.offset(at.div_euclid(8)) };
+    (byte >> at.rem_euclid(8)) & ((1u16 << bits) - 1) as u8
 }
 
 /// What every bit pattern of a small float means.
@@ -146,11 +166,11 @@ fn small_float_values(dtype: DType) -> &'static [f32; 256] {
 }
 
 /// Converts a plain run and stores it from element `at` of `data` on.
-unsafe fn encode(isa: Isa, run: Run, to: DType, overflow: Overflow, data: *mut u8, at: usize) {
+unsafe fn encode(isa: Isa, run: Run, to: DType, overflow: Overflow, data: *mut u8, at: isize) {
     // SAFETY: the caller's contract.
     unsafe {
         if plain_type(to) == to {
-            return convert_run(isa, run, to, data.add(at * to.bits() / 8));
+            return convert_run(isa, run, to, data.offset(at * to.bits() as isize / 8));
         }
         let mut room = Room::new();
         let room = room.data().cast::<u64>();
@@ -159,8 +179,8 @@ unsafe fn encode(isa: Isa, run: Run, to: DType, overflow: Overflow, data: *mut u
         if exact && matches!(to, DType::F16 | DType::BF16) {
             convert_run(isa, run, DType::F32, room.cast());
             return match to {
-                DType::F16 => narrow_f16(isa, room.cast(), data.cast::<u16>().add(at), run.n),
-                _ => narrow_bf16(isa, room.cast(), data.cast::<u16>().add(at), run.n),
+                DType::F16 => narrow_f16(isa, room.cast(), data.cast::<u16>().offset(at), run.n),
+                _ => narrow_bf16(isa, room.cast(), data.cast::<u16>().offset(at), run.n),
             };
         }
         let wide = match to.class() {
@@ -171,12 +191,13 @@ unsafe fn encode(isa: Isa, run: Run, to: DType, overflow: Overflow, data: *mut u
         convert_run(isa, run, wide, room.cast());
         for i in 0..run.n {
             let value = *room.cast::<f64>().add(i);
+            let at = at + i as isize;
             match to {
-                DType::F16 => *data.cast::<f16>().add(at + i) = f16::from_f64(value),
-                DType::BF16 => *data.cast::<bf16>().add(at + i) = bf16::from_f64(value),
+                DType::F16 => *data.cast::<f16>().offset(at) = f16::from_f64(value),
+                DType::BF16 => *data.cast::<bf16>().offset(at) = bf16::from_f64(value),
                 _ => {
                     let bits = MiniFloat::of(to).map_or(*room.add(i) as u8, |f| f.encode(value, overflow));
-                    set_packed(to, data, at + i, bits);
+                    set_packed(to, data, at, bits);
                 }
             }
         }
@@ -184,13 +205,13 @@ unsafe fn encode(isa: Isa, run: Run, to: DType, overflow: Overflow, data: *mut u
 }
 
 /// Stores the bits of element `at` of elements of at most 8 bits.
-unsafe fn set_packed(dtype: DType, data: *mut u8, at: usize, value: u8) {
+unsafe fn set_packed(dtype: DType, data: *mut u8, at: isize, value: u8) {
     let mask = ((1u16 << dtype.bits()) - 1) as u8;
-    let bit = at * dtype.bits();
+    let bit = at * dtype.bits() as isize;
     // SAFETY: the element is inside the operand.
     unsafe {
-        let byte = data.add(bit / 8);
-        *byte = (*byte & !(mask << (bit % 8))) | ((value & mask) << (bit % 8));
+        let byte = data.offset(bit.div_euclid(8));
+        *byte = (*byte & !(mask << bit.rem_euclid(8))) | ((value & mask) << bit.rem_euclid(8));
     }
 }
 

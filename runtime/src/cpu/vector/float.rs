@@ -166,13 +166,13 @@ functions! { Zip -> F;
 
 /// The `i`th vector of a row: loaded, or its first element repeated.
 #[inline(always)]
-unsafe fn operand<S: Simd>(p: *const f32, col: usize, i: usize) -> S::F {
+unsafe fn operand<S: Simd>(p: *const f32, col: isize, i: usize) -> S::F {
     // SAFETY: the caller's contract.
     unsafe { if col == 0 { S::splat(*p) } else { S::load(p.add(i)) } }
 }
 
 #[inline(always)]
-unsafe fn operand_part<S: Simd>(p: *const f32, col: usize, i: usize, n: usize) -> S::F {
+unsafe fn operand_part<S: Simd>(p: *const f32, col: isize, i: usize, n: usize) -> S::F {
     // SAFETY: the caller's contract.
     unsafe { if col == 0 { S::splat(*p) } else { S::load_n(p.add(i), n) } }
 }
@@ -182,7 +182,7 @@ simd_kernel! {
         for r in 0..area.rows {
             // SAFETY: the caller's contract.
             unsafe {
-                let (to, from) = (dst.data.cast::<f32>().add(r * dst.row), a.data.cast::<f32>().add(r * a.row));
+                let (to, from) = (dst.data.cast::<f32>().offset(r as isize * dst.row), a.data.cast::<f32>().offset(r as isize * a.row));
                 let mut i = 0;
                 while i + S::LANES <= area.cols {
                     S::store(to.add(i), M::apply::<S>(operand::<S>(from, a.col, i)));
@@ -202,8 +202,8 @@ simd_kernel! {
         for r in 0..area.rows {
             // SAFETY: the caller's contract.
             unsafe {
-                let to = dst.data.cast::<f32>().add(r * dst.row);
-                let (x, y) = (a.data.cast::<f32>().add(r * a.row), b.data.cast::<f32>().add(r * b.row));
+                let to = dst.data.cast::<f32>().offset(r as isize * dst.row);
+                let (x, y) = (a.data.cast::<f32>().offset(r as isize * a.row), b.data.cast::<f32>().offset(r as isize * b.row));
                 match (a.col, b.col) {
                     (1, 1) => zip_row::<S, Z, 1, 1>(area.cols, to, x, y),
                     (0, 1) => zip_row::<S, Z, 0, 1>(area.cols, to, x, y),
@@ -216,7 +216,7 @@ simd_kernel! {
 }
 
 #[inline(always)]
-unsafe fn zip_row<S: Simd, Z: Zip, const A: usize, const B: usize>(
+unsafe fn zip_row<S: Simd, Z: Zip, const A: isize, const B: isize>(
     cols: usize,
     to: *mut f32,
     a: *const f32,
@@ -250,8 +250,8 @@ simd_kernel! {
         for r in 0..area.rows {
             // SAFETY: the caller's contract; a part of a vector goes through a buffer of 16 truth values.
             unsafe {
-                let to = dst.data.add(r * dst.row);
-                let (x, y) = (a.data.cast::<f32>().add(r * a.row), b.data.cast::<f32>().add(r * b.row));
+                let to = dst.data.offset(r as isize * dst.row);
+                let (x, y) = (a.data.cast::<f32>().offset(r as isize * a.row), b.data.cast::<f32>().offset(r as isize * b.row));
                 let mut i = 0;
                 while i + S::LANES <= area.cols {
                     S::store_mask(to.add(i), T::apply::<S>(operand::<S>(x, a.col, i), operand::<S>(y, b.col, i)));

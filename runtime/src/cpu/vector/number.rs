@@ -37,9 +37,13 @@ functions! { Map<Number> -> T;
     Sign(x) = x.sign();
 }
 
+functions! { Map<Number> -> T;
+    Same(x) = x;
+    Not(x) = truth(x == T::ZERO);
+}
+
 functions! { Map<Integer> -> T;
     BitNot(x) = x.bit_not();
-    Not(x) = x.bit_xor(T::ONE);
 }
 
 functions! { Map<Float> -> T;
@@ -86,6 +90,12 @@ functions! { Zip<Number> -> T;
     Rem(a, b) = a.rem(b);
 }
 
+functions! { Zip<Number> -> T;
+    And(a, b) = truth(a != T::ZERO && b != T::ZERO);
+    Or(a, b) = truth(a != T::ZERO || b != T::ZERO);
+    Xor(a, b) = truth((a != T::ZERO) != (b != T::ZERO));
+}
+
 functions! { Zip<Float> -> T;
     Atan2(a, b) = a.atan2(b);
 }
@@ -105,6 +115,11 @@ functions! { Zip<Number> -> u8;
     Le(a, b) = u8::from(a <= b);
     Gt(a, b) = u8::from(a > b);
     Ge(a, b) = u8::from(a >= b);
+}
+
+#[inline(always)]
+fn truth<T: Number>(x: bool) -> T {
+    if x { T::ONE } else { T::ZERO }
 }
 
 fn map<T: Number, F: Map<T>>(isa: Isa) -> Option<Piece> {
@@ -170,6 +185,7 @@ fn zip<T: Number, F: Zip<T>>(isa: Isa) -> Option<Piece> {
 /// The piece of a function of one plain element.
 pub(super) fn unary(isa: Isa, function: UnaryFn, dtype: DType) -> Option<Piece> {
     match dtype {
+        DType::F32 if function == UnaryFn::Not => map::<f32, Not>(isa),
         DType::F64 => float_unary::<f64>(isa, function),
         DType::I8 => integer_unary::<i8>(isa, function),
         DType::I16 => integer_unary::<i16>(isa, function),
@@ -189,7 +205,8 @@ fn float_unary<T: Float>(isa: Isa, function: UnaryFn) -> Option<Piece> {
         ($($name:ident)*) => {
             match function {
                 $(UnaryFn::$name => map::<T, $name>(isa),)*
-                UnaryFn::Not | UnaryFn::BitNot => None,
+                UnaryFn::Not => map::<T, Not>(isa),
+                UnaryFn::BitNot => None,
             }
         };
     }
@@ -203,6 +220,8 @@ fn integer_unary<T: Integer>(isa: Isa, function: UnaryFn) -> Option<Piece> {
         UnaryFn::Neg => map::<T, Neg>(isa),
         UnaryFn::Sign => map::<T, Sign>(isa),
         UnaryFn::BitNot => map::<T, BitNot>(isa),
+        UnaryFn::Not => map::<T, Not>(isa),
+        UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round | UnaryFn::Trunc => map::<T, Same>(isa),
         _ => None,
     }
 }
@@ -234,7 +253,7 @@ fn float_binary<T: Float>(isa: Isa, function: BinaryFn) -> Option<Piece> {
             }
         };
     }
-    table!(Add Sub Mul Div Pow Min Max Mod Rem Atan2 Eq Ne Lt Le Gt Ge)
+    table!(Add Sub Mul Div Pow Min Max Mod Rem Atan2 And Or Xor Eq Ne Lt Le Gt Ge)
 }
 
 /// `U` is the unsigned type as wide as `T`: what does not depend on the sign is compiled once.
@@ -244,11 +263,11 @@ fn integer_binary<T: Integer, U: Integer>(isa: Isa, function: BinaryFn) -> Optio
             match function {
                 $(BinaryFn::$signed => zip::<T, $signed>(isa),)*
                 $(BinaryFn::$any => zip::<U, $any>(isa),)*
-                BinaryFn::Atan2 | BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => None,
+                BinaryFn::Atan2 => None,
             }
         };
     }
-    table!([Div Pow Min Max Mod Rem Lt Le Gt Ge] [Add Sub Mul BitAnd BitOr BitXor ShiftLeft ShiftRight Eq Ne])
+    table!([Div Pow Min Max Mod Rem Lt Le Gt Ge] [Add Sub Mul And Or Xor BitAnd BitOr BitXor ShiftLeft ShiftRight Eq Ne])
 }
 
 fn bool_binary(isa: Isa, function: BinaryFn) -> Option<Piece> {

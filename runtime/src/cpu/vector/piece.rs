@@ -29,11 +29,11 @@ impl Room {
 pub(super) enum Piece {
     /// `(out, a, b, n)`: n contiguous elements each, aligned, `out` apart from the operands. `b` is unused by functions of one.
     Direct(unsafe fn(*mut u8, *const u8, *const u8, usize)),
-    /// In `f32`, for narrower floats.
-    Widened(Function),
+    /// In another type: `f32` for narrower floats, `f64` for integers.
+    Through(DType, Function),
 }
 
-/// A function to run on `f32` instead.
+/// A function to run on another type instead.
 #[derive(Clone, Copy)]
 pub(super) enum Function {
     /// Of one operand.
@@ -49,20 +49,33 @@ pub(crate) fn widens(dtype: DType) -> bool {
 
 /// The piece of a function of one operand.
 pub(super) fn unary(isa: Isa, function: UnaryFn, dtype: DType) -> Option<Piece> {
-    let of_floats = !matches!(function, UnaryFn::Not | UnaryFn::BitNot);
-    if of_floats && (widens(dtype) || dtype == DType::F32) {
-        return Some(Piece::Widened(Function::Unary(function)));
+    if widens(dtype) {
+        return (function != UnaryFn::BitNot).then_some(Piece::Through(DType::F32, Function::Unary(function)));
     }
-    number::unary(isa, function, dtype)
+    if dtype == DType::F32 {
+        return number::unary(isa, function, dtype).or_else(|| float_only(function));
+    }
+    number::unary(isa, function, dtype).or_else(|| {
+        let through = dtype.is_integer() && dtype.bits() >= 8 && number::unary(isa, function, DType::F64).is_some();
+        through.then_some(Piece::Through(DType::F64, Function::Unary(function)))
+    })
+}
+
+/// Functions of `f32` that `super::float` computes before any piece is asked for; never run.
+fn float_only(function: UnaryFn) -> Option<Piece> {
+    (function != UnaryFn::BitNot).then_some(Piece::Through(DType::F32, Function::Unary(function)))
 }
 
 /// The piece of a function of two operands.
 pub(super) fn binary(isa: Isa, function: BinaryFn, dtype: DType) -> Option<Piece> {
     if widens(dtype) {
         number::binary(isa, function, DType::F32)?;
-        return Some(Piece::Widened(Function::Binary(function)));
+        return Some(Piece::Through(DType::F32, Function::Binary(function)));
     }
-    number::binary(isa, function, dtype)
+    number::binary(isa, function, dtype).or_else(|| {
+        let through = dtype.is_integer() && dtype.bits() >= 8 && function == BinaryFn::Atan2;
+        through.then_some(Piece::Through(DType::F64, Function::Binary(function)))
+    })
 }
 
 /// Runs `piece` over an area: sources of type `dtype`, results of type `result`.
@@ -90,7 +103,8 @@ pub(super) unsafe fn run<const N: usize>(
             unsafe {
                 let mut operands = [std::ptr::null::<u8>(); 2];
                 for (i, source) in sources.iter().enumerate() {
-                    let at = source.data.add((r * source.row + c * source.col) * from_bytes);
+                    let at = (r as isize * source.row + c as isize * source.col) * from_bytes as isize;
+                    let at = source.data.offset(at);
                     operands[i] = if source.col == 1 || n == 1 {
                         at
                     } else {
@@ -99,7 +113,7 @@ pub(super) unsafe fn run<const N: usize>(
                         room.cast_const()
                     };
                 }
-                let to = dst.data.add((r * dst.row + c) * to_bytes);
+                let to = dst.data.offset((r as isize * dst.row + c as isize) * to_bytes as isize);
                 let direct = if overlaps { out.data() } else { to };
                 compute(isa, piece, dtype, result, direct, operands, n);
                 if overlaps {
@@ -111,31 +125,31 @@ pub(super) unsafe fn run<const N: usize>(
 }
 
 unsafe fn compute(isa: Isa, piece: &Piece, dtype: DType, result: DType, out: *mut u8, ab: [*const u8; 2], n: usize) {
-    let function = match piece {
+    let (via, function) = match piece {
         // SAFETY: the piece's contract holds: contiguous operands, the result apart.
         Piece::Direct(f) => return unsafe { f(out, ab[0], ab[1], n) },
-        Piece::Widened(function) => *function,
+        Piece::Through(via, function) => (*via, *function),
     };
     let (mut x, mut y, mut z) = (Room::new(), Room::new(), Room::new());
     let area = Area { rows: 1, cols: n };
     let src = |data: *const u8| Src { data, row: 0, col: 1 };
     let dst = |data: *mut u8| Dst { data, row: 0 };
     let (x, y, z) = (x.data(), y.data(), z.data());
-    // SAFETY: the rooms hold n elements of f32; `f32` has every function that gets here (see `unary`, `binary`).
+    // SAFETY: the rooms hold n elements of any type; `via` has every function that gets here (see `unary`, `binary`).
     unsafe {
-        let _ = cast(isa, dtype, DType::F32, false, area, dst(x), src(ab[0]));
+        let _ = cast(isa, dtype, via, false, area, dst(x), src(ab[0]));
         let is_bool = match function {
             Function::Unary(f) => {
-                let _ = super::unary(isa, f, DType::F32, area, dst(z), src(x));
+                let _ = super::unary(isa, f, via, area, dst(z), src(x));
                 f.is_predicate()
             }
             Function::Binary(f) => {
-                let _ = cast(isa, dtype, DType::F32, false, area, dst(y), src(ab[1]));
-                let _ = super::binary(isa, f, DType::F32, area, dst(z), src(x), src(y));
+                let _ = cast(isa, dtype, via, false, area, dst(y), src(ab[1]));
+                let _ = super::binary(isa, f, via, area, dst(z), src(x), src(y));
                 f.is_comparison()
             }
         };
-        let computed = if is_bool { DType::Bool } else { DType::F32 };
+        let computed = if is_bool { DType::Bool } else { via };
         let _ = cast(isa, computed, result, false, area, dst(out), src(z));
     }
 }

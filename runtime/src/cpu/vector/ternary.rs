@@ -1,7 +1,7 @@
 //! Selection, multiply-add, and sources made of nothing: fill and iota.
 
 use super::piece::repeat;
-use super::{Area, Dst, NoKernel, Src, binary, flatten};
+use super::{Area, Dst, NoKernel, Src, binary, flatten, plain_columns};
 use crate::cpu::isa::Isa;
 use crate::cpu::number::{Number, convert, with_number};
 use crate::cpu::simd::{Simd, assert_available, simd_kernel};
@@ -24,7 +24,24 @@ pub unsafe fn select(
     b: Src,
 ) -> Result<(), NoKernel> {
     assert_available(isa);
-    let (area, dst, [condition, a, b]) = flatten(area, dst, [condition, a, b]);
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (dtypes, sources) = ([DType::Bool, dtype, dtype], [condition, a, b]);
+        plain_columns(isa, dtype, dtypes, area, dst, sources, |area, dst, [condition, a, b]| {
+            plain_select(isa, dtype, area, dst, condition, a, b)
+        })
+    }
+}
+
+unsafe fn plain_select(
+    isa: Isa,
+    dtype: DType,
+    area: Area,
+    dst: Dst,
+    condition: Src,
+    a: Src,
+    b: Src,
+) -> Result<(), NoKernel> {
     // SAFETY: the caller's contract.
     unsafe {
         match dtype.bits() {
@@ -43,10 +60,10 @@ unsafe fn select_each<T: Copy>(area: Area, dst: Dst, condition: Src, a: Src, b: 
         for c in 0..area.cols {
             // SAFETY: the caller's contract.
             unsafe {
-                let truth = *condition.data.add(r * condition.row + c * condition.col) != 0;
-                let a = *a.data.cast::<T>().add(r * a.row + c * a.col);
-                let b = *b.data.cast::<T>().add(r * b.row + c * b.col);
-                *dst.data.cast::<T>().add(r * dst.row + c) = if truth { a } else { b };
+                let truth = *condition.data.offset(r as isize * condition.row + c as isize * condition.col) != 0;
+                let a = *a.data.cast::<T>().offset(r as isize * a.row + c as isize * a.col);
+                let b = *b.data.cast::<T>().offset(r as isize * b.row + c as isize * b.col);
+                *dst.data.cast::<T>().offset(r as isize * dst.row + c as isize) = if truth { a } else { b };
             }
         }
     }
@@ -54,7 +71,7 @@ unsafe fn select_each<T: Copy>(area: Area, dst: Dst, condition: Src, a: Src, b: 
 
 /// Loads `n <= LANES` lanes, or repeats the row's only element.
 #[inline(always)]
-unsafe fn lanes<S: Simd>(row: *const f32, col: usize, i: usize, n: usize) -> S::F {
+unsafe fn lanes<S: Simd>(row: *const f32, col: isize, i: usize, n: usize) -> S::F {
     // SAFETY: the caller's contract.
     unsafe {
         if col == 0 {
@@ -78,9 +95,9 @@ simd_kernel! {
         for r in 0..area.rows {
             // SAFETY: the caller's contract; a part of the truth values goes through a buffer of 16.
             unsafe {
-                let truth = condition.data.add(r * condition.row);
-                let to = dst.data.cast::<f32>().add(r * dst.row);
-                let (x, y) = (a.data.cast::<f32>().add(r * a.row), b.data.cast::<f32>().add(r * b.row));
+                let truth = condition.data.offset(r as isize * condition.row);
+                let to = dst.data.cast::<f32>().offset(r as isize * dst.row);
+                let (x, y) = (a.data.cast::<f32>().offset(r as isize * a.row), b.data.cast::<f32>().offset(r as isize * b.row));
                 let mut i = 0;
                 while i < area.cols {
                     let n = (area.cols - i).min(S::LANES);
@@ -114,10 +131,13 @@ simd_kernel! {
 pub unsafe fn mul_add(isa: Isa, dtype: DType, area: Area, dst: Dst, a: Src, b: Src, c: Src) -> Result<(), NoKernel> {
     assert_available(isa);
     if dtype == DType::F32 {
-        let (area, dst, [a, b, c]) = flatten(area, dst, [a, b, c]);
         // SAFETY: the caller's contract.
-        unsafe { mul_add_f32(isa, area, dst, a, b, c) };
-        return Ok(());
+        return unsafe {
+            plain_columns(isa, dtype, [dtype; 3], area, dst, [a, b, c], |area, dst, [a, b, c]| {
+                mul_add_f32(isa, area, dst, a, b, c);
+                Ok(())
+            })
+        };
     }
     const PIECE: usize = 256;
     let bytes = dtype.bits() / 8;
@@ -128,9 +148,12 @@ pub unsafe fn mul_add(isa: Isa, dtype: DType, area: Area, dst: Dst, a: Src, b: S
             let part = Area { rows: 1, cols: PIECE.min(area.cols - i) };
             // SAFETY: `i < cols`; the room holds a piece of any type.
             unsafe {
-                let at = |s: Src| Src { data: s.data.add((r * s.row + i * s.col) * bytes), ..s };
+                let at = |s: Src| Src {
+                    data: s.data.offset((r as isize * s.row + i as isize * s.col) * bytes as isize),
+                    ..s
+                };
                 binary(isa, BinaryFn::Mul, dtype, part, product, at(a), at(b))?;
-                let to = Dst { data: dst.data.add((r * dst.row + i) * bytes), ..dst };
+                let to = Dst { data: dst.data.offset((r as isize * dst.row + i as isize) * bytes as isize), ..dst };
                 let product = Src { data: product.data, row: 0, col: 1 };
                 binary(isa, BinaryFn::Add, dtype, part, to, product, at(c))?;
             }
@@ -144,9 +167,9 @@ simd_kernel! {
         for r in 0..area.rows {
             // SAFETY: the caller's contract.
             unsafe {
-                let to = dst.data.cast::<f32>().add(r * dst.row);
-                let (x, y) = (a.data.cast::<f32>().add(r * a.row), b.data.cast::<f32>().add(r * b.row));
-                let z = c.data.cast::<f32>().add(r * c.row);
+                let to = dst.data.cast::<f32>().offset(r as isize * dst.row);
+                let (x, y) = (a.data.cast::<f32>().offset(r as isize * a.row), b.data.cast::<f32>().offset(r as isize * b.row));
+                let z = c.data.cast::<f32>().offset(r as isize * c.row);
                 let mut i = 0;
                 while i < area.cols {
                     let n = (area.cols - i).min(S::LANES);
@@ -167,7 +190,7 @@ pub unsafe fn fill(bytes: usize, area: Area, dst: Dst, value: *const u8) {
     let (area, dst, []) = flatten(area, dst, []);
     for r in 0..area.rows {
         // SAFETY: the caller's contract.
-        unsafe { repeat(value, bytes, dst.data.add(r * dst.row * bytes), area.cols) };
+        unsafe { repeat(value, bytes, dst.data.offset(r as isize * dst.row * bytes as isize), area.cols) };
     }
 }
 
@@ -201,7 +224,7 @@ unsafe fn count<T: Number>(area: Area, dst: Dst, start: i64, row_step: i64, col_
         for c in 0..area.cols {
             let value = first.wrapping_add(col_step.wrapping_mul(c as i64));
             // SAFETY: the caller's contract.
-            unsafe { *dst.data.cast::<T>().add(r * dst.row + c) = convert(value) };
+            unsafe { *dst.data.cast::<T>().offset(r as isize * dst.row + c as isize) = convert(value) };
         }
     }
 }
