@@ -440,7 +440,7 @@ pub enum Opcode {
         /// Largest or smallest.
         largest: bool,
     },
-    /// `dst[i…] =` random number of element `src + row-major index` of a stream.
+    /// `dst[i…] =` random number of element `src + row-major index` of a stream, or of element `src[i…]` for an array.
     Random {
         /// Standard normal instead of uniform.
         normal: bool,

@@ -11,6 +11,7 @@ mod name;
 pub mod optable;
 pub mod plan;
 pub mod text;
+pub mod verify;
 
 pub use ir::{
     Access, Axis, Buffer, BufferId, BufferKind, Constant, Fractal, Instr, Kernel, KernelId, Layout, LoopStep, Opcode,

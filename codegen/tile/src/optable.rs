@@ -188,6 +188,7 @@ const OUTCOME: Role = role("dst", Kinds::ARRAY, TypeRule::Outcome);
 const SRC: Role = role("src", Kinds::ARRAY, TypeRule::Value);
 const VALUE: Role = role("src", Kinds::VALUE, TypeRule::Value);
 const NUMBER: Role = role("number", Kinds::NUMBER, TypeRule::Value);
+const POSITION: Role = role("index", Kinds(1 | 2 | 8), TypeRule::Index);
 const FIRST: Role = role("number", Kinds::INDEX, TypeRule::Any);
 const INDEX: Role = role("index", Kinds::ARRAY, TypeRule::Index);
 const SCALAR: Role = role("scalar", Kinds::SCALAR, TypeRule::Any);
@@ -267,7 +268,7 @@ op_table! {
     "read_scalar" Scalar ReadScalar {} [SCALAR] <- [INTEGER_SRC] "dst: the single element of src";
     "sort" Sort Sort { descending: bool } [DST, INDEX] <- [SRC] "dst0: sorted along the last axis, dst1: where each was; stable";
     "top_k" Sort TopK { largest: bool } [DST, INDEX] <- [SRC] "the first elements of the order along the last axis, and where they were";
-    "random" Random Random { normal: bool, seed: i64 } [DST] <- [FIRST] "random numbers of a counter-based stream, starting at element src";
+    "random" Random Random { normal: bool, seed: i64 } [DST] <- [POSITION] "random numbers of a counter-based stream: of element src + row-major position, or of the elements that an array src names";
     "set_event" Sync SetEvent { from: String, to: String, event: Dim } [] <- [] "signals `event` from pipe `from` to pipe `to`";
     "wait_event" Sync WaitEvent { from: String, to: String, event: Dim } [] <- [] "pipe `to` waits for `event`";
     "barrier" Sync Barrier { pipe: Option<String> } [] <- [] "waits until the pipe, or all of the core's, is idle";

@@ -31,7 +31,8 @@ mod print;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use parse::{ParseError, parse};
+pub(crate) use print::part;
 pub use print::{Anchor, Data, Line, Listing, listing, print};

@@ -12,6 +12,9 @@ pub(crate) const MATMUL: &str = include_str!("samples/matmul.tile");
 /// Every kind of step.
 pub(crate) const STEPS: &str = include_str!("samples/steps.tile");
 
+/// A placed and synchronised product with double buffering on a machine with two pipes.
+pub(crate) const TWOPIPE: &str = include_str!("samples/twopipe.tile");
+
 fn name() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z][a-z0-9_.]{0,6}", "\\PC{0,5}", Just("a \"quoted\"\n\\name".to_owned())]
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    samples::{MATMUL, STEPS, program},
+    samples::{MATMUL, STEPS, TWOPIPE, program},
     *,
 };
 
@@ -29,6 +29,8 @@ fn samples_print_as_they_were_written() {
     let matmul = parse(&with_data(MATMUL)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(print(&matmul, Data::Elided), MATMUL);
     assert_eq!(parse(&print(&matmul, Data::Inline)).unwrap(), matmul);
+    let product = parse(TWOPIPE).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(print(&product, Data::Inline), TWOPIPE);
     let steps = parse(STEPS).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(print(&steps, Data::Inline), STEPS);
 }

@@ -1,0 +1,144 @@
+//! Addresses: tiles lie inside their space, aligned, and no two that are needed at the same time share bytes.
+//!
+//! Statements are numbered in order. A tile is needed from its first to its last access; through the whole of a loop if it is
+//! accessed both inside and outside of it, or if the first access inside does not overwrite it.
+
+use super::{Report, kernel::tile_bytes};
+use crate::{Instr, Kernel, Machine, Operand, Stmt, TileId, text::part};
+
+/// Comparing all pairs of more tiles would take too long.
+const TILES: usize = 4096;
+
+/// One access to a tile.
+struct Use {
+    at: usize,
+    overwrites: bool,
+    /// The loops around it, outermost first, by index.
+    loops: Vec<usize>,
+}
+
+/// First and last statement that need a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub first: usize,
+    pub last: usize,
+}
+
+/// Checks addresses.
+pub(super) fn placed(kernel: &Kernel, machine: &Machine, report: &mut Report) {
+    if kernel.tiles.len() > TILES {
+        return report.fault(format!("{} tiles are more than can be compared", kernel.tiles.len()));
+    }
+    let lives = lives(kernel);
+    let mut places: Vec<(usize, &str, usize, usize)> = Vec::new();
+    for (at, tile) in kernel.tiles.iter().enumerate() {
+        report.path.extend([part::TILE, at as u32]);
+        let bytes = tile_bytes(tile).and_then(|bytes| bytes.checked_mul(tile.slots));
+        if let (Some(address), Some(bytes), Some(space)) = (tile.address, bytes, machine.space(&tile.space)) {
+            let single = bytes / tile.slots.max(1);
+            let aligned =
+                address.is_multiple_of(space.alignment) && (tile.slots < 2 || single.is_multiple_of(space.alignment));
+            report.fault_if(!aligned, || {
+                format!("`{}` is not aligned to the {} bytes of `{}`", tile.name, space.alignment, space.name)
+            });
+            match address.checked_add(bytes) {
+                Some(end) if end as u64 <= space.bytes => places.push((at, &space.name, address, end)),
+                _ => report
+                    .fault(format!("{bytes} bytes at {address} reach beyond the {} of `{}`", space.bytes, space.name)),
+            }
+        } else {
+            report.fault(format!("`{}` has no address", tile.name));
+        }
+        report.path.truncate(report.path.len() - 2);
+    }
+    for (index, &(a, space, start, end)) in places.iter().enumerate() {
+        for &(b, other, from, to) in &places[index + 1..] {
+            let meet = space == other && start < to && from < end;
+            if let (true, Some(x), Some(y)) = (meet, lives[a], lives[b])
+                && x.first <= y.last
+                && y.first <= x.last
+            {
+                report.at(&[part::TILE, b as u32], |report| {
+                    report.fault(format!(
+                        "`{}` shares bytes {}..{} of `{space}` with `{}`, which is needed at the same time",
+                        kernel.tiles[b].name,
+                        start.max(from),
+                        end.min(to),
+                        kernel.tiles[a].name
+                    ));
+                });
+            }
+        }
+    }
+}
+
+/// The lifetime of every tile; `None` for unused ones.
+pub(crate) fn lives(kernel: &Kernel) -> Vec<Option<Life>> {
+    let mut walk =
+        Walk { at: 0, loops: Vec::new(), inside: Vec::new(), uses: kernel.tiles.iter().map(|_| Vec::new()).collect() };
+    walk.block(&kernel.body);
+    walk.uses.iter().map(|uses| walk.life(uses)).collect()
+}
+
+struct Walk {
+    at: usize,
+    /// First and last statement of every loop.
+    loops: Vec<Life>,
+    inside: Vec<usize>,
+    uses: Vec<Vec<Use>>,
+}
+
+impl Walk {
+    fn block(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            self.at += 1;
+            match stmt {
+                Stmt::Instr(instr) => self.instr(instr),
+                Stmt::If { then, otherwise, .. } => {
+                    self.block(then);
+                    self.block(otherwise);
+                }
+                Stmt::For { body, .. } => {
+                    let index = self.loops.len();
+                    self.loops.push(Life { first: self.at, last: self.at });
+                    self.inside.push(index);
+                    self.block(body);
+                    self.inside.pop();
+                    self.at += 1;
+                    self.loops[index].last = self.at;
+                }
+            }
+        }
+    }
+
+    fn instr(&mut self, instr: &Instr) {
+        instr.src.iter().for_each(|operand| self.access(operand, false));
+        let overwrites = !instr.op.reads_destination();
+        instr.dst.iter().for_each(|operand| self.access(operand, overwrites));
+    }
+
+    fn access(&mut self, operand: &Operand, overwrites: bool) {
+        if let Operand::Tile(region) = operand
+            && let TileId(tile) = region.tile
+            && let Some(uses) = self.uses.get_mut(tile as usize)
+        {
+            uses.push(Use { at: self.at, overwrites, loops: self.inside.clone() });
+        }
+    }
+
+    fn life(&self, uses: &[Use]) -> Option<Life> {
+        let mut life = Life { first: uses.first()?.at, last: uses.last()?.at };
+        let mut loops: Vec<usize> = uses.iter().flat_map(|one| one.loops.iter().copied()).collect();
+        loops.sort_unstable();
+        loops.dedup();
+        for index in loops {
+            let inside = |one: &&Use| one.loops.contains(&index);
+            let carried = uses.iter().find(inside).is_some_and(|first| !first.overwrites);
+            if carried || !uses.iter().all(|one| inside(&one)) {
+                life.first = life.first.min(self.loops[index].first);
+                life.last = life.last.max(self.loops[index].last);
+            }
+        }
+        Some(life)
+    }
+}
