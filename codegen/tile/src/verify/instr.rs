@@ -395,8 +395,8 @@ impl Check<'_, '_> {
                 .report
                 .fault(format!("`{}` is fractal: a view of it is a box of rows and columns", param.name));
         }
-        for at in 0..2 {
-            self.aligned(&view.axes[at].start, block[at], || format!("the start on axis {at} of `{}`", param.name));
+        for (at, (axis, block)) in view.axes.iter().zip(block).enumerate() {
+            self.aligned(&axis.start, block, || format!("the start on axis {at} of `{}`", param.name));
         }
     }
 
