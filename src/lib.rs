@@ -1,1 +1,30 @@
-//! The library face of Tarsia.
+//! The library face of Tarsia: load a model, compile it, run it, compare it.
+//!
+//! ```no_run
+//! use tarsia::{Phase, Session, compile, load};
+//!
+//! let start = load("model.onnx".as_ref(), Default::default())?;
+//! let program = compile(start, Phase::Tiles)?.program.expect("compiled to the end");
+//! let session = Session::new(program, &Default::default())?;
+//! let outputs = session.run(&[tarsia::Tensor::from_slice(&[1, 2], &[1f32, 2.0]).expect("two values")])?;
+//! # let _ = outputs;
+//! # Ok::<(), tarsia::Error>(())
+//! ```
+
+mod compare;
+mod compile;
+mod cost;
+mod error;
+mod folder;
+pub mod tensors;
+
+pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
+pub use compile::{Compiled, Phase, Start, compile, cover, load, lower, machine, optimise};
+pub use error::Error;
+pub use folder::{Folder, Tolerance, read_set};
+pub use tarsia_graph as graph;
+pub use tarsia_onnx::Limits;
+pub use tarsia_passes::cover::{Decision, Decisions};
+pub use tarsia_runtime::{Options as SessionOptions, Session, cpu::Isa};
+pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
+pub use tarsia_tile as tile;

@@ -34,6 +34,15 @@ impl Case {
 /// says what went wrong first.
 pub fn compare(case: &str) -> Result<(), String> {
     let case = Case::parse(case).ok_or_else(|| format!("not a case: `{case}`"))?;
-    let _ = case;
-    Err("the library cannot compare yet".to_owned())
+    let mut options = tarsia::SessionOptions { threads: case.threads, ..Default::default() };
+    if let Some(isa) = case.simd {
+        options.isa = Some(isa.parse().map_err(|e| format!("{e}"))?);
+    }
+    let reports =
+        tarsia::compare_folder(&case.folder, tarsia::Limits::default(), &options).map_err(|e| e.to_string())?;
+    let failed = reports.iter().find_map(|report| {
+        let output = report.outputs.iter().find(|output| !output.reason.is_empty())?;
+        Some(format!("{}: {}: {}", report.set, output.name, output.reason))
+    });
+    failed.map_or(Ok(()), Err)
 }

@@ -432,11 +432,11 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
     ) -> Result<Operand, String> {
         let reduced = |&g: &usize| self.nest.depends(inner, g) && !self.nest.depends(index, g);
         let groups: Vec<usize> = (0..self.spans.len()).filter(reduced).collect();
-        let axes: Vec<usize> = groups.iter().filter_map(|&group| self.axis_of(group)).collect();
+        let along: Vec<usize> = groups.iter().filter_map(|&group| self.axis_of(group)).collect();
         let target = Operand::Tile(target.clone());
         match &node.op {
             Op::ArgReduce { function, last, .. } => {
-                let ([group], [axis]) = (&groups[..], &axes[..]) else {
+                let ([group], [axis]) = (&groups[..], &along[..]) else {
                     return Err("an index over several axes".into());
                 };
                 let best = Operand::Tile(self.tile(ty.dtype, index));
@@ -449,9 +449,9 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
                 let function = if mean { ReduceFn::Sum } else { *function };
                 let (mut size, mut capacity) = self.extent(inner);
                 let mut current = source;
-                for (i, &axis) in axes.iter().enumerate() {
+                for (i, &axis) in along.iter().enumerate() {
                     (size[axis], capacity[axis]) = (Dim::ONE, 1);
-                    let last = i + 1 == axes.len();
+                    let last = i + 1 == along.len();
                     let dst = match last {
                         true => target.clone(),
                         false => Operand::Tile(self.builder.scratch(compute_dtype(ty.dtype), &capacity, &size)),
@@ -460,7 +460,7 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
                     self.builder.instr(op, vec![dst.clone()], vec![current]);
                     current = dst;
                 }
-                if axes.is_empty() {
+                if along.is_empty() {
                     self.reduce_single(function, &target, current, accumulate);
                 }
                 if mean && !accumulate {

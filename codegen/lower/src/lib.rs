@@ -22,6 +22,7 @@ mod matrix;
 mod nest;
 mod order;
 mod pack;
+mod place;
 mod program;
 mod routed;
 mod rows;
@@ -30,4 +31,3 @@ mod window;
 
 pub use error::LowerError;
 pub use program::lower;
-pub use target::Target;

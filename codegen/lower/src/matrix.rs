@@ -54,9 +54,12 @@ pub(crate) fn lower_matrix(
     target: &Target,
     constant: &dyn Fn(Value) -> bool,
 ) -> Result<(), String> {
-    let product = Product::new(builder, body, anchor, leaves, target)?;
-    let spans = product.spans(builder);
+    let mut product = Product::new(builder, body, anchor, leaves, target)?;
     let packed = [0, 1].map(|which| product.pack_constant(builder, which, constant));
+    if packed[1].is_some() {
+        product.block = builder.target.streamed_block;
+    }
+    let spans = product.spans(builder);
     let acc = product.accumulate(builder, &spans, &packed)?;
     let mut finished = leaves.clone();
     finished.insert(anchor.into(), Leaf::Tile(Operand::Tile(acc)));

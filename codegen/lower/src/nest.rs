@@ -215,6 +215,9 @@ impl Nest {
                 found = Some(index);
             } else if at.node > value.node && seen.insert((at, index.clone())) {
                 let operands = body.operands(at.node);
+                if operands.is_empty() {
+                    continue;
+                }
                 let types: Vec<&Type> = operands.iter().map(|&operand| body.ty(operand)).collect();
                 let indices = self.operand_indices(&body[at.node], &types, &index).ok()?;
                 stack.extend(operands.iter().copied().zip(indices));

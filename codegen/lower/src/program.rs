@@ -6,7 +6,8 @@ use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Type, Value, classify};
 use tarsia_tensor::{Dim, Tensor};
 use tarsia_tile::{
-    Access, Buffer, BufferId, BufferKind, Constant, KernelId, Layout, LoopStep, ParamId, Port, Program, ScanStep, Step,
+    Access, Buffer, BufferId, BufferKind, Constant, KernelId, Layout, LoopStep, Machine, ParamId, Port, Program,
+    ScanStep, Step,
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     nest::stored_dtype,
     order,
     pack::{self, Pool},
+    place::place,
     routed, rows,
     target::Target,
     window,
@@ -30,8 +32,32 @@ use crate::{
 ///
 /// # Errors
 /// If some node has no tile program; the error names it and the model's nodes behind it.
-pub fn lower(graph: &Graph, target: &Target) -> Result<Program, Vec<LowerError>> {
-    lower_with(graph, target, &mut Pool::default())
+pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError>> {
+    let target = Target::of(machine)
+        .map_err(|reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }])?;
+    let mut program = lower_with(graph, &target, &mut Pool::default())?;
+    place_all(&mut program, machine)?;
+    Ok(program)
+}
+
+/// Places the tiles of all kernels, those of nested programs too.
+fn place_all(program: &mut Program, machine: &Machine) -> Result<(), Vec<LowerError>> {
+    let mut errors = Vec::new();
+    for kernel in &mut program.kernels {
+        if let Err(reason) = place(kernel, machine) {
+            errors.push(LowerError { op: kernel.name.clone(), origin: Origin::default(), reason });
+        }
+    }
+    for step in &mut program.steps {
+        let nested: Vec<&mut Program> = match step {
+            Step::If { then_branch, else_branch, .. } => vec![then_branch, else_branch],
+            Step::Loop(step) => vec![&mut step.body],
+            Step::Scan(step) => vec![&mut step.body],
+            _ => Vec::new(),
+        };
+        errors.extend(nested.into_iter().filter_map(|program| place_all(program, machine).err()).flatten());
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// Where a value is.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Elements of a tile; rows up to this length are handled in one pass.
-const TILE_ELEMENTS: usize = 16 * 1024;
+const TILE_ELEMENTS: usize = 8 * 1024;
 /// Rows of unknown length are expected to be at most this long; longer ones take several passes.
 const EXPECTED_ROW: usize = 4096;
 /// Chunk of a long row.

@@ -412,7 +412,8 @@ pub enum Opcode {
         /// From the end.
         reverse: bool,
     },
-    /// `dst[m, n] (+)= src0[m, k] · src1[k, n]`; operands may be fractal; accumulates in the destination's type.
+    /// `dst[m, n] (+)= src0[m, k] · src1[k, n]`; operands may be fractal; accumulates in the destination's type. Of a row-major
+    /// operand with more than two axes the first is the rows, the others, dense, together are the columns.
     Mmad {
         /// Add to the destination instead of replacing it.
         accumulate: bool,

@@ -23,6 +23,24 @@ pub struct Array {
 }
 
 impl Array {
+    /// The array as a matrix: all axes after the first are columns, if they follow each other without gaps.
+    pub fn with_columns_joined(mut self) -> Option<Array> {
+        while self.rank > 2 {
+            let (outer, inner) = (self.rank - 2, self.rank - 1);
+            if self.size[outer] != 1 && self.size[inner] != 1 {
+                if self.stride[outer] != self.stride[inner] * self.size[inner] as isize {
+                    return None;
+                }
+            } else if self.size[inner] == 1 {
+                self.stride[inner] = self.stride[outer];
+            }
+            self.size[outer] *= self.size[inner];
+            self.stride[outer] = self.stride[inner];
+            self.rank -= 1;
+        }
+        Some(self)
+    }
+
     /// One element that stands for all of an array of this rank.
     pub fn single(base: *mut u8, dtype: DType, rank: usize) -> Array {
         Array { base, dtype, at: 0, rank, size: [1; MAX_RANK], stride: [0; MAX_RANK] }

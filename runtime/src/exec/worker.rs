@@ -437,11 +437,14 @@ impl<'a> Core<'a, '_> {
         let Operand::Memory(memory) = &code.operands[id as usize] else {
             return Err("a number is no matrix".to_owned());
         };
-        if memory.size.len() != 2 {
+        if memory.size.len() < 2 {
             return Err("a matrix has two axes".to_owned());
         }
         match self.end(memory)? {
-            End::Strided(array) => Ok((Matrix::strided(&array), None)),
+            End::Strided(array) => {
+                let array = array.with_columns_joined().ok_or("the columns of a matrix are not one axis")?;
+                Ok((Matrix::strided(&array), None))
+            }
             End::Blocked(array, blocks) => {
                 let size = [array.size[0], array.size[1]];
                 let form = MatrixForm::Blocked(blocks);

@@ -1,0 +1,83 @@
+//! `tarsia compile`.
+
+use std::{
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use tarsia::{Error, Phase};
+
+use super::{LimitArguments, may_write, model_of, spinner};
+
+/// Compiles a model to a file that runs without the compiler, or prints a stage.
+///
+/// Every printed stage is complete: it can be given to any other command in place of the model.
+#[derive(Args)]
+pub struct Arguments {
+    /// The model, or a dump; or a folder with one model.
+    model: PathBuf,
+    /// The machine to compile for.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    target: String,
+    /// Stop at this stage and print it: graph, optimised, kernels or tiles.
+    #[arg(long, value_name = "STAGE")]
+    emit: Option<Phase>,
+    /// Where to write; a stage goes to standard output if absent, a compiled model beside the current folder as NAME.tarsia.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace a file that exists.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
+/// Compiles and writes.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let model = model_of(&arguments.model)?;
+    let output = match (&arguments.output, arguments.emit) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("tarsia")),
+    };
+    if let Some(path) = &output {
+        may_write(path, arguments.force)?;
+    }
+    let progress = spinner("compiling");
+    let last = arguments.emit.unwrap_or(Phase::Tiles);
+    let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits())?, last)?;
+    progress.finish_and_clear();
+    for (phase, time) in &compiled.times {
+        tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);
+    }
+    match (arguments.emit, &output) {
+        (Some(phase), Some(path)) => {
+            let io = |reason| Error::Io { path: path.clone(), reason };
+            let mut file = BufWriter::new(std::fs::File::create(path).map_err(io)?);
+            print(&compiled, phase, &mut file)?;
+            file.flush().map_err(io)?;
+        }
+        (Some(phase), None) => print(&compiled, phase, &mut BufWriter::new(std::io::stdout().lock()))?,
+        (None, path) => {
+            let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
+            let path = path.as_deref().unwrap_or(std::path::Path::new("model.tarsia"));
+            let _ = program;
+            anstream::println!("{}", path.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a stage with its data.
+fn print(compiled: &tarsia::Compiled, phase: Phase, out: &mut dyn Write) -> Result<(), Error> {
+    let missing = || Error::Usage(format!("this file starts after the stage `{phase}`"));
+    let written = match phase {
+        Phase::Graph => write!(out, "{}", compiled.graph.as_ref().ok_or_else(missing)?),
+        Phase::Optimised => write!(out, "{}", compiled.optimised.as_ref().ok_or_else(missing)?.0),
+        Phase::Kernels => write!(out, "{}", compiled.kernels.as_ref().ok_or_else(missing)?.0),
+        Phase::Tiles => write!(out, "{}", compiled.program.as_ref().ok_or_else(missing)?),
+    };
+    written.map_err(|reason| Error::Io { path: "standard output".into(), reason })
+}

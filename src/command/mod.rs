@@ -1,0 +1,141 @@
+//! The subcommands: one module each, arguments beside what they do.
+
+mod bench;
+mod compare;
+mod compile;
+mod explain;
+mod inspect;
+mod run;
+mod values;
+
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use owo_colors::OwoColorize;
+use tarsia::{Error, Isa, Limits, SessionOptions};
+
+/// Compiles ONNX models into tiled programs and runs them.
+///
+/// A MODEL is an ONNX file, a dump of any stage (`tarsia compile --emit`) or a compiled `.tarsia` file: what it is, its content
+/// tells. Exit codes: 0 success, 1 an internal error or results that differ, 2 an error in the arguments or files.
+#[derive(Parser)]
+#[command(name = "tarsia", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Say what is being done, on standard error; twice for details.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compile(compile::Arguments),
+    Run(run::Arguments),
+    Inspect(inspect::Arguments),
+    Explain(explain::Arguments),
+    Bench(bench::Arguments),
+    Compare(compare::Arguments),
+}
+
+/// Bounds on what a file may ask for.
+#[derive(Args, Clone, Copy)]
+struct LimitArguments {
+    /// Refuse models that declare more than this many MiB of tensors.
+    #[arg(long, value_name = "MIB", default_value_t = 16 << 10)]
+    memory_limit: u64,
+}
+
+impl LimitArguments {
+    fn limits(self) -> Limits {
+        Limits { max_bytes: self.memory_limit.saturating_mul(1 << 20), ..Limits::default() }
+    }
+}
+
+/// How a program is run.
+#[derive(Args, Clone, Copy)]
+struct SessionArguments {
+    /// Threads; all cores if absent.
+    #[arg(long, short, value_name = "N")]
+    threads: Option<usize>,
+    /// Highest instruction set to use: avx512, avx2 or portable. Also set by TARSIA_ISA.
+    #[arg(long, value_name = "NAME", env = "TARSIA_ISA")]
+    isa: Option<Isa>,
+}
+
+impl SessionArguments {
+    fn options(self, limits: LimitArguments) -> SessionOptions {
+        let mut options =
+            SessionOptions { memory_limit: limits.limits().max_bytes as usize, ..SessionOptions::default() };
+        if let Some(threads) = self.threads {
+            options.threads = threads;
+        }
+        if let Some(isa) = self.isa {
+            options.isa = Some(isa);
+        }
+        options
+    }
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// Whatever goes wrong; the caller prints it.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
+    match arguments.command {
+        Command::Compile(arguments) => compile::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+    }
+}
+
+/// Sends log messages to standard error.
+pub fn log(verbose: u8) {
+    let level = ["error", "info", "debug"][usize::from(verbose.min(2))];
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TARSIA_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}
+
+/// Colour for the word that begins an error message.
+pub fn paint_error(text: &str) -> impl Display + '_ {
+    text.red().bold().to_string()
+}
+
+/// A spinner on standard error while something long goes on; nothing where that is no terminal.
+fn spinner(what: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// The only model of a folder, or the file itself.
+fn model_of(path: &Path) -> Result<PathBuf, Error> {
+    if path.is_dir() { Ok(tarsia::Folder::open(path)?.model) } else { Ok(path.to_owned()) }
+}
+
+/// Refuses to replace a file unless asked to.
+fn may_write(path: &Path, force: bool) -> Result<(), Error> {
+    if path.exists() && !force {
+        return Err(Error::Usage(format!("{} exists; give --force to replace it", path.display())));
+    }
+    Ok(())
+}
+
+/// Prints a value as JSON on one line.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string(value).map_err(|e| Error::Usage(e.to_string()))?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! `tarsia run`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use serde::Serialize;
+use tarsia::{Class, Error, Phase, Session, Tensor, tensors};
+
+use super::{LimitArguments, SessionArguments, model_of, print_json, spinner, values};
+
+/// Runs a model once and prints or writes its results.
+///
+/// Inputs that no file is given for are drawn at random. A result that looks like class probabilities or scores is printed as its
+/// best entries.
+#[derive(Args)]
+pub struct Arguments {
+    /// The model, a dump or a compiled file; or a folder with one model.
+    model: PathBuf,
+    /// An input: FILE (.npy, .npz or .pb), in the order of the inputs, or NAME=FILE.
+    #[arg(long, short, value_name = "[NAME=]FILE")]
+    input: Vec<values::InputFile>,
+    /// A size for random inputs; unknown sizes are 1.
+    #[arg(long, value_name = "SYMBOL=N")]
+    size: Vec<values::SizeArgument>,
+    /// Seed of random inputs.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write every output to this folder as NAME.npy.
+    #[arg(long, short, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Replace files that exist.
+    #[arg(long)]
+    force: bool,
+    /// How many of the largest entries to print per output.
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    session: SessionArguments,
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
+#[derive(Serialize)]
+struct OutputSummary {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    /// Largest entries of the last axis of the first row: index and value.
+    top: Vec<(usize, f64)>,
+}
+
+/// Loads, compiles, runs, prints.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let limits = arguments.limits.limits();
+    let progress = spinner("compiling");
+    let compiled = tarsia::compile(tarsia::load(&model_of(&arguments.model)?, limits)?, Phase::Tiles)?;
+    progress.finish_and_clear();
+    let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
+    let ports: Vec<_> =
+        program.inputs.iter().map(|port| (port.clone(), program.buffers[port.buffer.0 as usize].dtype)).collect();
+    let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
+    let inputs = values::inputs(&ports, &arguments.input, &arguments.size, arguments.seed, &limits)?;
+    let session = Session::new(program, &arguments.session.options(arguments.limits))?;
+    let outputs = session.run(&inputs)?;
+    if let Some(folder) = &arguments.output {
+        write(folder, &names, &outputs, arguments.force)?;
+    }
+    let summaries: Vec<OutputSummary> =
+        names.iter().zip(&outputs).map(|(name, tensor)| summary(name, tensor, arguments.top)).collect();
+    if arguments.json {
+        print_json(&summaries)?;
+    } else {
+        summaries.iter().for_each(print);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: bool) -> Result<(), Error> {
+    std::fs::create_dir_all(folder).map_err(|reason| Error::Io { path: folder.to_owned(), reason })?;
+    for (i, (name, tensor)) in names.iter().zip(outputs).enumerate() {
+        // Output names are the model's: whatever is no plain character must not become a path.
+        let plain: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+        let stem = if plain.trim_matches('.').is_empty() { format!("output_{i}") } else { plain };
+        let path = folder.join(format!("{stem}.npy"));
+        super::may_write(&path, force)?;
+        tensors::write_npy(&path, tensor)?;
+    }
+    Ok(())
+}
+
+fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
+    let row = tensor.shape().last().copied().unwrap_or(1).max(1);
+    let mut entries: Vec<(usize, f64)> = match tensor.numbers() {
+        Ok(numbers) => numbers.to_f64().into_iter().take(row).enumerate().collect(),
+        Err(_) => Vec::new(),
+    };
+    if tensor.dtype().class() == Class::Float {
+        entries.sort_by(|a, b| b.1.total_cmp(&a.1));
+    }
+    entries.truncate(top);
+    OutputSummary {
+        name: name.to_owned(),
+        dtype: tensor.dtype().to_string(),
+        shape: tensor.shape().to_vec(),
+        top: entries,
+    }
+}
+
+fn print(output: &OutputSummary) {
+    anstream::println!("{}: {}{:?}", output.name, output.dtype, output.shape);
+    for (index, value) in &output.top {
+        anstream::println!("  {index:>6}  {value:.6}");
+    }
+}

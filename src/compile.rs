@@ -1,0 +1,210 @@
+//! The pipeline, one straight line of named phases.
+//!
+//! ```text
+//! file ─ import ─► Graph ─ optimise ─► Graph ─ cover ─► Graph of kernels ─ lower ─► Program
+//! ```
+
+use std::{
+    fmt,
+    path::Path,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use tarsia_graph::{Graph, Op};
+use tarsia_onnx::{Limits, Model};
+use tarsia_tile::{Machine, Program};
+
+use crate::{Error, cost};
+
+/// A stage of the pipeline, named after what it yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The imported graph.
+    Graph,
+    /// The graph after rewriting.
+    Optimised,
+    /// The graph of kernels.
+    Kernels,
+    /// The tile program.
+    Tiles,
+}
+
+impl Phase {
+    /// All phases, in order.
+    pub const ALL: [Phase; 4] = [Phase::Graph, Phase::Optimised, Phase::Kernels, Phase::Tiles];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Graph => "graph",
+            Phase::Optimised => "optimised",
+            Phase::Kernels => "kernels",
+            Phase::Tiles => "tiles",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Phase {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Phase, String> {
+        let known = Phase::ALL.map(Phase::name).join(", ");
+        Phase::ALL
+            .into_iter()
+            .find(|p| p.name() == text)
+            .ok_or_else(|| format!("`{text}` is no phase; there are {known}"))
+    }
+}
+
+/// A file that compilation can start from.
+#[derive(Debug)]
+pub enum Start {
+    /// A graph, imported or read from a dump.
+    Graph(Graph),
+    /// A dumped graph of kernels.
+    Kernels(Graph),
+    /// A dumped or compiled program.
+    Program(Program),
+}
+
+/// What compilation makes of a model.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// The graph as imported.
+    pub graph: Option<Graph>,
+    /// The graph after rewriting, and the report.
+    pub optimised: Option<(Graph, tarsia_passes::Report)>,
+    /// The graph of kernels, and why it is cut so.
+    pub kernels: Option<(Graph, tarsia_passes::cover::Decisions)>,
+    /// The tile program.
+    pub program: Option<Program>,
+    /// How long each phase took.
+    pub times: Vec<(Phase, Duration)>,
+}
+
+/// Reads a model, a dump or a compiled file; what it is tells its content.
+///
+/// # Errors
+/// If the file cannot be read, is none of these, or is broken.
+pub fn load(path: &Path, limits: Limits) -> Result<Start, Error> {
+    let head = head(path)?;
+    //ARTIFACT
+    if head.starts_with(b"graph ") {
+        let text = read_text(path, &limits)?;
+        let graph = text.parse::<Graph>().map_err(|e| text_error(path, e.to_string()))?;
+        let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
+        return Ok(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) });
+    }
+    if head.starts_with(b"program ") {
+        let text = read_text(path, &limits)?;
+        return Ok(Start::Program(text.parse::<Program>().map_err(|e| text_error(path, e.to_string()))?));
+    }
+    let model = Model::open(path, limits)?;
+    Ok(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?))
+}
+
+fn text_error(path: &Path, reason: String) -> Error {
+    Error::Text { path: path.to_owned(), reason }
+}
+
+fn head(path: &Path) -> Result<Vec<u8>, Error> {
+    use std::io::Read;
+    let io = |reason| Error::Io { path: path.to_owned(), reason };
+    let mut head = Vec::new();
+    std::fs::File::open(path).map_err(io)?.take(64).read_to_end(&mut head).map_err(io)?;
+    Ok(head)
+}
+
+fn read_text(path: &Path, limits: &Limits) -> Result<String, Error> {
+    let io = |reason| Error::Io { path: path.to_owned(), reason };
+    let size = std::fs::metadata(path).map_err(io)?.len();
+    // Constants are in base64 in a dump.
+    if size > limits.max_bytes.saturating_mul(2) {
+        return Err(text_error(path, format!("{size} bytes of text are more than the limit allows")));
+    }
+    std::fs::read_to_string(path).map_err(io)
+}
+
+/// Compiles up to and including `last`.
+///
+/// # Errors
+/// If a phase fails.
+pub fn compile(start: Start, last: Phase) -> Result<Compiled, Error> {
+    let machine = machine()?;
+    let mut compiled = Compiled::default();
+    let mut clock = Instant::now();
+    let mut lap = |times: &mut Vec<(Phase, Duration)>, phase| {
+        times.push((phase, clock.elapsed()));
+        clock = Instant::now();
+    };
+    let kernels = match start {
+        Start::Program(program) => {
+            compiled.program = Some(program);
+            return Ok(compiled);
+        }
+        Start::Kernels(kernels) => (kernels, tarsia_passes::cover::Decisions::default()),
+        Start::Graph(graph) => {
+            let graph = &*compiled.graph.insert(graph);
+            if last == Phase::Graph {
+                return Ok(compiled);
+            }
+            let optimised = optimise(graph)?;
+            lap(&mut compiled.times, Phase::Optimised);
+            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, &machine)?) } else { None };
+            compiled.optimised = Some(optimised);
+            lap(&mut compiled.times, Phase::Kernels);
+            match kernels {
+                Some(kernels) => kernels,
+                None => return Ok(compiled),
+            }
+        }
+    };
+    let kernels = &compiled.kernels.insert(kernels).0;
+    if last == Phase::Tiles {
+        compiled.program = Some(lower(kernels, &machine)?);
+        lap(&mut compiled.times, Phase::Tiles);
+    }
+    Ok(compiled)
+}
+
+/// Rewriting.
+///
+/// # Errors
+/// If a pass fails.
+pub fn optimise(graph: &Graph) -> Result<(Graph, tarsia_passes::Report), Error> {
+    let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "optimise", reason: e.to_string() };
+    tarsia_passes::optimise(graph, &tarsia_passes::Options::default()).map_err(internal)
+}
+
+/// Covering with kernels.
+///
+/// # Errors
+/// If the pass fails.
+pub fn cover(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
+    let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "cover", reason: e.to_string() };
+    tarsia_passes::cover::cover(graph, &cost::model(machine), &tarsia_passes::cover::Options::default())
+        .map_err(internal)
+}
+
+/// Lowering to the machine's tile program.
+///
+/// # Errors
+/// If some kernel has none.
+pub fn lower(kernels: &Graph, machine: &Machine) -> Result<Program, Error> {
+    tarsia_lower::lower(kernels, machine).map_err(Error::Lower)
+}
+
+/// The description of this CPU.
+///
+/// # Errors
+/// Never: the description is part of the program and tested.
+pub fn machine() -> Result<Machine, Error> {
+    Machine::builtin("cpu").map_err(|e| Error::Usage(e.to_string()))
+}
