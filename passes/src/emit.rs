@@ -7,10 +7,10 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
-use tarsia_graph::{Graph, GraphError, Kind, NodeId, Op, Origin, Type, Value};
-use tarsia_tensor::{Dim, Tensor};
+use tarsia_graph::{BinaryFn, Graph, GraphError, Kind, Law, NodeId, Op, Origin, Type, Value};
+use tarsia_tensor::{DType, Dim, Tensor};
 
-use crate::fold;
+use crate::{fold, known};
 
 /// Grows a graph.
 pub struct Emitter {
@@ -63,6 +63,10 @@ impl Emitter {
         {
             operands.swap(0, 1);
         }
+        let op = match op {
+            Op::Contract { spec, dtype } => Op::Contract { spec: spec.canonical(), dtype },
+            op => op,
+        };
         if let Some(value) = self.simpler(&op, &operands, origin)? {
             return Ok(SmallVec::from_iter([value]));
         }
@@ -75,7 +79,7 @@ impl Emitter {
 
     /// Constant data, shared if it is there already.
     pub fn constant(&mut self, tensor: Tensor, origin: &Origin) -> Value {
-        if tensor.dtype() == tarsia_tensor::DType::String {
+        if tensor.dtype() == DType::String {
             return self.graph.add_constant(tensor, origin.clone());
         }
         let mut hasher = FxHasher::default();
@@ -151,6 +155,11 @@ impl Emitter {
     /// A simpler value that equals `op` on these operands, by the laws of movement.
     fn simpler(&mut self, op: &Op, x: &[Value], origin: &Origin) -> Result<Option<Value>, GraphError> {
         let Some(&first) = x.first() else { return Ok(None) };
+        if op.kind() == Kind::Pointwise
+            && let Some(value) = self.simpler_pointwise(op, x, origin)?
+        {
+            return Ok(Some(value));
+        }
         let ty = self.graph.ty(first).clone();
         let (inner, under) = (self.graph[first.node].op.clone_movement(), self.graph.operands(first.node));
         let again = |emitter: &mut Emitter, op: Op| emitter.emit(op, &under, origin).map(Some);
@@ -179,6 +188,22 @@ impl Emitter {
                 let shape = perm.iter().map(|&axis| ty.shape[axis].clone()).collect();
                 Some(self.emit(Op::Reshape { shape }, x, origin)?)
             }
+            (Op::Slice { starts, sizes, steps }, Some(Op::Concat { axis })) => {
+                self.operand_of_concat(&under, axis, starts, sizes, steps)
+            }
+            (Op::Reshape { shape }, Some(Op::Concat { axis })) if is_doubled(&under) => {
+                let (rank, half) = (shape.len(), self.graph.ty(under[0]).shape.clone());
+                let is_last = axis + 1 == half.len() && shape.last() == ty.shape.last() && half.last().is_some();
+                if !is_last {
+                    return Ok(None);
+                }
+                let mut part = shape.clone();
+                part[rank - 1] = half[axis].clone();
+                let part = self.emit(Op::Reshape { shape: part }, &under[..1], origin)?;
+                Some(self.emit(Op::Concat { axis: rank - 1 }, &[part, part], origin)?)
+            }
+            // Rows 0, 1, 2 … are all rows.
+            (Op::Gather { axis }, _) if self.counts_all(x[1], &ty.shape[*axis]) => Some(first),
             (Op::Cast { dtype, .. }, Some(Op::Cast { dtype: middle, .. })) => {
                 let from = self.graph.ty(under[0]).dtype;
                 if fold::holds_all(middle, from) && *dtype == from { Some(under[0]) } else { None }
@@ -186,6 +211,110 @@ impl Emitter {
             _ => None,
         })
     }
+}
+
+impl Emitter {
+    /// Whether `indices` are 0, 1, 2 … up to `size`, along one axis.
+    fn counts_all(&self, indices: Value, size: &Dim) -> bool {
+        let shape = &self.graph.ty(indices).shape;
+        matches!(shape.as_slice(), [only] if only == size) && known::is_count(&self.graph, indices)
+    }
+
+    /// The operand of a concatenation that a slice is.
+    fn operand_of_concat(&self, parts: &[Value], axis: usize, starts: &[Dim], sizes: &[Dim], steps: &[i64]) -> Option<Value> {
+        let mut at = Dim::ZERO;
+        for &part in parts {
+            let shape = &self.graph.ty(part).shape;
+            let same = |i: usize| steps[i] == 1 && sizes[i] == shape[i] && if i == axis { starts[i] == at } else { starts[i].is(0) };
+            if (0..shape.len()).all(same) {
+                return Some(part);
+            }
+            at = at + shape[axis].clone();
+        }
+        None
+    }
+
+    fn simpler_pointwise(&mut self, op: &Op, x: &[Value], origin: &Origin) -> Result<Option<Value>, GraphError> {
+        let numbers: SmallVec<[Option<f64>; 3]> = x.iter().map(|&v| known::splat(&self.graph, v)).collect();
+        let types = x.iter().map(|&v| self.graph.ty(v)).collect::<Vec<_>>();
+        let Ok(results) = tarsia_graph::infer(op, &types) else { return Ok(None) };
+        let result = results[0].clone();
+        let same = |v: Value| (self.graph.ty(v) == &result).then_some(v);
+        if let Op::Select {} = op
+            && let Some(condition) = numbers[0]
+        {
+            return Ok(same(if condition != 0.0 { x[1] } else { x[2] }));
+        }
+        if let (Op::Binary(function), [a, b]) = (op, x) {
+            for law in function.laws() {
+                let simple = match law {
+                    Law::RightIdentity(e) if numbers[1] == Some(*e) => same(*a),
+                    Law::RightIdentity(e) if numbers[0] == Some(*e) && function.commutes() => same(*b),
+                    Law::Idempotent if a == b => same(*a),
+                    _ => None,
+                };
+                if simple.is_some() {
+                    return Ok(simple);
+                }
+            }
+            let truth = match function {
+                BinaryFn::And if numbers.contains(&Some(0.0)) => Some(0.0),
+                BinaryFn::Or if numbers.contains(&Some(1.0)) => Some(1.0),
+                BinaryFn::And if numbers[1] == Some(1.0) => return Ok(same(*a)),
+                BinaryFn::Or if numbers[1] == Some(0.0) => return Ok(same(*a)),
+                BinaryFn::Lt if numbers[1] == Some(0.0) && known::non_negative(&self.graph, *a) => Some(0.0),
+                BinaryFn::Ge if numbers[1] == Some(0.0) && known::non_negative(&self.graph, *a) => Some(1.0),
+                _ => None,
+            };
+            if let Some(truth) = truth {
+                return self.repeated(result.dtype, truth, &result.shape, origin).map(Some);
+            }
+        }
+        if numbers.iter().all(Option::is_some) && result.rank() > 0 {
+            let scalars: Option<Vec<Tensor>> = types.iter().zip(&numbers).map(|(ty, n)| fold::scalar(ty.dtype, (*n)?)).collect();
+            let folded = scalars.and_then(|scalars| fold::evaluate(op, &scalars.iter().collect::<Vec<_>>()));
+            if let Some(scalar) = folded.into_iter().flatten().next() {
+                let scalar = self.constant(scalar, origin);
+                return self.emit(Op::Broadcast { shape: result.shape }, &[scalar], origin).map(Some);
+            }
+        }
+        self.outside_doubled(op, x, origin)
+    }
+
+    /// f((a, a)) = (f(a), f(a)): what repeats a half is moved outwards, where rotary embedding is recognised.
+    fn outside_doubled(&mut self, op: &Op, x: &[Value], origin: &Origin) -> Result<Option<Value>, GraphError> {
+        let mut halves: SmallVec<[Value; 3]> = SmallVec::new();
+        let mut last = None;
+        for &value in x {
+            let under = self.graph.operands(value.node);
+            let rank = self.graph.ty(value).rank();
+            match &self.graph[value.node].op {
+                Op::Concat { axis } if is_doubled(&under) && axis + 1 == rank && last.is_none_or(|l| l == *axis) => {
+                    last = Some(*axis);
+                    halves.push(under[0]);
+                }
+                _ if rank == 0 => halves.push(value),
+                _ => return Ok(None),
+            }
+        }
+        let Some(axis) = last else { return Ok(None) };
+        let half = self.emit(op.clone(), &halves, origin)?;
+        self.emit(Op::Concat { axis }, &[half, half], origin).map(Some)
+    }
+
+    /// A number repeated to a shape.
+    ///
+    /// # Errors
+    /// Never for numeric types.
+    pub fn repeated(&mut self, dtype: DType, value: f64, shape: &[Dim], origin: &Origin) -> Result<Value, GraphError> {
+        let scalar = fold::scalar(dtype, value).unwrap_or_else(|| Tensor::scalar(value));
+        let scalar = self.constant(scalar, origin);
+        self.emit(Op::Broadcast { shape: shape.to_vec() }, &[scalar], origin)
+    }
+}
+
+fn is_doubled(parts: &[Value]) -> bool {
+    matches!(parts, [a, b] if a == b)
 }
 
 /// Reading movement ops without copying constants.

@@ -207,7 +207,9 @@ pub fn op_cost(op: &Op, operands: &[&Type], results: &[Type]) -> f64 {
         }
         Op::Attention { .. } => attention_work(operands) + read + out,
         Op::Gather { .. } => 2.0 * out,
-        Op::Softmax { .. } | Op::Gelu { .. } | Op::Silu {} => 2.0 * out,
+        Op::Softmax { .. } => 6.0 * out,
+        Op::Transpose { .. } => out,
+        Op::Gelu { .. } | Op::Silu {} => 2.0 * out,
         Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::Rotary { .. } => 2.0 * out,
         Op::Sort { .. } | Op::TopK { .. } => 8.0 * read,
         _ if op.kind() == Kind::Pointwise => out,
@@ -236,7 +238,7 @@ fn routed_products(spec: &tarsia_graph::Contraction, operands: &[&Type]) -> f64 
 fn attention_work(operands: &[&Type]) -> f64 {
     let [q, k, v, ..] = operands else { return f64::INFINITY };
     let scores = size(&q.shape[0]) * size(&q.shape[1]) * size(&q.shape[2]) * size(&k.shape[2]);
-    scores * (size(&k.shape[3]) + size(&v.shape[3])) / 16.0 + 2.0 * scores
+    scores * (size(&k.shape[3]) + size(&v.shape[3])) / 16.0 + 0.25 * scores
 }
 
 fn count(ty: &Type) -> f64 {

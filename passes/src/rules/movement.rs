@@ -24,6 +24,11 @@ pub(super) fn rules() -> Vec<Rule> {
         exact("slice-nothing",       "(slice ?s ?n ?d ?x)",                   "?x",                               &[whole]),
         exact("concat-slices",       "(concat ?axis (slice ?s ?n ?d ?x) (slice ?t ?m ?e ?x))", "(slice ?s ?shape ?d ?x)", &[neighbours, result_shape]),
         exact("pad-nothing",         "(pad ?l ?h ?i ?x ?v)",                  "?x",                               &[]),
+        // Numbers come out of movement.
+        exact("transpose-of-number", "(transpose ?p (mul ?a ?c))",            "(mul (transpose ?p ?a) ?k)",       &[number]),
+        exact("reshape-of-number",   "(reshape ?s (mul ?a ?c))",              "(mul (reshape ?s ?a) ?k)",         &[number]),
+        exact("slice-of-number",     "(slice ?s ?n ?d (mul ?a ?c))",          "(mul (slice ?s ?n ?d ?a) ?k)",     &[number]),
+        exact("broadcast-of-number", "(broadcast ?s (mul ?a ?c))",            "(mul (broadcast ?s ?a) ?k)",       &[number]),
         // Through select, whose operands are all moved alike.
         exact("reshape-cast",        "(cast ?d ?s (reshape ?t ?x))",          "(reshape ?t (cast ?d ?s ?x))",     &[]),
         exact("transpose-cast",      "(cast ?d ?s (transpose ?p ?x))",        "(transpose ?p (cast ?d ?s ?x))",   &[]),
@@ -122,6 +127,15 @@ fn same_shape(m: &mut Match) -> Result<(), Miss> {
 
 fn c_scalar(m: &mut Match) -> Result<(), Miss> {
     require(m.shape("c")?.iter().all(|dim| dim.is(1)) && m.ty("c")?.rank() <= m.ty("a")?.rank(), "not a scalar")
+}
+
+/// `?c` is one number, which becomes the scalar `?k`.
+fn number(m: &mut Match) -> Result<(), Miss> {
+    c_scalar(m)?;
+    require(m.facts("a")?.splat.is_none(), "both are numbers")?;
+    let (value, dtype) = (m.splat("c")?, m.root_type()?.dtype);
+    let scalar = m.scalar(dtype, value)?;
+    m.bind("k", scalar)
 }
 
 fn whole(m: &mut Match) -> Result<(), Miss> {
