@@ -221,11 +221,20 @@ impl Emitter {
     }
 
     /// The operand of a concatenation that a slice is.
-    fn operand_of_concat(&self, parts: &[Value], axis: usize, starts: &[Dim], sizes: &[Dim], steps: &[i64]) -> Option<Value> {
+    fn operand_of_concat(
+        &self,
+        parts: &[Value],
+        axis: usize,
+        starts: &[Dim],
+        sizes: &[Dim],
+        steps: &[i64],
+    ) -> Option<Value> {
         let mut at = Dim::ZERO;
         for &part in parts {
             let shape = &self.graph.ty(part).shape;
-            let same = |i: usize| steps[i] == 1 && sizes[i] == shape[i] && if i == axis { starts[i] == at } else { starts[i].is(0) };
+            let same = |i: usize| {
+                steps[i] == 1 && sizes[i] == shape[i] && if i == axis { starts[i] == at } else { starts[i].is(0) }
+            };
             if (0..shape.len()).all(same) {
                 return Some(part);
             }
@@ -271,7 +280,8 @@ impl Emitter {
             }
         }
         if numbers.iter().all(Option::is_some) && result.rank() > 0 {
-            let scalars: Option<Vec<Tensor>> = types.iter().zip(&numbers).map(|(ty, n)| fold::scalar(ty.dtype, (*n)?)).collect();
+            let scalars: Option<Vec<Tensor>> =
+                types.iter().zip(&numbers).map(|(ty, n)| fold::scalar(ty.dtype, (*n)?)).collect();
             let folded = scalars.and_then(|scalars| fold::evaluate(op, &scalars.iter().collect::<Vec<_>>()));
             if let Some(scalar) = folded.into_iter().flatten().next() {
                 let scalar = self.constant(scalar, origin);

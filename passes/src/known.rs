@@ -33,7 +33,9 @@ fn non_negative_within(graph: &Graph, value: Value, depth: usize) -> bool {
     let operands = graph.operands(value.node);
     let operand = |i: usize| operands.get(i).is_some_and(|&v| non_negative_within(graph, v, depth - 1));
     match &graph[value.node].op {
-        Op::Constant { value } => value.count() <= 4096 && value.numbers().is_ok_and(|n| n.to_f64().iter().all(|&x| x >= 0.0)),
+        Op::Constant { value } => {
+            value.count() <= 4096 && value.numbers().is_ok_and(|n| n.to_f64().iter().all(|&x| x >= 0.0))
+        }
         Op::Iota { .. } | Op::Size { .. } | Op::ArgReduce { .. } | Op::Softmax { .. } => true,
         Op::Sort { .. } | Op::TopK { .. } if value.output == 1 => true,
         Op::Host { function, .. } if function == crate::experts::NON_ZERO => true,

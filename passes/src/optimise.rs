@@ -10,6 +10,7 @@ use tarsia_graph::{Graph, GraphError, Op, Value};
 use crate::{
     PassError, convert,
     emit::Emitter,
+    experts,
     extract::{Extract, Greedy, choice_cost},
     region::{self, Cutout, Part, Sizes},
     rule::Rule,
@@ -100,6 +101,8 @@ struct State<'a, 'o> {
 impl State<'_, '_> {
     fn optimise(&mut self, graph: &Graph, report: &mut Report) -> Result<Graph, PassError> {
         let graph = simplify(graph, self.options.constant_bytes)?;
+        let graph = experts::route(&graph, &mut report.laws)?;
+        let graph = simplify(&graph, self.options.constant_bytes)?;
         let rewritten = self.rewrite(&graph, report)?;
         simplify(&rewritten, self.options.constant_bytes)
     }

@@ -115,8 +115,10 @@ pub fn with_subgraphs<E>(op: &Op, replace: &mut dyn FnMut(&Graph) -> Result<Grap
     Ok(op)
 }
 
-/// The nodes that outputs need, operands before users, in the order of a depth-first walk from the outputs.
+/// The nodes that outputs need, operands before users, in the order of a depth-first walk from the outputs. A node that tells
+/// a size comes before those that use the size.
 pub fn walk(graph: &Graph) -> Vec<NodeId> {
+    let tellers = graph.tellers();
     let mut seen = vec![false; graph.node_count()];
     let mut order = Vec::new();
     for output in graph.outputs() {
@@ -127,6 +129,11 @@ pub fn walk(graph: &Graph) -> Vec<NodeId> {
             } else if !std::mem::replace(&mut seen[id.index()], true) {
                 stack.push((id, true));
                 stack.extend(graph.operands(id).iter().rev().map(|value| (value.node, false)));
+                if !tellers.is_empty() {
+                    let told = graph[id].symbols();
+                    let told = told.iter().filter_map(|symbol| tellers.get(symbol)).filter(|&&teller| teller != id);
+                    stack.extend(told.map(|&teller| (teller, false)));
+                }
             }
         }
     }

@@ -286,7 +286,7 @@ impl Graph {
 
     /// The nodes that tell sizes which no input tells: the first one with the symbol in its result types. Whoever uses the symbol
     /// depends on that node, although no edge says so.
-    fn tellers(&self) -> BTreeMap<Symbol, NodeId> {
+    pub fn tellers(&self) -> BTreeMap<Symbol, NodeId> {
         let mut tellers = BTreeMap::new();
         if !self.node_ids().any(|id| self[id].tells_sizes()) {
             return tellers;

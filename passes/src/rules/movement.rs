@@ -24,6 +24,7 @@ pub(super) fn rules() -> Vec<Rule> {
         exact("slice-nothing",       "(slice ?s ?n ?d ?x)",                   "?x",                               &[whole]),
         exact("concat-slices",       "(concat ?axis (slice ?s ?n ?d ?x) (slice ?t ?m ?e ?x))", "(slice ?s ?shape ?d ?x)", &[neighbours, result_shape]),
         exact("pad-nothing",         "(pad ?l ?h ?i ?x ?v)",                  "?x",                               &[]),
+        Rule::built("slice-merged", Class::Exact, "(slice ?s ?n ?d (reshape ?t ?x))", slice_of_merged),
         // Numbers come out of movement.
         exact("transpose-of-number", "(transpose ?p (mul ?a ?c))",            "(mul (transpose ?p ?a) ?k)",       &[number]),
         exact("reshape-of-number",   "(reshape ?s (mul ?a ?c))",              "(mul (reshape ?s ?a) ?k)",         &[number]),
@@ -87,18 +88,50 @@ fn merged(m: &mut Match, first: bool) -> Result<Id, Miss> {
     m.add(Op::Reshape { shape: coarse }, &[y])
 }
 
-/// Which axes of `fine` each axis of `coarse` merges, if that is all that happens and some are merged.
+/// A slice that leaves merged axes whole is a slice before they are merged.
+fn slice_of_merged(m: &mut Match) -> Result<Id, Miss> {
+    let (fine, coarse) = (m.shape("x")?, m.dims("t")?);
+    let (starts, sizes, steps) = (m.dims("s")?, m.dims("n")?, m.ints("d")?);
+    let groups = groups(&fine, &coarse).ok_or(Miss("does not only merge axes"))?;
+    let (mut s, mut n, mut d) = (Vec::new(), Vec::new(), Vec::new());
+    for (j, group) in groups.iter().enumerate() {
+        if group.len() == 1 {
+            s.push(starts[j].clone());
+            n.push(sizes[j].clone());
+            d.push(steps[j]);
+        } else {
+            require(
+                starts[j].is(0) && (steps[j] == 1 || coarse[j].is(1)) && sizes[j] == coarse[j],
+                "a part of merged axes",
+            )?;
+            s.extend(group.clone().map(|_| Dim::ZERO));
+            n.extend_from_slice(&fine[group.clone()]);
+            d.extend(group.clone().map(|_| 1));
+        }
+    }
+    let x = m.id("x")?;
+    let y = m.add(Op::Slice { starts: s, sizes: n, steps: d }, &[x])?;
+    m.add(Op::Reshape { shape: sizes }, &[y])
+}
+
+/// Which axes of `fine` each axis of `coarse` merges, if that is all that happens; axes of size 1 come and go.
 fn groups(fine: &[Dim], coarse: &[Dim]) -> Option<Vec<std::ops::Range<usize>>> {
     let (mut groups, mut at) = (Vec::new(), 0);
-    for size in coarse {
+    for (j, size) in coarse.iter().enumerate() {
         let (start, mut product) = (at, Dim::ONE);
-        while product != *size || at == start {
+        let is_new = size.is(1) && fine.get(at).is_none_or(|dim| !dim.is(1));
+        while !is_new && (product != *size || at == start) {
             product = product * fine.get(at)?.clone();
+            at += 1;
+        }
+        // Axes of size 1 that the next axis does not account for belong to this one.
+        let next_is_one = coarse.get(j + 1).is_some_and(|next| next.is(1));
+        while !next_is_one && !is_new && fine.get(at).is_some_and(|dim| dim.is(1)) {
             at += 1;
         }
         groups.push(start..at);
     }
-    (at == fine.len() && groups.iter().any(|group| group.len() > 1)).then_some(groups)
+    (at == fine.len() && groups.iter().any(|group| group.len() != 1)).then_some(groups)
 }
 
 fn composed(m: &mut Match) -> Result<(), Miss> {

@@ -13,6 +13,8 @@ pub(super) fn rules() -> Vec<Rule> {
         // x · W[ids].
         exact("routed",               "(contract ?spec ?d ?x (gather 0 ?w ?ids))",  "(routed ?spec ?d ?x ?w ?ids)", &[whole_matrices]),
         exact("routed-left",          "(contract ?spec ?d (gather 0 ?w ?ids) ?x)",  "(routed ?r ?d ?x ?w ?ids)",    &[whole_matrices, swapped]),
+        // Transposed matrices are other letters.
+        exact("routed-transpose",     "(routed ?spec ?d ?x (transpose ?p ?w) ?ids)", "(routed ?r ?d ?x ?w ?ids)", &[matrix_letters]),
         // Rows (token, slot) merged into one axis are two axes.
         Rule::built("routed-unmerged",  Class::Exact, "(routed ?spec ?d (reshape ?s ?x) ?w (reshape ?t ?ids))", unmerged),
         // What is repeated for every slot has no axis of slots.
@@ -28,6 +30,18 @@ fn whole_matrices(m: &mut Match) -> Result<(), Miss> {
 fn swapped(m: &mut Match) -> Result<(), Miss> {
     let spec = m.spec("spec")?.swapped().canonical();
     m.bind_attr("r", tarsia_graph::Attr::Text(spec.to_string()))
+}
+
+/// The letters of the matrices before they were transposed; what is chosen stays the first axis.
+fn matrix_letters(m: &mut Match) -> Result<(), Miss> {
+    let (spec, perm, rows) = (m.spec("spec")?, m.axes("p")?, m.ty("ids")?.rank());
+    require(perm.first() == Some(&0) && rows + perm.len() == spec.rhs.len() + 1, "the first axis moves")?;
+    let mut rhs = spec.rhs.clone();
+    for (i, &axis) in perm.iter().enumerate().skip(1) {
+        rhs[rows + axis - 1] = spec.rhs[rows + i - 1];
+    }
+    let spec = Contraction { rhs, ..spec };
+    m.bind_attr("r", tarsia_graph::Attr::Text(spec.canonical().to_string()))
 }
 
 fn unmerged(m: &mut Match) -> Result<Id, Miss> {
