@@ -5,6 +5,7 @@
 //! are symbolic integers ([`tarsia_tensor::Dim`]) over the program's symbols, loop variables and scalars read at run time.
 //! The [`machine::Machine`] is data; the [`optable`] has a row per instruction.
 
+pub mod artifact;
 mod ir;
 pub mod machine;
 mod name;
