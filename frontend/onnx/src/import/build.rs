@@ -172,8 +172,13 @@ impl<'a> Ctx<'a, '_> {
 
     /// Contraction by a text such as `bij,bjk->bik`, with the left operand's type.
     pub fn contract(&mut self, spec: &str, a: Value, b: Value) -> Outcome<Value> {
-        let spec: Contraction = spec.parse().map_err(|error| invalid(format!("{error}")))?;
         let dtype = self.dtype(a);
+        self.contract_to(spec, a, b, dtype)
+    }
+
+    /// Contraction by a text, with a result of `dtype`.
+    pub fn contract_to(&mut self, spec: &str, a: Value, b: Value, dtype: DType) -> Outcome<Value> {
+        let spec: Contraction = spec.parse().map_err(|error| invalid(format!("{error}")))?;
         self.add(Op::Contract { spec, dtype }, &[a, b])
     }
 
@@ -220,10 +225,7 @@ impl<'a> Ctx<'a, '_> {
                 return self.materialise(&Known { dtype: DType::I64, shape: known.shape, elements });
             }
         }
-        if let Some(tensor) = self.graph.constant(indices)
-            && let Ok(numbers) = tensor.numbers()
-            && numbers.to_i64().iter().all(|&i| i >= 0)
-        {
+        if self.is_non_negative(indices) {
             return Ok(indices);
         }
         let negative = self.with_scalar(BinaryFn::Lt, indices, 0.0)?;

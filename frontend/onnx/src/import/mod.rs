@@ -12,6 +12,7 @@
 mod build;
 mod context;
 mod evaluate;
+mod facts;
 mod item;
 mod known;
 mod subgraph;
@@ -25,6 +26,7 @@ use thiserror::Error;
 use crate::{Model, Problems, ReadError};
 
 pub(crate) use context::{Ctx, Outcome, Stop, axis_of, invalid, unsupported};
+pub(crate) use facts::Affine;
 pub(crate) use item::Item;
 pub(crate) use known::{Element, Known};
 

@@ -25,21 +25,41 @@ impl<'a> Ctx<'a, '_> {
     /// # Errors
     /// `Stop::Poisoned` if something in the body could not be imported, which is reported already.
     pub fn body(&mut self, body: &view::Graph<'a>, inputs: &[Type], captured: &[(&'a str, Value)]) -> Outcome<Graph> {
-        let outer_graph = std::mem::replace(&mut self.graph, Graph::new(body.name()));
+        let names: Vec<&'a str> = body.inputs().iter().map(view::Value::name).collect();
+        let inputs: Vec<(&str, Type)> = names.iter().copied().zip(inputs.iter().cloned()).collect();
+        self.sub_graph(body.name(), &inputs, &body.captures(), captured, |ctx, own, _| {
+            ctx.names.extend(names.iter().copied().zip(own.iter().map(|&value| Item::Tensor(value))));
+            ctx.body_nodes(body)
+        })
+    }
+
+    /// Makes a graph of its own: `build` adds nodes and outputs to it, given its inputs and the captured values as it has them. The
+    /// names `used` that are not captured mean there what they mean here.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn sub_graph(
+        &mut self,
+        name: &str,
+        inputs: &[(&str, Type)],
+        used: &[&'a str],
+        captured: &[(&'a str, Value)],
+        build: impl FnOnce(&mut Self, &[Value], &[(&'a str, Value)]) -> Outcome<()>,
+    ) -> Outcome<Graph> {
+        let outer_graph = std::mem::replace(&mut self.graph, Graph::new(name));
         let outer_names = std::mem::take(&mut self.names);
         let outer_known = std::mem::take(&mut self.known);
-        for (input, ty) in body.inputs().iter().zip(inputs) {
-            let value = self.graph.add_input(input.name(), ty.clone());
-            self.names.insert(input.name(), value.into());
-        }
+        let own: Vec<Value> = inputs.iter().map(|(name, ty)| self.graph.add_input(name, ty.clone())).collect();
+        let mut passed = Vec::with_capacity(captured.len());
         for &(name, value) in captured {
             let own = self.graph.add_input(name, outer_graph.ty(value).clone());
             if let Some(known) = outer_known.get(&value) {
                 self.known.insert(own, known.clone());
             }
-            self.names.entry(name).or_insert(own.into());
+            self.names.insert(name, own.into());
+            passed.push((name, own));
         }
-        for name in body.captures() {
+        for &name in used {
             if captured.iter().any(|(other, _)| *other == name) {
                 continue;
             }
@@ -48,28 +68,28 @@ impl<'a> Ctx<'a, '_> {
                 self.names.insert(name, item);
             }
         }
-        let result = self.body_nodes(body);
+        let result = build(self, &own, &passed);
         let graph = std::mem::replace(&mut self.graph, outer_graph);
         self.names = outer_names;
         self.known = outer_known;
         result.map(|()| graph)
     }
 
-    /// Puts a body in place, as a function's is, but with what is around it in sight: for operators whose number of steps is known.
+    /// Imports a body in place, its inputs standing for `inputs`; gives what its outputs stand for.
+    ///
+    /// # Errors
+    /// `Stop::Poisoned` if something in the body could not be imported, which is reported already.
     pub fn inline(&mut self, body: &view::Graph<'a>, inputs: &[Item]) -> Outcome<Vec<Item>> {
-        let outer = self.names.clone();
+        let outer_names = self.names.clone();
         for (input, item) in body.inputs().iter().zip(inputs) {
             self.names.insert(input.name(), item.clone());
         }
         self.initializers(body);
         self.nodes(body);
-        let results = body
-            .outputs()
-            .iter()
-            .map(|output| self.names.get(output.name()).cloned().unwrap_or(Item::Poison))
-            .collect();
-        self.names = outer;
-        Ok(results)
+        let names = std::mem::replace(&mut self.names, outer_names);
+        let outputs: Option<Vec<Item>> =
+            body.outputs().iter().map(|output| names.get(output.name()).cloned()).collect();
+        outputs.filter(|items| !items.iter().any(Item::is_poisoned)).ok_or(Stop::Poisoned)
     }
 
     /// An item of the surrounding graph as the body has it.

@@ -22,9 +22,11 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod selection;
 mod sequence;
 mod shape;
 mod signal;
+mod transformer;
 
 use std::sync::LazyLock;
 
@@ -101,9 +103,11 @@ const FAMILIES: &[Rows] = &[
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    selection::ROWS,
     sequence::ROWS,
     shape::ROWS,
     signal::ROWS,
+    transformer::ROWS,
 ];
 
 /// The row of an operator.
