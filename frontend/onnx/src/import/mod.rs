@@ -26,7 +26,6 @@ use thiserror::Error;
 use crate::{Model, Problems, ReadError};
 
 pub(crate) use context::{Ctx, Outcome, Stop, axis_of, invalid, unsupported};
-pub(crate) use facts::Affine;
 pub(crate) use item::Item;
 pub(crate) use known::{Element, Known};
 

@@ -8,7 +8,7 @@ use super::{
     Row, Rows,
 };
 use crate::{
-    Fault, Node,
+    Node,
     import::{Ctx, Outcome, axis_of, invalid, unsupported},
 };
 
@@ -107,14 +107,12 @@ fn one_hot<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (indices, values) = (ctx.value(node, 0)?, ctx.value(node, 2)?);
     let rank = ctx.rank(indices) + 1;
     let axis = axis_of(node.attr_int_or("axis", -1)?, rank)?;
-    let depth = match ctx.known(node, 1).and_then(|known| known.only().cloned()) {
-        Some(depth) => depth,
-        None => {
-            let depth = ctx.value(node, 1)?;
-            let depth = ctx.reshape(depth, &[Dim::ONE])?;
-            let sizes = ctx.run_time_sizes(depth, "one_hot")?;
-            sizes.into_iter().next().ok_or(Fault::MissingInput(1))?
-        }
+    let Some(depth) = ctx.known(node, 1).and_then(|known| known.only().cloned()) else {
+        let depth = ctx.value(node, 1)?;
+        let mut result = ctx.shape(indices);
+        result.insert(axis, ctx.fresh("one_hot"));
+        let types = vec![Type::new(ctx.dtype(values), result)];
+        return only(host(ctx, "one_hot", vec![axis as i64], types, &[indices, depth, values])?);
     };
     let indices = ctx.cast(indices, DType::I64)?;
     let indices = ctx.indices(indices, &depth)?;
