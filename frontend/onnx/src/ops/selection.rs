@@ -1,80 +1,20 @@
-//! Which elements there are: masks, one-hot rows, positions of what is not zero, running sums.
+//! Masks, one-hot rows, running sums and products.
 
 use tarsia_graph::{BinaryFn, Op, ReduceFn, Type, Value};
 use tarsia_tensor::{DType, Dim};
 
-use super::{
-    Importer::{One, Values},
-    Row, Rows,
-};
+use super::{Importer::One, Row, Rows};
 use crate::{
     Node,
     import::{Ctx, Outcome, axis_of, invalid, unsupported},
 };
 
 pub(super) const ROWS: Rows = &[
-    Row::new("Compress", 9, One(compress)),
     Row::new("CumProd", 26, One(|ctx, node| cumulative(ctx, node, ReduceFn::Prod))),
     Row::new("CumSum", 11, One(|ctx, node| cumulative(ctx, node, ReduceFn::Sum))),
-    Row::new("NonZero", 9, One(nonzero)),
     Row::new("OneHot", 9, One(one_hot)),
-    Row::new("ReverseSequence", 10, One(reverse_sequence)),
     Row::new("Trilu", 14, One(trilu)),
-    Row::new("Unique", 11, Values(unique)),
 ];
-
-fn host(ctx: &mut Ctx<'_, '_>, function: &str, ints: Vec<i64>, types: Vec<Type>, x: &[Value]) -> Outcome<Vec<Value>> {
-    let count = types.len() as u32;
-    let node = ctx.add_node(Op::Host { function: function.to_owned(), ints, reals: Vec::new(), types }, x)?;
-    Ok((0..count).map(|output| Value { node, output }).collect())
-}
-
-fn only(values: Vec<Value>) -> Outcome<Value> {
-    values.first().copied().ok_or_else(|| invalid("it has no result"))
-}
-
-fn nonzero<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
-    let x = if ctx.rank(x) == 0 { ctx.reshape(x, &[Dim::ONE])? } else { x };
-    let count = ctx.fresh("nonzero");
-    let ty = Type::new(DType::I64, [Dim::from(ctx.rank(x)), count]);
-    only(host(ctx, "nonzero", Vec::new(), vec![ty], &[x])?)
-}
-
-fn compress<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, keep) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
-    let count = ctx.fresh("compress");
-    let (ints, shape) = match node.attr_int_opt("axis")? {
-        Some(axis) => {
-            let axis = axis_of(axis, ctx.rank(x))?;
-            let mut shape = ctx.shape(x);
-            shape[axis] = count;
-            (vec![axis as i64], shape)
-        }
-        None => (Vec::new(), vec![count]),
-    };
-    let ty = Type::new(ctx.dtype(x), shape);
-    only(host(ctx, "compress", ints, vec![ty], &[x, keep])?)
-}
-
-/// Distinct elements (or slices), where each came first, which of them each element is, and how often each occurs.
-fn unique<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
-    let x = ctx.value(node, 0)?;
-    let count = ctx.fresh("unique");
-    let sorted = i64::from(node.attr_bool_or("sorted", true)?);
-    let (ints, shape, length) = match node.attr_int_opt("axis")? {
-        Some(axis) => {
-            let axis = axis_of(axis, ctx.rank(x))?;
-            let mut shape = ctx.shape(x);
-            let length = std::mem::replace(&mut shape[axis], count.clone());
-            (vec![sorted, axis as i64], shape, length)
-        }
-        None => (vec![sorted], vec![count.clone()], ctx.ty(x).count()),
-    };
-    let vector = |size: &Dim| Type::new(DType::I64, [size.clone()]);
-    let types = vec![Type::new(ctx.dtype(x), shape), vector(&count), vector(&length), vector(&count)];
-    host(ctx, "unique", ints, types, &[x])
-}
 
 /// With more axes there would be too many to choose from at run time.
 const MOST_AXES: usize = 8;
@@ -112,7 +52,8 @@ fn one_hot<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         let mut result = ctx.shape(indices);
         result.insert(axis, ctx.fresh("one_hot"));
         let types = vec![Type::new(ctx.dtype(values), result)];
-        return only(host(ctx, "one_hot", vec![axis as i64], types, &[indices, depth, values])?);
+        let op = Op::Host { function: "one_hot".into(), ints: vec![axis as i64], reals: Vec::new(), types };
+        return ctx.add(op, &[indices, depth, values]);
     };
     let indices = ctx.cast(indices, DType::I64)?;
     let indices = ctx.indices(indices, &depth)?;
@@ -145,28 +86,4 @@ fn trilu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let kept = ctx.binary(side, distance, diagonal)?;
     let zero = ctx.scalar_like(x, 0.0);
     ctx.select(kept, x, zero)
-}
-
-/// The first `lengths[b]` elements of each batch element in reverse order.
-fn reverse_sequence<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, lengths) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
-    let shape = ctx.shape(x);
-    let batch = axis_of(node.attr_int_or("batch_axis", 1)?, shape.len())?;
-    let time = axis_of(node.attr_int_or("time_axis", 0)?, shape.len())?;
-    if batch == time {
-        return Err(invalid("the time axis is the batch axis"));
-    }
-    let mut along = vec![Dim::ONE; shape.len()];
-    along[time] = shape[time].clone();
-    let at = ctx.iota(DType::I64, &along, time)?;
-    let mut across = vec![Dim::ONE; shape.len()];
-    across[batch] = shape[batch].clone();
-    let lengths = ctx.cast(lengths, DType::I64)?;
-    let lengths = ctx.reshape(lengths, &across)?;
-    let inside = ctx.binary(BinaryFn::Lt, at, lengths)?;
-    let mirrored = ctx.binary(BinaryFn::Sub, lengths, at)?;
-    let mirrored = ctx.with_scalar(BinaryFn::Sub, mirrored, 1.0)?;
-    let places = ctx.select(inside, mirrored, at)?;
-    let places = ctx.broadcast(places, &shape)?;
-    ctx.add(Op::TakeAlong { axis: time }, &[x, places])
 }

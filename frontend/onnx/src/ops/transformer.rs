@@ -162,7 +162,7 @@ fn linear_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<V
     };
     let mut step = |index: usize, heads: &Dim| -> Outcome<Value> {
         let x = ctx.value(node, index)?;
-        let <[Dim; 3]>::Ok([batch, time, joined]) = <[Dim; 3]>::try_from(ctx.shape(x)) else {
+        let Ok([batch, time, joined]) = <[Dim; 3]>::try_from(ctx.shape(x)) else {
             return Err(invalid(format!("input {index} has not 3 axes")));
         };
         let x = ctx.cast(x, DType::F32)?;
@@ -203,8 +203,7 @@ fn linear_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<V
 
 /// The results of all steps `[time, batch, query heads, value size]`, and the last state.
 fn scan_steps(ctx: &mut Ctx<'_, '_>, steps: &Steps, state: Value, scale: f64) -> Outcome<(Value, Value)> {
-    let scanned: Vec<Value> =
-        [steps.q, steps.k, steps.v].into_iter().chain(steps.decay).chain(steps.beta).collect();
+    let scanned: Vec<Value> = [steps.q, steps.k, steps.v].into_iter().chain(steps.decay).chain(steps.beta).collect();
     let mut inputs = vec![("state", ctx.ty(state).clone())];
     for &x in &scanned {
         inputs.push(("step", Type::new(ctx.dtype(x), ctx.shape(x).split_off(1))));
