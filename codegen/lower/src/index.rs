@@ -101,7 +101,7 @@ fn gather(
         }
     }
     let Some(indexed) = view.axes.get_mut(axis) else { return Err("no such axis".into()) };
-    indexed.steps.push((0, Dim::ZERO));
+    indexed.steps.push((0, Dim::ONE));
     let index_dtype = emitter.builder.param_of(picks).dtype;
     let index_tile = emitter.builder.scratch(index_dtype, &[spans_capacity(&spans, picked)], &[rows]);
     let flat = View { size: vec![index_tile.size[0].clone()], ..index_view };
@@ -176,7 +176,7 @@ fn scatter(
                         let start = if indexed && a == axis { Dim::ZERO } else { position[a].clone() };
                         let mut steps = Vec::new();
                         if a == axis {
-                            steps.push((0, if indexed { Dim::ZERO } else { Dim::ONE }));
+                            steps.push((0, Dim::ONE));
                         } else if inner.as_ref().is_some_and(|(last, ..)| *last == a) {
                             steps.push((1, Dim::ONE));
                         }

@@ -96,6 +96,9 @@ impl<'a> Product<'a> {
         let roles = Roles::assign(&mut nest, &indices, is_conv)?;
         let block = if is_conv { conv_block(&nest, &roles, block) } else { block };
         let accumulator = compute_dtype(body[anchor].types[0].dtype);
+        let [rows, columns, depth] = block;
+        // Blocks are measured in elements of 4 bytes.
+        let block = if accumulator.bits() > 32 { [rows, columns.div_ceil(2), depth.div_ceil(2)] } else { block };
         let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
         Ok(product)
     }

@@ -211,7 +211,7 @@ impl Routed {
             let gathered = builder.scratch(self.dtype, &[ROWS, part], &[rows.clone(), size.clone()]);
             let view = View {
                 param: self.x,
-                axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ZERO)] }, along(start.clone(), 1)],
+                axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ONE)] }, along(start.clone(), 1)],
                 size: vec![rows.clone(), size.clone()],
                 fill: None,
             };
@@ -247,7 +247,7 @@ impl Routed {
         })?;
         let view = View {
             param: self.result,
-            axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ZERO)] }, along(first.clone(), 1)],
+            axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ONE)] }, along(first.clone(), 1)],
             size: vec![rows.clone(), width.clone()],
             fill: None,
         };

@@ -72,7 +72,10 @@ impl Target {
             self.matrix_spaces.iter().all(|space| {
                 let used: usize =
                     (0..3).filter(|&i| held[i] && self.matrix_spaces[i] == *space).map(|i| bytes[i]).sum();
-                machine.space(space).is_some_and(|space| used as u64 <= space.bytes)
+                // Half of the space, and room for the epilogue's tiles, which are as large as the accumulator.
+                let room = machine.space(space).map_or(0, |space| space.bytes as usize);
+                let epilogue = if self.matrix_spaces[2] == *space { 4 * bytes[2] } else { 0 };
+                2 * used <= room && epilogue <= room
             })
         };
         while !fits(block) && block.iter().any(|&side| side > 8) {

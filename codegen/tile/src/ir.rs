@@ -419,7 +419,7 @@ pub enum Opcode {
         accumulate: bool,
     },
     /// `dst[j, …] = src0[indices[j] on the view's axis 0, …]` for a view src0 (whose size on axis 0 is that of the index tile src1);
-    /// the index is added to the start of the buffer axis that view axis 0 steps along; out of range is a run-time error.
+    /// the index takes the place of the view's index on axis 0; out of range is a run-time error.
     Gather,
     /// `dst view [indices[j], …] ∘= src0[j, …]`, indices src1, as in `Gather`.
     Scatter {
