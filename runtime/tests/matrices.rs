@@ -101,7 +101,11 @@ fn float_products_in_panels_and_rows() {
 fn products_of_other_types_and_fractals() {
     let zz = |block| Layout::Fractal(Fractal { outer: Order::Z, inner: Order::Z, block });
     let nz = Layout::Fractal(Fractal { outer: Order::N, inner: Order::Z, block: [16, 16] });
+    let fractal = |outer, inner, block| Layout::Fractal(Fractal { outer, inner, block });
+    let (bytes_left, bytes_right) = (fractal(Order::Z, Order::Z, [12, 4]), fractal(Order::N, Order::N, [4, 32]));
     let cases = [
+        (DType::I8, DType::I32, bytes_left, bytes_right),
+        (DType::U8, DType::I32, bytes_left, bytes_right),
         (DType::F16, DType::F32, zz([16, 16]), nz),
         (DType::BF16, DType::F32, LEFT, RIGHT),
         (DType::F64, DType::F64, Layout::RowMajor, zz([4, 8])),

@@ -6,7 +6,9 @@ use super::matrix::{Blocks, Run};
 use super::nest::{Array, MAX_RANK, Nest, Plane};
 use super::operand::Clip;
 use super::wide::{self, PIECE, Width, with_wide};
-use crate::cpu::Isa;
+use crate::cpu::{Isa, moves, vector};
+
+mod fast;
 
 /// One end of a move.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +44,11 @@ pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), St
         return unsafe { copy_strided(isa, to, from) };
     }
     let walk = Walk::new(dst, src, rows)?;
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller's contract; `Walk::new` checked that the sizes fit.
     unsafe {
+        if fast::copy(isa, dst, src, walk.rows) {
+            return Ok(());
+        }
         walk.run();
         if let End::Blocked(array, blocks) = dst {
             pad(array, blocks);
@@ -56,10 +61,24 @@ pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), St
 ///
 /// # Safety
 /// Both arrays lie inside of their memory.
-unsafe fn copy_strided(_isa: Isa, to: &Array, from: &Array) -> Result<(), String> {
+unsafe fn copy_strided(isa: Isa, to: &Array, from: &Array) -> Result<(), String> {
     let nest = Nest::of([to, from]).map_err(|_| mismatch(to.shape(), from.shape()))?;
+    let bits = to.dtype.bits();
+    if to.dtype == from.dtype
+        && bits >= 8
+        && let Some((at, axes, rank)) = nest.axes()
+    {
+        let (source, target) = (from.address(at[1]), to.address(at[0]));
+        if source == target && axes[..rank].iter().all(|axis| axis.src == axis.dst) {
+            return Ok(());
+        }
+        // SAFETY: positions of a nest are those of the arrays.
+        if unsafe { moves::copy(isa, bits / 8, &axes[..rank], source, target) }.is_ok() {
+            return Ok(());
+        }
+    }
     // SAFETY: positions of a nest are those of the arrays.
-    nest.planes(|plane| unsafe { copy_plane(to, from, &plane) });
+    nest.planes(|plane| unsafe { copy_plane(isa, to, from, &plane) });
     Ok(())
 }
 
@@ -67,7 +86,14 @@ unsafe fn copy_strided(_isa: Isa, to: &Array, from: &Array) -> Result<(), String
 ///
 /// # Safety
 /// Its elements are inside of both arrays.
-pub unsafe fn copy_plane(to: &Array, from: &Array, plane: &Plane<2>) {
+pub unsafe fn copy_plane(isa: Isa, to: &Array, from: &Array, plane: &Plane<2>) {
+    if to.dtype != from.dtype
+        && let Some((area, d, [_, s])) = plane.area([to, from])
+        // SAFETY: the caller's contract.
+        && unsafe { vector::cast(isa, from.dtype, to.dtype, true, area, d, s) }.is_ok()
+    {
+        return;
+    }
     for r in 0..plane.size[0] {
         let [d, s] = plane.row_at(r);
         let (d, s) = (Run { at: d, stride: plane.col[0], len: 0 }, Run { at: s, stride: plane.col[1], len: 0 });

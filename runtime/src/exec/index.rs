@@ -1,12 +1,15 @@
 //! Instructions whose addresses are data: gather, scatter, selecting rows. Indices are checked one by one.
 
-use tarsia_tensor::ScatterFn;
+use tarsia_tensor::{DType, ScatterFn};
 
 use super::function;
 use super::nest::{Array, Nest};
 use super::operand::ClipAxis;
 use super::vector::{get, pieces, put};
 use super::wide::{self, PIECE, Width, with_wide};
+use crate::cpu::Isa;
+use crate::cpu::rows::{self as kernels, Indices, RowError};
+use crate::cpu::vector::{Dst, Src};
 
 /// The axis of a buffer that an index moves along, and what the other axes of the view add to it.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +83,18 @@ fn line(array: &Array, what: &str) -> Result<(isize, usize), String> {
 ///
 /// # Safety
 /// `dst` and `indices` lie inside of their memory, and so does the table where an index is in range.
-pub unsafe fn gather(dst: &Array, table: &Table, indices: &Array) -> Result<(), String> {
+pub unsafe fn gather(isa: Isa, dst: &Array, table: &Table, indices: &Array) -> Result<(), String> {
     let (nest, count, stride) = rows(dst, table, indices)?;
+    if let Some(plain) = PlainRows::of(&nest, dst, table, indices, stride, count) {
+        let bytes = dst.dtype.bits() / 8;
+        let (row_bytes, distance) = (plain.columns * bytes, plain.distance * bytes);
+        let (src, to) = (table.array.address(table.array.at), dst.address(dst.at));
+        // SAFETY: the caller's contract; rows below `rows` are inside of the table.
+        let done = unsafe {
+            kernels::gather_rows(isa, row_bytes, plain.rows, src, distance, plain.indices, to, plain.other * bytes)
+        };
+        return done.map_err(|error| error.to_string());
+    }
     let mut piece = [0i64; PIECE];
     for first in (0..count).step_by(PIECE) {
         let n = PIECE.min(count - first);
@@ -90,7 +103,7 @@ pub unsafe fn gather(dst: &Array, table: &Table, indices: &Array) -> Result<(), 
             get(indices, indices.at + stride * first as isize, stride, &mut piece[..n]);
             for (k, &index) in piece[..n].iter().enumerate() {
                 let shift = [(first + k) as isize * dst.stride[0], table.shift(index)?];
-                nest.planes_at(shift, |plane| super::copy::copy_plane(dst, &table.array, &plane));
+                nest.planes_at(shift, |plane| super::copy::copy_plane(isa, dst, &table.array, &plane));
             }
         }
     }
@@ -104,8 +117,20 @@ pub unsafe fn gather(dst: &Array, table: &Table, indices: &Array) -> Result<(), 
 ///
 /// # Safety
 /// As for [`gather`]; `src` lies inside of its memory.
-pub unsafe fn scatter(how: ScatterFn, table: &Table, src: &Array, indices: &Array) -> Result<(), String> {
+pub unsafe fn scatter(isa: Isa, how: ScatterFn, table: &Table, src: &Array, indices: &Array) -> Result<(), String> {
     let (nest, count, stride) = rows(src, table, indices)?;
+    if let Some(plain) = PlainRows::of(&nest, src, table, indices, stride, count) {
+        let dst = Dst { data: table.array.address(table.array.at), row: plain.distance };
+        let from = Src { data: src.address(src.at), row: plain.other, col: 1 };
+        let dtype = src.dtype;
+        // SAFETY: the caller's contract; rows below `rows` are inside of the table.
+        let done =
+            unsafe { kernels::scatter_rows(isa, how, dtype, plain.columns, plain.rows, dst, plain.indices, from) };
+        match done {
+            Err(RowError::NoKernel(_)) => {}
+            done => return done.map_err(|error| error.to_string()),
+        }
+    }
     let mut piece = [0i64; PIECE];
     for first in (0..count).step_by(PIECE) {
         let n = PIECE.min(count - first);
@@ -114,7 +139,7 @@ pub unsafe fn scatter(how: ScatterFn, table: &Table, src: &Array, indices: &Arra
             get(indices, indices.at + stride * first as isize, stride, &mut piece[..n]);
             for (k, &index) in piece[..n].iter().enumerate() {
                 let shift = [(first + k) as isize * src.stride[0], table.shift(index)?];
-                nest.planes_at(shift, |plane| update(how, &table.array, src, &plane));
+                nest.planes_at(shift, |plane| update(isa, how, &table.array, src, &plane));
             }
         }
     }
@@ -134,7 +159,48 @@ fn rows(other: &Array, table: &Table, indices: &Array) -> Result<(Nest<2>, usize
     Ok((nest, count, stride))
 }
 
-unsafe fn update(how: ScatterFn, table: &Array, src: &Array, plane: &super::nest::Plane<2>) {
+/// Whole rows of neighbours, all of which lie inside of the table.
+struct PlainRows {
+    columns: usize,
+    /// Rows of the table, and their distance.
+    rows: usize,
+    distance: usize,
+    /// Distance of rows of the other array.
+    other: usize,
+    indices: Indices,
+}
+
+impl PlainRows {
+    fn of(
+        nest: &Nest<2>,
+        other: &Array,
+        table: &Table,
+        indices: &Array,
+        stride: isize,
+        len: usize,
+    ) -> Option<PlainRows> {
+        let array = &table.array;
+        let indexable = matches!(indices.dtype, DType::I32 | DType::I64) && (stride == 1 || len <= 1);
+        if other.dtype != array.dtype || array.dtype.bits() < 8 || !indexable {
+            return None;
+        }
+        let columns = nest.single_run()?;
+        let mut rows = i64::MAX;
+        for limit in table.limits() {
+            if limit.low < 0 || limit.high >= limit.extent || limit.step < 0 {
+                return None;
+            }
+            if limit.step > 0 {
+                rows = rows.min((limit.extent - 1 - limit.high) / limit.step + 1);
+            }
+        }
+        let (distance, apart) = (usize::try_from(array.stride[0]).ok()?, usize::try_from(other.stride[0]).ok()?);
+        let indices = Indices { data: indices.address(indices.at), dtype: indices.dtype, len };
+        Some(PlainRows { columns, rows: usize::try_from(rows).ok()?, distance, other: apart, indices })
+    }
+}
+
+unsafe fn update(isa: Isa, how: ScatterFn, table: &Array, src: &Array, plane: &super::nest::Plane<2>) {
     let Some(function) = function::of_scatter(how) else {
         let [s, d] = plane.at;
         let swapped = super::nest::Plane {
@@ -144,16 +210,16 @@ unsafe fn update(how: ScatterFn, table: &Array, src: &Array, plane: &super::nest
             col: [plane.col[1], plane.col[0]],
         };
         // SAFETY: the caller's contract.
-        return unsafe { super::copy::copy_plane(table, src, &swapped) };
+        return unsafe { super::copy::copy_plane(isa, table, src, &swapped) };
     };
-    with_wide!(Width::of(table.dtype), W => pieces(plane, |at, n| {
+    with_wide!(Width::of(table.dtype), W => pieces(plane, |at, col, n| {
         let (mut old, mut new) = ([W::default(); PIECE], [W::default(); PIECE]);
         // SAFETY: the caller's contract.
         unsafe {
-            get(table, at[1], plane.col[1], &mut old[..n]);
-            get(src, at[0], plane.col[0], &mut new[..n]);
+            get(table, at[1], col[1], &mut old[..n]);
+            get(src, at[0], col[0], &mut new[..n]);
             function::binary::<W>(function, table.dtype, &mut old[..n], &new[..n]);
-            put(table, at[1], plane.col[1], &old[..n]);
+            put(table, at[1], col[1], &old[..n]);
         }
     }));
 }

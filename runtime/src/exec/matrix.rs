@@ -111,7 +111,7 @@ impl Blocks {
     }
 
     /// The distance of equal elements of blocks that are neighbours along `axis`.
-    fn block_distance(&self, axis: usize) -> isize {
+    pub fn block_distance(&self, axis: usize) -> isize {
         let [r, c] = self.fractal.block;
         let (down, across) = (self.whole[0].div_ceil(r), self.whole[1].div_ceil(c));
         let blocks = match (self.fractal.outer, axis) {

@@ -8,12 +8,17 @@ use super::function::Number;
 use super::matrix::{Blocks, Matrix, MatrixForm};
 use super::wide::{self, PIECE, Width, with_wide};
 use crate::cpu::Isa;
-use crate::cpu::gemm::{self, Extents, Lhs, Out, Rhs};
+use crate::cpu::gemm::{self, Blocked, BytePanels, Extents, Lhs, Out, Rhs, RowMajor};
 
 /// The panels that the CPU's matrix kernel reads its left operand from.
 pub const LEFT: Fractal = Fractal { outer: Order::Z, inner: Order::N, block: [gemm::MR, 1] };
 /// The panels that the CPU's matrix kernel reads its right operand from.
 pub const RIGHT: Fractal = Fractal { outer: Order::N, inner: Order::Z, block: [1, gemm::NR] };
+
+/// Panels of bytes of the left operand: four steps of the depth lie side by side.
+pub const BYTES_LEFT: Fractal = Fractal { outer: Order::Z, inner: Order::Z, block: [gemm::MR, gemm::GROUP] };
+/// Panels of bytes of the right operand.
+pub const BYTES_RIGHT: Fractal = Fractal { outer: Order::N, inner: Order::N, block: [gemm::GROUP, gemm::NR] };
 
 /// `dst (+)= a · b`.
 ///
@@ -38,21 +43,94 @@ pub unsafe fn mmad(isa: Isa, accumulate: bool, dst: &Matrix, a: &Matrix, b: &Mat
 
 /// The product on the matrix kernels, if they take these operands.
 unsafe fn product(isa: Isa, accumulate: bool, dst: &Matrix, a: &Matrix, b: &Matrix) -> bool {
-    let MatrixForm::Strided { at, row, col: 1 } = dst.form else { return false };
-    let (DType::F32, DType::F32, Ok(stride)) = (dst.dtype, a.dtype, usize::try_from(row)) else { return false };
-    let Some(left) = left(a) else { return false };
+    let MatrixForm::Strided { at, row, col } = dst.form else { return false };
+    let (true, Ok(stride)) = (col == 1 || dst.size[1] <= 1, usize::try_from(row)) else { return false };
     let extents = Extents { m: dst.size[0], n: dst.size[1], k: a.size[1] };
-    let out = Out { data: dst.base.cast::<f32>().wrapping_offset(at), stride, accumulate };
+    let data = dst.base.wrapping_offset(at * (dst.dtype.bits() / 8) as isize);
+    let out = Out { data, stride, accumulate };
     // SAFETY: the caller's contract; panels hold all rows of the whole matrix, padded to whole panels.
     unsafe {
-        match b.dtype {
-            DType::F32 => right(b).map(|b| gemm::mmad_f32(isa, extents, left, b, out)),
-            DType::BF16 => right::<bf16>(b).map(|b| gemm::mmad_bf16(isa, extents, left, b, out)),
-            DType::F16 => right::<f16>(b).map(|b| gemm::mmad_f16(isa, extents, left, b, out)),
+        match (dst.dtype, a.dtype, b.dtype) {
+            (DType::F32, DType::F32, DType::F32 | DType::BF16 | DType::F16) => floats(isa, extents, a, b, out),
+            (DType::I32, DType::I8 | DType::U8, DType::I8 | DType::U8) => bytes(isa, extents, a, b, out),
+            (dtype, x, y) if dtype == x && dtype == y => plain(isa, dtype, extents, a, b, out),
             _ => None,
         }
     }
     .is_some()
+}
+
+unsafe fn floats(isa: Isa, extents: Extents, a: &Matrix, b: &Matrix, out: Out<u8>) -> Option<()> {
+    let out = Out { data: out.data.cast::<f32>(), stride: out.stride, accumulate: out.accumulate };
+    // SAFETY: the caller's contract.
+    unsafe {
+        if let (Some(x), Some(y)) = (rows_along_depth::<f32>(a, 0), rows_along_depth::<u8>(b, 1)) {
+            let y_f32 = RowMajor { data: y.data.cast::<f32>(), stride: y.stride };
+            match b.dtype {
+                DType::F32 => gemm::mmad_dot_f32(isa, extents, x, y_f32, out),
+                DType::BF16 => {
+                    gemm::mmad_dot_bf16(isa, extents, x, RowMajor { data: y.data.cast(), stride: y.stride }, out);
+                }
+                _ => gemm::mmad_dot_f16(isa, extents, x, RowMajor { data: y.data.cast(), stride: y.stride }, out),
+            }
+            return Some(());
+        }
+        let left = left(a)?;
+        match b.dtype {
+            DType::F32 => gemm::mmad_f32(isa, extents, left, right(b)?, out),
+            DType::BF16 => gemm::mmad_bf16(isa, extents, left, right::<bf16>(b)?, out),
+            _ => gemm::mmad_f16(isa, extents, left, right::<f16>(b)?, out),
+        }
+    }
+    Some(())
+}
+
+/// A strided operand whose depth is innermost (axis 1 of the left operand, 0 of the right one) and not its other axis too.
+fn rows_along_depth<T>(matrix: &Matrix, depth_axis: usize) -> Option<RowMajor<T>> {
+    let MatrixForm::Strided { at, row, col } = matrix.form else { return None };
+    let (depth, other) = if depth_axis == 0 { (col, row) } else { (row, col) };
+    if depth != 1 || (other == 1 && matrix.size[0] != 1 && matrix.size[1] != 1) {
+        return None;
+    }
+    let data = matrix.base.wrapping_offset(at * (matrix.dtype.bits() / 8) as isize);
+    Some(RowMajor { data: data.cast_const().cast(), stride: usize::try_from(other).ok()? })
+}
+
+unsafe fn bytes(isa: Isa, extents: Extents, a: &Matrix, b: &Matrix, out: Out<u8>) -> Option<()> {
+    let operand = |matrix: &Matrix, kind: &Fractal, across: usize| {
+        let MatrixForm::Blocked(blocks) = &matrix.form else { return None };
+        let (at, step) = grouped_panels(blocks, kind, across)?;
+        let data = matrix.base.cast_const().wrapping_offset(at);
+        Some(BytePanels { data, step, signed: matrix.dtype == DType::I8 })
+    };
+    let (a, b) = (operand(a, &BYTES_LEFT, 0)?, operand(b, &BYTES_RIGHT, 1)?);
+    let out = Out { data: out.data.cast::<i32>(), stride: out.stride, accumulate: out.accumulate };
+    // SAFETY: the caller's contract.
+    unsafe { gemm::mmad_bytes(isa, extents, a, b, out) };
+    Some(())
+}
+
+unsafe fn plain(isa: Isa, dtype: DType, extents: Extents, a: &Matrix, b: &Matrix, out: Out<u8>) -> Option<()> {
+    let (a, b) = (blocked(a)?, blocked(b)?);
+    // SAFETY: the caller's contract.
+    unsafe { gemm::mmad_plain(isa, dtype, extents, a, b, out) }.ok()
+}
+
+fn blocked(matrix: &Matrix) -> Option<Blocked> {
+    let bytes = (matrix.dtype.bits() / 8) as isize;
+    let address = |at: isize| matrix.base.cast_const().wrapping_offset(at * bytes);
+    match &matrix.form {
+        MatrixForm::Strided { at, row, col } => {
+            Some(Blocked::dense(address(*at), usize::try_from(*row).ok()?, usize::try_from(*col).ok()?))
+        }
+        MatrixForm::Blocked(blocks) => {
+            let [r, c] = blocks.fractal.block;
+            let starts_block = blocks.first[0].is_multiple_of(r) && blocks.first[1].is_multiple_of(c);
+            let inner = if blocks.fractal.inner == Order::Z { [c, 1] } else { [1, r] };
+            let outer = [0, 1].map(|axis| blocks.block_distance(axis) as usize);
+            starts_block.then(|| Blocked { data: address(blocks.position(0, 0)), block: [r, c], outer, inner })
+        }
+    }
 }
 
 fn left(a: &Matrix) -> Option<Lhs> {
@@ -90,6 +168,18 @@ pub fn panels(blocks: &Blocks, kind: &Fractal, axis: usize) -> Option<(isize, us
         return None;
     }
     let step = blocks.whole[1 - axis].checked_mul(width)?;
+    let at = blocks.first[axis] / width * step + blocks.first[1 - axis] * width;
+    Some((blocks.at + at as isize, step))
+}
+
+/// As [`panels`] for panels of bytes, whose depth goes in groups.
+pub fn grouped_panels(blocks: &Blocks, kind: &Fractal, axis: usize) -> Option<(isize, usize)> {
+    let (width, group) = (kind.block[axis], kind.block[1 - axis]);
+    let starts_panel = blocks.first[axis].is_multiple_of(width) && blocks.first[1 - axis].is_multiple_of(group);
+    if blocks.fractal != *kind || !starts_panel {
+        return None;
+    }
+    let step = blocks.whole[1 - axis].next_multiple_of(group).checked_mul(width)?;
     let at = blocks.first[axis] / width * step + blocks.first[1 - axis] * width;
     Some((blocks.at + at as isize, step))
 }

@@ -2,6 +2,9 @@
 
 use tarsia_tensor::DType;
 
+use crate::cpu::moves::{Axis, RANK};
+use crate::cpu::vector::{Area, Dst, Src};
+
 /// The highest number of axes of an operand.
 pub const MAX_RANK: usize = 12;
 
@@ -66,6 +69,12 @@ impl Array {
     /// The number of elements.
     pub fn count(&self) -> usize {
         self.shape().iter().product()
+    }
+
+    /// The address of a position, if a byte begins there.
+    pub fn place(&self, at: isize) -> Option<*mut u8> {
+        let bits = at.wrapping_mul(self.dtype.bits() as isize);
+        (bits & 7 == 0).then(|| self.base.wrapping_offset(bits >> 3))
     }
 
     /// The address of a position; the element type has whole bytes.
@@ -150,12 +159,22 @@ impl<const N: usize> Nest<N> {
         self.rank += 1;
     }
 
-    /// Makes the longer of the two innermost axes the columns if the columns are few: for code whose cost is per row.
-    pub fn prefer_long_columns(&mut self) {
-        if self.rank >= 2 && self.size[self.rank - 1] < 8 && self.size[self.rank - 2] > self.size[self.rank - 1] {
-            self.size.swap(self.rank - 1, self.rank - 2);
-            self.stride.swap(self.rank - 1, self.rank - 2);
+    /// The number of elements, if all arrays have them side by side.
+    pub fn single_run(&self) -> Option<usize> {
+        match self.rank {
+            0 => Some(1),
+            1 if self.stride[0].iter().all(|&by| by == 1) => Some(self.size[0]),
+            _ => None,
         }
+    }
+
+    /// The first positions and the axes of a copy from the second array to the first, if there are few enough.
+    pub fn axes(&self) -> Option<([isize; N], [Axis; RANK], usize)> {
+        let mut axes = [Axis::default(); RANK];
+        for (i, axis) in axes.iter_mut().enumerate().take(self.rank) {
+            *axis = Axis { len: self.size[i], src: self.stride[i][N - 1], dst: self.stride[i][0] };
+        }
+        (self.rank <= RANK).then_some((self.at, axes, self.rank))
     }
 
     /// Calls `f` for every place of the outer axes, in row-major order.
@@ -204,6 +223,37 @@ impl<const N: usize> Nest<N> {
 }
 
 impl<const N: usize> Plane<N> {
+    /// The plane as the vector kernels take it: columns of the destination (the first) are neighbours, those of the sources
+    /// neighbours or repeated.
+    #[inline]
+    pub fn area(&self, arrays: [&Array; N]) -> Option<(Area, Dst, [Src; N])> {
+        let [rows, cols] = self.size;
+        if cols > 1 && self.col[0] != 1 {
+            return None;
+        }
+        let mut sources = [Src { data: std::ptr::null(), row: 0, col: 0 }; N];
+        for i in 0..N {
+            let row = if rows > 1 { usize::try_from(self.row[i]).ok()? } else { 0 };
+            let col = match self.col[i] {
+                _ if cols <= 1 => 0,
+                col @ (0 | 1) => col as usize,
+                _ => return None,
+            };
+            sources[i] = Src { data: arrays[i].place(self.at[i])?, row, col };
+        }
+        let dst = Dst { data: sources[0].data.cast_mut(), row: sources[0].row };
+        Some((Area { rows, cols }, dst, sources))
+    }
+
+    /// With the longer axis as columns if the columns are few: for code whose cost is per row.
+    pub fn with_long_columns(&self) -> Plane<N> {
+        let [rows, cols] = self.size;
+        if cols >= 8 || rows <= cols {
+            return *self;
+        }
+        Plane { at: self.at, size: [cols, rows], row: self.col, col: self.row }
+    }
+
     /// Positions of the first elements of row `r`.
     pub fn row_at(&self, r: usize) -> [isize; N] {
         std::array::from_fn(|i| self.at[i] + self.row[i] * r as isize)

@@ -1,11 +1,14 @@
-//! Sorting along the last axis. NaN is larger than every number; equal elements keep their order.
+//! Sorting along the last axis. NaN comes last in either direction; equal elements keep their order.
 
 use std::cmp::Ordering;
 
+use tarsia_tensor::DType;
+
 use super::function::Number;
-use super::nest::{Array, Nest};
+use super::nest::{Array, Nest, Plane};
 use super::vector::{get, put};
 use super::wide::{PIECE, Width, with_wide};
+use crate::cpu::order::{self as kernels, Ordered};
 
 /// `values`, `indices`: the elements of `src` along the last axis in order and where they were; as many as the
 /// destinations have. `room` is working memory that keeps its capacity.
@@ -30,8 +33,16 @@ pub unsafe fn sort(
         return Err(format!("{:?} in order, with indices {:?}, from {from:?}", to, indices.shape()));
     }
     let nest = Nest::without(axis, [values, indices, src]).map_err(|axis| format!("sizes differ on axis {axis}"))?;
+    let side_by_side = |array: &Array| array.stride[axis] == 1 || array.size[axis] <= 1;
+    let plain = values.dtype == src.dtype
+        && indices.dtype == DType::I64
+        && [values, indices, src].into_iter().all(side_by_side);
     with_wide!(Width::of(src.dtype), W => {
         nest.planes(|plane| {
+            // SAFETY: the caller's contract.
+            if plain && plane.size[0] == 1 && unsafe { sort_rows(descending, values, indices, src, &plane) } {
+                return;
+            }
             for r in 0..plane.size[0] {
                 for c in 0..plane.size[1] as isize {
                     let at: [isize; 3] = std::array::from_fn(|i| plane.row_at(r)[i] + c * plane.col[i]);
@@ -51,6 +62,28 @@ pub unsafe fn sort(
     Ok(())
 }
 
+/// On the kernels, if they take this type.
+unsafe fn sort_rows(descending: bool, values: &Array, indices: &Array, src: &Array, plane: &Plane<3>) -> bool {
+    let axis = src.rank - 1;
+    let (k, n) = (values.size[axis], src.size[axis]);
+    let [Ok(values_row), Ok(indices_row), Ok(src_row)] = plane.col.map(usize::try_from) else { return false };
+    if src.dtype.bits() < 8 {
+        return false;
+    }
+    let rows = Ordered {
+        rows: plane.size[1],
+        n,
+        src: src.address(plane.at[2]),
+        src_row,
+        values: values.address(plane.at[0]),
+        values_row,
+        indices: indices.address(plane.at[1]).cast(),
+        indices_row,
+    };
+    // SAFETY: the caller's contract.
+    unsafe { kernels::top_k_rows(src.dtype, descending, k, rows) }.is_ok()
+}
+
 unsafe fn fill_room<W: Number>(src: &Array, at: isize, axis: usize, room: &mut Vec<(u64, i64)>) {
     let mut piece = [W::default(); PIECE];
     room.clear();
@@ -65,8 +98,7 @@ unsafe fn fill_room<W: Number>(src: &Array, at: isize, axis: usize, room: &mut V
 /// Brings the first `wanted` into order. Places break ties, so that an unstable sort is stable.
 fn order_room<W: Number>(descending: bool, wanted: usize, room: &mut [(u64, i64)]) {
     let compare = |a: &(u64, i64), b: &(u64, i64)| {
-        let order = total_order(from_bits::<W>(a.0), from_bits::<W>(b.0));
-        (if descending { order.reverse() } else { order }).then(a.1.cmp(&b.1))
+        order(descending, from_bits::<W>(a.0), from_bits::<W>(b.0)).then(a.1.cmp(&b.1))
     };
     if wanted == 0 {
         return;
@@ -77,8 +109,17 @@ fn order_room<W: Number>(descending: bool, wanted: usize, room: &mut [(u64, i64)
     room[..wanted].sort_unstable_by(compare);
 }
 
-fn total_order<W: Number>(a: W, b: W) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+fn order<W: Number>(descending: bool, a: W, b: W) -> Ordering {
+    match a.partial_cmp(&b) {
+        Some(order) => {
+            if descending {
+                order.reverse()
+            } else {
+                order
+            }
+        }
+        None => a.is_nan().cmp(&b.is_nan()),
+    }
 }
 
 /// A widened element as 64 bits: f32 through f64, integers as they are.

@@ -1,12 +1,13 @@
 //! Reductions and running reductions along an axis.
 
-use tarsia_tensor::{ArgReduceFn, ReduceFn};
+use tarsia_tensor::{ArgReduceFn, DType, ReduceFn};
 
 use super::function::{self, Number};
-use super::nest::{Array, Nest};
+use super::nest::{Array, Nest, Plane};
 use super::vector::{get, put};
 use super::wide::{self, PIECE, Width, with_wide};
 use crate::cpu::Isa;
+use crate::cpu::reduce::{self as kernels, ArgResult, Lengths, ScanForm, Slices};
 
 /// `dst (∘)= function over axis of src`.
 ///
@@ -16,7 +17,7 @@ use crate::cpu::Isa;
 /// # Safety
 /// The arrays lie inside of their memory.
 pub unsafe fn reduce(
-    _isa: Isa,
+    isa: Isa,
     function: ReduceFn,
     axis: usize,
     accumulate: bool,
@@ -26,8 +27,13 @@ pub unsafe fn reduce(
     let nest = lines(axis, [dst, src])?;
     check_reduced(dst, axis)?;
     let line = Line { stride: src.stride[axis], len: src.size[axis] };
+    let plain = dst.dtype == src.dtype;
     with_wide!(Width::of(dst.dtype), W => {
-        nest.planes(|plane| {
+        nest.planes(|plane| split(plane, line, |plane| {
+            // SAFETY: the caller's contract.
+            if plain && unsafe { reduce_slices(isa, function, accumulate, dst, src, line, &plane) } {
+                return;
+            }
             // SAFETY: the caller's contract.
             unsafe {
                 if plane.size[1] == 1 || line.stride == 1 {
@@ -39,14 +45,62 @@ pub unsafe fn reduce(
                         }
                     }
                 } else {
-                    super::vector::pieces(&plane, |at, n| {
-                        reduce_lines::<W>(function, accumulate, (dst, at[0], plane.col[0]), (src, at[1], plane.col[1]), line, n);
+                    super::vector::pieces(&plane, |at, col, n| {
+                        reduce_lines::<W>(function, accumulate, (dst, at[0], col[0]), (src, at[1], col[1]), line, n);
                     });
                 }
             }
-        });
+        }));
     });
     Ok(())
+}
+
+/// A plane as slices `[outer, n, inner]` with neighbours inside, as the kernels take it: per array the distance of slices.
+fn slices<const N: usize>(plane: &Plane<N>, line: Line) -> Option<(Lengths, [usize; N], usize)> {
+    let step = usize::try_from(line.stride).ok().or((line.len <= 1).then_some(0))?;
+    let [rows, cols] = plane.size;
+    let distances = |by: &[isize; N]| -> Option<[usize; N]> {
+        let mut distances = [0; N];
+        for (distance, &by) in distances.iter_mut().zip(by) {
+            *distance = usize::try_from(by).ok()?;
+        }
+        Some(distances)
+    };
+    if cols > 1 && plane.col.iter().all(|&by| by == 1) && (rows > 1 || line.stride != 1) {
+        return Some((Lengths { outer: rows, n: line.len, inner: cols }, distances(&plane.row)?, step));
+    }
+    if rows == 1 {
+        return Some((Lengths { outer: cols, n: line.len, inner: 1 }, distances(&plane.col)?, step));
+    }
+    None
+}
+
+/// Calls `f` with the plane, or row by row where [`slices`] takes only one.
+fn split<const N: usize>(plane: Plane<N>, line: Line, mut f: impl FnMut(Plane<N>)) {
+    let neighbours = plane.size[1] > 1 && plane.col.iter().all(|&by| by == 1);
+    if plane.size[0] == 1 || (neighbours && line.stride != 1) {
+        return f(plane);
+    }
+    for r in 0..plane.size[0] {
+        f(Plane { at: plane.row_at(r), size: [1, plane.size[1]], ..plane });
+    }
+}
+
+/// On the kernels, if they take this plane.
+unsafe fn reduce_slices(
+    isa: Isa,
+    function: ReduceFn,
+    accumulate: bool,
+    dst: &Array,
+    src: &Array,
+    line: Line,
+    plane: &Plane<2>,
+) -> bool {
+    let Some((lengths, [to, from], step)) = slices(plane, line) else { return false };
+    let (Some(d), Some(s)) = (dst.place(plane.at[0]), src.place(plane.at[1])) else { return false };
+    let (d, s) = (Slices { data: d, outer: to, step: 0 }, Slices { data: s.cast_const(), outer: from, step });
+    // SAFETY: the caller's contract.
+    unsafe { kernels::reduce(isa, function, src.dtype, lengths, d, s, accumulate) }.is_ok()
 }
 
 /// Elements along the axis of a reduction.
@@ -150,13 +204,18 @@ pub struct Extreme {
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
-pub unsafe fn arg_reduce(how: Extreme, value: &Array, index: &Array, src: &Array) -> Result<(), String> {
+pub unsafe fn arg_reduce(isa: Isa, how: Extreme, value: &Array, index: &Array, src: &Array) -> Result<(), String> {
     let nest = lines(how.axis, [value, index, src])?;
     check_reduced(value, how.axis)?;
     check_reduced(index, how.axis)?;
     let line = Line { stride: src.stride[how.axis], len: src.size[how.axis] };
+    let plain = value.dtype == src.dtype && index.dtype == DType::I64 && (how.accumulate || line.len > 0);
     with_wide!(Width::of(src.dtype), W => {
-        nest.planes(|plane| {
+        nest.planes(|plane| split(plane, line, |plane| {
+            // SAFETY: the caller's contract.
+            if plain && unsafe { arg_slices(isa, how, value, index, src, line, &plane) } {
+                return;
+            }
             for r in 0..plane.size[0] {
                 for c in 0..plane.size[1] as isize {
                     let at: [isize; 3] = std::array::from_fn(|i| plane.row_at(r)[i] + c * plane.col[i]);
@@ -164,9 +223,29 @@ pub unsafe fn arg_reduce(how: Extreme, value: &Array, index: &Array, src: &Array
                     unsafe { arg_line::<W>(how, (value, at[0]), (index, at[1]), (src, at[2]), line) };
                 }
             }
-        });
+        }));
     });
     Ok(())
+}
+
+/// On the kernels, if they take this plane.
+unsafe fn arg_slices(
+    isa: Isa,
+    how: Extreme,
+    value: &Array,
+    index: &Array,
+    src: &Array,
+    line: Line,
+    plane: &Plane<3>,
+) -> bool {
+    let Some((lengths, [v, i, s], step)) = slices(plane, line) else { return false };
+    let Some(data) = src.place(plane.at[2]) else { return false };
+    let (values, indices) = (value.address(plane.at[0]), index.address(plane.at[1]).cast());
+    let result = ArgResult { values, values_outer: v, indices, indices_outer: i };
+    let source = Slices { data: data.cast_const(), outer: s, step };
+    let Extreme { function, last, accumulate, base, .. } = how;
+    // SAFETY: the caller's contract.
+    unsafe { kernels::arg_reduce(isa, function, last, src.dtype, lengths, result, source, base, accumulate) }.is_ok()
 }
 
 unsafe fn arg_line<W: Number>(
@@ -231,7 +310,7 @@ pub struct Running {
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
-pub unsafe fn scan(how: Running, dst: &Array, src: &Array, first: &Array) -> Result<(), String> {
+pub unsafe fn scan(isa: Isa, how: Running, dst: &Array, src: &Array, first: &Array) -> Result<(), String> {
     let nest = lines(how.axis, [dst, src, first])?;
     if dst.size[how.axis] != src.size[how.axis] {
         return Err(format!("the destination is {:?} but the source is {:?}", dst.shape(), src.shape()));
@@ -239,28 +318,49 @@ pub unsafe fn scan(how: Running, dst: &Array, src: &Array, first: &Array) -> Res
     let step = function::of_reduction(how.function);
     let strides = (dst.stride[how.axis], src.stride[how.axis]);
     let len = src.size[how.axis];
-    with_wide!(Width::of(dst.dtype), W => {
-        nest.planes(|plane| super::vector::pieces(&plane, |at, n| {
+    let plain = dst.dtype == src.dtype && first.dtype == src.dtype;
+    let line = Line { stride: strides.1, len };
+    with_wide!(Width::of(dst.dtype), W => nest.planes(|plane| split(plane, line, |plane| {
+        // SAFETY: the caller's contract.
+        if plain && unsafe { scan_slices(isa, how, dst, src, first, &plane) } {
+            return;
+        }
+        super::vector::pieces(&plane, |at, col, n| {
             let (mut held, mut piece) = ([W::default(); PIECE], [W::default(); PIECE]);
             // SAFETY: the caller's contract.
             unsafe {
-                get(first, at[2], plane.col[2], &mut held[..n]);
+                get(first, at[2], col[2], &mut held[..n]);
                 for i in 0..len {
                     let i = if how.reverse { len - 1 - i } else { i } as isize;
-                    get(src, at[1] + i * strides.1, plane.col[1], &mut piece[..n]);
+                    get(src, at[1] + i * strides.1, col[1], &mut piece[..n]);
                     let d = at[0] + i * strides.0;
                     if how.exclusive {
-                        put(dst, d, plane.col[0], &held[..n]);
+                        put(dst, d, col[0], &held[..n]);
                     }
                     function::binary::<W>(step, dst.dtype, &mut held[..n], &piece[..n]);
                     if !how.exclusive {
-                        put(dst, d, plane.col[0], &held[..n]);
+                        put(dst, d, col[0], &held[..n]);
                     }
                 }
             }
-        }));
-    });
+        });
+    })));
     Ok(())
+}
+
+/// On the kernels, if they take this plane.
+unsafe fn scan_slices(isa: Isa, how: Running, dst: &Array, src: &Array, first: &Array, plane: &Plane<3>) -> bool {
+    let line = Line { stride: src.stride[how.axis], len: src.size[how.axis] };
+    let Ok(to_step) = usize::try_from(dst.stride[how.axis]) else { return false };
+    let Some((lengths, [d, s, f], step)) = slices(plane, line) else { return false };
+    let places = (dst.place(plane.at[0]), src.place(plane.at[1]), first.place(plane.at[2]));
+    let (Some(to), Some(from), Some(start)) = places else { return false };
+    let to = Slices { data: to, outer: d, step: to_step };
+    let from = Slices { data: from.cast_const(), outer: s, step };
+    let start = Slices { data: start.cast_const(), outer: f, step: 0 };
+    let form = ScanForm { exclusive: how.exclusive, reverse: how.reverse };
+    // SAFETY: the caller's contract.
+    unsafe { kernels::scan(isa, how.function, form, src.dtype, lengths, to, from, Some(start)) }.is_ok()
 }
 
 /// The axes besides the reduced one.

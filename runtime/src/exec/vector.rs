@@ -1,11 +1,12 @@
-//! Point-wise instructions.
+//! Point-wise instructions: on the vector kernels where elements lie as those want them, else piece by piece.
 
-use tarsia_tensor::{BinaryFn, UnaryFn};
+use tarsia_tensor::{BinaryFn, DType, UnaryFn};
 
 use super::function::{self, Number};
 use super::nest::{Array, Nest, Plane};
 use super::wide::{self, PIECE, Width, with_wide};
 use crate::cpu::Isa;
+use crate::cpu::vector::{self as kernels, Area, Dst};
 
 /// `dst = function(a)`.
 ///
@@ -14,18 +15,24 @@ use crate::cpu::Isa;
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
-pub unsafe fn unary(_isa: Isa, function: UnaryFn, dst: &Array, a: &Array) -> Result<(), String> {
-    let mut nest = nest([dst, a])?;
-    nest.prefer_long_columns();
-    let dtype = if function.is_predicate() { a.dtype } else { dst.dtype };
-    with_wide!(Width::of(dtype), W => {
-        nest.planes(|plane| pieces(&plane, |at, n| {
+pub unsafe fn unary(isa: Isa, function: UnaryFn, dst: &Array, a: &Array) -> Result<(), String> {
+    let nest = nest([dst, a])?;
+    let (dtype, result) = if function.is_predicate() { (a.dtype, DType::Bool) } else { (dst.dtype, dst.dtype) };
+    let plain = a.dtype == dtype && dst.dtype == result;
+    nest.planes(|plane| {
+        if let (true, Some((area, d, [_, x]))) = (plain, plane.area([dst, a]))
+            // SAFETY: the caller's contract.
+            && unsafe { kernels::unary(isa, function, dtype, area, d, x) }.is_ok()
+        {
+            return;
+        }
+        with_wide!(Width::of(dtype), W => pieces(&plane.with_long_columns(), |at, col, n| {
             let mut x = [W::default(); PIECE];
             // SAFETY: the caller's contract.
             unsafe {
-                get(a, at[1], plane.col[1], &mut x[..n]);
+                get(a, at[1], col[1], &mut x[..n]);
                 function::unary(function, dtype, &mut x[..n]);
-                put(dst, at[0], plane.col[0], &x[..n]);
+                put(dst, at[0], col[0], &x[..n]);
             }
         }));
     });
@@ -39,19 +46,25 @@ pub unsafe fn unary(_isa: Isa, function: UnaryFn, dst: &Array, a: &Array) -> Res
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
-pub unsafe fn binary(_isa: Isa, function: BinaryFn, dst: &Array, a: &Array, b: &Array) -> Result<(), String> {
-    let mut nest = nest([dst, a, b])?;
-    nest.prefer_long_columns();
-    let dtype = if function.is_comparison() { a.dtype } else { dst.dtype };
-    with_wide!(Width::of(dtype), W => {
-        nest.planes(|plane| pieces(&plane, |at, n| {
+pub unsafe fn binary(isa: Isa, function: BinaryFn, dst: &Array, a: &Array, b: &Array) -> Result<(), String> {
+    let nest = nest([dst, a, b])?;
+    let (dtype, result) = if function.is_comparison() { (a.dtype, DType::Bool) } else { (dst.dtype, dst.dtype) };
+    let plain = a.dtype == dtype && b.dtype == dtype && dst.dtype == result;
+    nest.planes(|plane| {
+        if let (true, Some((area, d, [_, x, y]))) = (plain, plane.area([dst, a, b]))
+            // SAFETY: the caller's contract.
+            && unsafe { kernels::binary(isa, function, dtype, area, d, x, y) }.is_ok()
+        {
+            return;
+        }
+        with_wide!(Width::of(dtype), W => pieces(&plane.with_long_columns(), |at, col, n| {
             let (mut x, mut y) = ([W::default(); PIECE], [W::default(); PIECE]);
             // SAFETY: the caller's contract.
             unsafe {
-                get(a, at[1], plane.col[1], &mut x[..n]);
-                get(b, at[2], plane.col[2], &mut y[..n]);
+                get(a, at[1], col[1], &mut x[..n]);
+                get(b, at[2], col[2], &mut y[..n]);
                 function::binary(function, dtype, &mut x[..n], &y[..n]);
-                put(dst, at[0], plane.col[0], &x[..n]);
+                put(dst, at[0], col[0], &x[..n]);
             }
         }));
     });
@@ -65,22 +78,29 @@ pub unsafe fn binary(_isa: Isa, function: BinaryFn, dst: &Array, a: &Array, b: &
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
-pub unsafe fn select(_isa: Isa, dst: &Array, condition: &Array, a: &Array, b: &Array) -> Result<(), String> {
-    let mut nest = nest([dst, condition, a, b])?;
-    nest.prefer_long_columns();
-    with_wide!(Width::of(dst.dtype), W => {
-        nest.planes(|plane| pieces(&plane, |at, n| {
+pub unsafe fn select(isa: Isa, dst: &Array, condition: &Array, a: &Array, b: &Array) -> Result<(), String> {
+    let nest = nest([dst, condition, a, b])?;
+    let dtype = dst.dtype;
+    let plain = a.dtype == dtype && b.dtype == dtype && condition.dtype == DType::Bool;
+    nest.planes(|plane| {
+        if let (true, Some((area, d, [_, c, x, y]))) = (plain, plane.area([dst, condition, a, b]))
+            // SAFETY: the caller's contract.
+            && unsafe { kernels::select(isa, dtype, area, d, c, x, y) }.is_ok()
+        {
+            return;
+        }
+        with_wide!(Width::of(dtype), W => pieces(&plane.with_long_columns(), |at, col, n| {
             let mut truth = [0u64; PIECE];
             let (mut x, mut y) = ([W::default(); PIECE], [W::default(); PIECE]);
             // SAFETY: the caller's contract.
             unsafe {
-                get(condition, at[1], plane.col[1], &mut truth[..n]);
-                get(a, at[2], plane.col[2], &mut x[..n]);
-                get(b, at[3], plane.col[3], &mut y[..n]);
+                get(condition, at[1], col[1], &mut truth[..n]);
+                get(a, at[2], col[2], &mut x[..n]);
+                get(b, at[3], col[3], &mut y[..n]);
                 for i in 0..n {
                     x[i] = if truth[i] != 0 { x[i] } else { y[i] };
                 }
-                put(dst, at[0], plane.col[0], &x[..n]);
+                put(dst, at[0], col[0], &x[..n]);
             }
         }));
     });
@@ -94,20 +114,28 @@ pub unsafe fn select(_isa: Isa, dst: &Array, condition: &Array, a: &Array, b: &A
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
-pub unsafe fn mul_add(_isa: Isa, dst: &Array, a: &Array, b: &Array, c: &Array) -> Result<(), String> {
-    let mut nest = nest([dst, a, b, c])?;
-    nest.prefer_long_columns();
-    with_wide!(Width::of(dst.dtype), W => {
-        nest.planes(|plane| pieces(&plane, |at, n| {
+pub unsafe fn mul_add(isa: Isa, dst: &Array, a: &Array, b: &Array, c: &Array) -> Result<(), String> {
+    let nest = nest([dst, a, b, c])?;
+    let dtype = dst.dtype;
+    // Other types may not have the destination as summand.
+    let plain = [a, b, c].iter().all(|source| source.dtype == dtype) && dtype == DType::F32;
+    nest.planes(|plane| {
+        if let (true, Some((area, d, [_, x, y, z]))) = (plain, plane.area([dst, a, b, c]))
+            // SAFETY: the caller's contract.
+            && unsafe { kernels::mul_add(isa, dtype, area, d, x, y, z) }.is_ok()
+        {
+            return;
+        }
+        with_wide!(Width::of(dtype), W => pieces(&plane.with_long_columns(), |at, col, n| {
             let (mut x, mut y) = ([W::default(); PIECE], [W::default(); PIECE]);
             // SAFETY: the caller's contract.
             unsafe {
-                get(a, at[1], plane.col[1], &mut x[..n]);
-                get(b, at[2], plane.col[2], &mut y[..n]);
-                function::binary(BinaryFn::Mul, dst.dtype, &mut x[..n], &y[..n]);
-                get(c, at[3], plane.col[3], &mut y[..n]);
-                function::binary(BinaryFn::Add, dst.dtype, &mut x[..n], &y[..n]);
-                put(dst, at[0], plane.col[0], &x[..n]);
+                get(a, at[1], col[1], &mut x[..n]);
+                get(b, at[2], col[2], &mut y[..n]);
+                function::binary(BinaryFn::Mul, dtype, &mut x[..n], &y[..n]);
+                get(c, at[3], col[3], &mut y[..n]);
+                function::binary(BinaryFn::Add, dtype, &mut x[..n], &y[..n]);
+                put(dst, at[0], col[0], &x[..n]);
             }
         }));
     });
@@ -119,6 +147,13 @@ pub unsafe fn mul_add(_isa: Isa, dst: &Array, a: &Array, b: &Array, c: &Array) -
 /// # Safety
 /// The array lies inside of its memory.
 pub unsafe fn iota(dst: &Array, axis: usize, start: i64, step: i64) {
+    if let (1, 1, Some(data)) = (dst.rank, dst.stride[0], dst.place(dst.at)) {
+        let (area, d) = (Area { rows: 1, cols: dst.size[0] }, Dst { data, row: 0 });
+        // SAFETY: the caller's contract.
+        if unsafe { kernels::iota(dst.dtype, area, d, start, 0, step) }.is_ok() {
+            return;
+        }
+    }
     // SAFETY: the caller's contract.
     unsafe { number_all(dst, |index, _| start.wrapping_add(step.wrapping_mul(index[axis] as i64))) };
 }
@@ -168,13 +203,13 @@ pub fn nest<const N: usize>(arrays: [&Array; N]) -> Result<Nest<N>, String> {
     })
 }
 
-/// Calls `f` with the positions of at most [`PIECE`] columns at a time.
-pub fn pieces<const N: usize>(plane: &Plane<N>, mut f: impl FnMut([isize; N], usize)) {
+/// Calls `f` with the positions and distances of at most [`PIECE`] columns at a time, and their number.
+pub fn pieces<const N: usize>(plane: &Plane<N>, mut f: impl FnMut([isize; N], [isize; N], usize)) {
     for r in 0..plane.size[0] {
         let row = plane.row_at(r);
         for c in (0..plane.size[1]).step_by(PIECE) {
             let n = PIECE.min(plane.size[1] - c);
-            f(std::array::from_fn(|i| row[i] + plane.col[i] * c as isize), n);
+            f(std::array::from_fn(|i| row[i] + plane.col[i] * c as isize), plane.col, n);
         }
     }
 }

@@ -238,14 +238,15 @@ impl<'a> Core<'a, '_> {
                     let (v, i) = (self.destination(value, 0, accumulate)?, self.destination(index, 1, accumulate)?);
                     let src = self.source(src, 2, v.rank)?;
                     let how = Extreme { function, axis: axis as usize, last, accumulate, base: self.register(base) };
-                    reduce::arg_reduce(how, &v, &i, &src)?;
+                    reduce::arg_reduce(self.launch.isa, how, &v, &i, &src)?;
                     self.settle(value, &v)?;
                     self.settle(index, &i)
                 }
                 Op::Scan { function, axis, exclusive, reverse, dst, src, first } => {
                     let d = self.destination(dst, 0, false)?;
                     let (src, first) = (self.source(src, 1, d.rank)?, self.source(first, 2, d.rank)?);
-                    reduce::scan(Running { function, axis: axis as usize, exclusive, reverse }, &d, &src, &first)?;
+                    let how = Running { function, axis: axis as usize, exclusive, reverse };
+                    reduce::scan(self.launch.isa, how, &d, &src, &first)?;
                     self.settle(dst, &d)
                 }
                 Op::Sort { descending, values, indices, src } => {
@@ -266,12 +267,12 @@ impl<'a> Core<'a, '_> {
             match *op {
                 Op::Gather { dst, table, axes, index } => {
                     let (d, index) = (self.destination(dst, 0, false)?, self.source(index, 1, 1)?);
-                    index::gather(&d, &self.table(table, axes)?, &index)?;
+                    index::gather(self.launch.isa, &d, &self.table(table, axes)?, &index)?;
                     self.settle(dst, &d)
                 }
                 Op::Scatter { function, table, axes, src, index } => {
                     let (src, index) = (self.source(src, 0, 1)?, self.source(index, 1, 1)?);
-                    index::scatter(function, &self.table(table, axes)?, &src, &index)
+                    index::scatter(self.launch.isa, function, &self.table(table, axes)?, &src, &index)
                 }
                 Op::SelectRows { dst, src, equal, base, count, bound } => {
                     let d = self.destination(dst, 0, true)?;
