@@ -120,8 +120,8 @@ pub unsafe fn gather(isa: Isa, dst: &Array, table: &Table, indices: &Array) -> R
 pub unsafe fn scatter(isa: Isa, how: ScatterFn, table: &Table, src: &Array, indices: &Array) -> Result<(), String> {
     let (nest, count, stride) = rows(src, table, indices)?;
     if let Some(plain) = PlainRows::of(&nest, src, table, indices, stride, count) {
-        let dst = Dst { data: table.array.address(table.array.at), row: plain.distance };
-        let from = Src { data: src.address(src.at), row: plain.other, col: 1 };
+        let dst = Dst { data: table.array.address(table.array.at), row: plain.distance as isize };
+        let from = Src { data: src.address(src.at), row: plain.other as isize, col: 1 };
         let dtype = src.dtype;
         // SAFETY: the caller's contract; rows below `rows` are inside of the table.
         let done =

@@ -223,8 +223,7 @@ impl<const N: usize> Nest<N> {
 }
 
 impl<const N: usize> Plane<N> {
-    /// The plane as the vector kernels take it: columns of the destination (the first) are neighbours, those of the sources
-    /// neighbours or repeated.
+    /// The plane as the vector kernels take it: columns of the destination (the first) are neighbours.
     #[inline]
     pub fn area(&self, arrays: [&Array; N]) -> Option<(Area, Dst, [Src; N])> {
         let [rows, cols] = self.size;
@@ -233,12 +232,8 @@ impl<const N: usize> Plane<N> {
         }
         let mut sources = [Src { data: std::ptr::null(), row: 0, col: 0 }; N];
         for i in 0..N {
-            let row = if rows > 1 { usize::try_from(self.row[i]).ok()? } else { 0 };
-            let col = match self.col[i] {
-                _ if cols <= 1 => 0,
-                col @ (0 | 1) => col as usize,
-                _ => return None,
-            };
+            let row = if rows > 1 { self.row[i] } else { 0 };
+            let col = if cols > 1 { self.col[i] } else { 0 };
             sources[i] = Src { data: arrays[i].place(self.at[i])?, row, col };
         }
         let dst = Dst { data: sources[0].data.cast_mut(), row: sources[0].row };
