@@ -1,4 +1,4 @@
-//! Sorting along the last axis. NaN comes last in either direction; equal elements keep their order.
+//! Sorting along the last axis. NaN is larger than every number; equal elements keep their order.
 
 use std::cmp::Ordering;
 
@@ -110,16 +110,8 @@ fn order_room<W: Number>(descending: bool, wanted: usize, room: &mut [(u64, i64)
 }
 
 fn order<W: Number>(descending: bool, a: W, b: W) -> Ordering {
-    match a.partial_cmp(&b) {
-        Some(order) => {
-            if descending {
-                order.reverse()
-            } else {
-                order
-            }
-        }
-        None => a.is_nan().cmp(&b.is_nan()),
-    }
+    let order = a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+    if descending { order.reverse() } else { order }
 }
 
 /// A widened element as 64 bits: f32 through f64, integers as they are.
