@@ -95,7 +95,11 @@ pub struct Compiled {
 /// If the file cannot be read, is none of these, or is broken.
 pub fn load(path: &Path, limits: Limits) -> Result<Start, Error> {
     let head = head(path)?;
-    //ARTIFACT
+    if head.starts_with(&tarsia_tile::artifact::MAGIC) {
+        let limits = tarsia_tile::artifact::Limits::default();
+        let program = tarsia_tile::artifact::load(path, &limits).map_err(|e| text_error(path, e.to_string()))?;
+        return Ok(Start::Program(program));
+    }
     if head.starts_with(b"graph ") {
         let text = read_text(path, &limits)?;
         let graph = text.parse::<Graph>().map_err(|e| text_error(path, e.to_string()))?;
@@ -104,7 +108,10 @@ pub fn load(path: &Path, limits: Limits) -> Result<Start, Error> {
     }
     if head.starts_with(b"program ") {
         let text = read_text(path, &limits)?;
-        return Ok(Start::Program(text.parse::<Program>().map_err(|e| text_error(path, e.to_string()))?));
+        let program = text.parse::<Program>().map_err(|e| text_error(path, e.to_string()))?;
+        let stage = tarsia_tile::verify::Stage::Synchronised;
+        tarsia_tile::verify::verify(&program, &machine()?, stage).map_err(|e| text_error(path, e.to_string()))?;
+        return Ok(Start::Program(program));
     }
     let model = Model::open(path, limits)?;
     Ok(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?))

@@ -63,7 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         (None, path) => {
             let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
             let path = path.as_deref().unwrap_or(std::path::Path::new("model.tarsia"));
-            let _ = program;
+            let fail =
+                |e: tarsia::tile::artifact::ArtifactError| Error::Text { path: path.to_owned(), reason: e.to_string() };
+            tarsia::tile::artifact::save(program, path).map_err(fail)?;
             anstream::println!("{}", path.display());
         }
     }

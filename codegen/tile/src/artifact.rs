@@ -32,7 +32,8 @@ use crate::{
     verify::{self, Faults, Stage},
 };
 
-const MAGIC: [u8; 8] = *b"TARSIA\r\n";
+/// How a compiled file begins.
+pub const MAGIC: [u8; 8] = *b"TARSIA\r\n";
 /// Version of the format; files of another one are refused.
 pub const VERSION: u32 = 1;
 /// Bytes before the header.
