@@ -119,7 +119,9 @@ impl State<'_, '_> {
                 done.insert(id.into(), emitter.constant(value.clone(), &graph[id].origin));
             }
         }
-        for part in region::parts(graph, &self.options.sizes) {
+        let parts = region::parts(graph, &self.options.sizes);
+        let wanted = region::wanted(graph, &parts);
+        for part in parts {
             match part {
                 Part::Single(id) => {
                     let node = &graph[id];
@@ -131,7 +133,7 @@ impl State<'_, '_> {
                     }
                 }
                 Part::Region(nodes) => {
-                    let cutout = region::cut(graph, &nodes).map_err(&in_pass)?;
+                    let cutout = region::cut(graph, &nodes, &wanted).map_err(&in_pass)?;
                     let body = self.region(&cutout, nodes.len(), report)?;
                     put_back(&mut emitter, &cutout, &body, &mut done).map_err(&in_pass)?;
                 }

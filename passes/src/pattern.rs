@@ -100,7 +100,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Solves the last goal, then the others; leaves `goals` and `bindings` as it found them.
-    fn solve<'p>(&mut self, goals: &mut Vec<(&'p Pattern, Id)>, bindings: &mut Bindings) {
+    fn solve(&mut self, goals: &mut Vec<(&Pattern, Id)>, bindings: &mut Bindings) {
         if self.found.len() >= MATCHES_PER_CLASS {
             return;
         }

@@ -10,7 +10,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use smallvec::SmallVec;
 use tarsia_graph::{Graph, GraphError, Kind, NodeId, Op, Origin, Value};
 use tarsia_tensor::Tensor;
@@ -122,11 +122,55 @@ fn is_content(tensor: &Tensor) -> bool {
     tensor.count() <= 1 || !tensor.dtype().is_float() && tensor.count() <= crate::facts::SMALL
 }
 
-/// The region of these nodes as a graph.
+/// Whether a node only looks at its operand: regions look for themselves, so that their rules see through it.
+fn is_view(graph: &Graph, id: NodeId) -> bool {
+    match &graph[id].op {
+        Op::Concat { .. } => matches!(graph.operands(id).as_slice(), [a, b] if a == b),
+        op => op.kind() == Kind::Movement && !matches!(op, Op::Pad { .. }),
+    }
+}
+
+/// The nodes of a region with the views through which it looks outside, in order, and the values that it reads from outside.
+fn with_views(graph: &Graph, nodes: &[NodeId]) -> (Vec<NodeId>, Vec<Value>) {
+    /// Longer chains of views are read as they are.
+    const VIEWS: usize = 6;
+    let mut inside: FxHashSet<NodeId> = nodes.iter().copied().collect();
+    let (mut order, mut outside, mut seen) = (Vec::new(), Vec::new(), FxHashSet::default());
+    for &id in nodes {
+        for value in graph.operands(id) {
+            let (mut at, mut chain) = (value, Vec::new());
+            while !inside.contains(&at.node) && is_view(graph, at.node) && chain.len() < VIEWS {
+                chain.push(at.node);
+                at = graph.operands(at.node)[0];
+            }
+            if !inside.contains(&at.node) && seen.insert(at) {
+                outside.push(at);
+            }
+            inside.extend(chain.iter().copied());
+            order.extend(chain.into_iter().rev());
+        }
+        order.push(id);
+    }
+    (order, outside)
+}
+
+/// The values that some part reads from another, and the results of the graph.
+pub fn wanted(graph: &Graph, parts: &[Part]) -> FxHashSet<Value> {
+    let mut wanted: FxHashSet<Value> = graph.outputs().iter().map(|output| output.value).collect();
+    for part in parts {
+        match part {
+            Part::Single(id) => wanted.extend(graph.operands(*id)),
+            Part::Region(nodes) => wanted.extend(with_views(graph, nodes).1),
+        }
+    }
+    wanted
+}
+
+/// The region of these nodes as a graph, which gives the values that are [`wanted`].
 ///
 /// # Errors
 /// Never for nodes of a verified graph.
-pub fn cut(graph: &Graph, nodes: &[NodeId]) -> Result<Cutout, GraphError> {
+pub fn cut(graph: &Graph, nodes: &[NodeId], wanted: &FxHashSet<Value>) -> Result<Cutout, GraphError> {
     let mut cutout = Cutout {
         graph: Graph::new("region"),
         inputs: Vec::new(),
@@ -135,7 +179,7 @@ pub fn cut(graph: &Graph, nodes: &[NodeId]) -> Result<Cutout, GraphError> {
         origins: Vec::new(),
     };
     let mut place: FxHashMap<Value, Value> = FxHashMap::default();
-    for &id in nodes {
+    for id in with_views(graph, nodes).0 {
         for value in graph.operands(id) {
             if place.contains_key(&value) {
                 continue;
@@ -165,25 +209,17 @@ pub fn cut(graph: &Graph, nodes: &[NodeId]) -> Result<Cutout, GraphError> {
             place.insert(Value { node: id, output }, Value { node: local, output });
         }
     }
-    name_outputs(graph, nodes, &place, &mut cutout);
-    Ok(cutout)
-}
-
-fn name_outputs(graph: &Graph, nodes: &[NodeId], place: &FxHashMap<Value, Value>, cutout: &mut Cutout) {
-    let inside: rustc_hash::FxHashSet<NodeId> = nodes.iter().copied().collect();
-    let results: rustc_hash::FxHashSet<Value> = graph.outputs().iter().map(|output| output.value).collect();
     for &id in nodes {
-        let users = graph.users(id);
         for output in 0..graph[id].types.len() as u32 {
             let value = Value { node: id, output };
-            let escapes = users.iter().any(|(user, edge)| edge.output == output && !inside.contains(user));
-            if escapes || results.contains(&value) {
+            if wanted.contains(&value) {
                 let name = format!("y{}", cutout.outputs.len());
                 cutout.graph.add_output(&name, place[&value]);
                 cutout.outputs.push(value);
             }
         }
     }
+    Ok(cutout)
 }
 
 impl Cutout {

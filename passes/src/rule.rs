@@ -294,7 +294,7 @@ impl Match<'_> {
     pub fn add(&mut self, op: Op, operands: &[Id]) -> Result<Id, Miss> {
         let types = operands.iter().map(|&id| self.type_of(id)).collect::<Result<Vec<_>, _>>()?;
         infer(&op, &types).map_err(|_| Miss("the operands do not fit"))?;
-        Ok(add_op(self.egraph, &op, operands).ok_or(Miss("no such op"))?)
+        add_op(self.egraph, &op, operands).ok_or(Miss("no such op"))
     }
 
     fn build(&mut self, pattern: &Pattern) -> Result<Id, Miss> {

@@ -82,6 +82,6 @@ fn lowest(m: &mut Match) -> Result<(), Miss> {
 /// No mask is added, so that no row is -∞ throughout.
 fn finite(m: &mut Match) -> Result<(), Miss> {
     let x = m.id("x")?;
-    let masked = m.egraph[x].nodes.iter().any(|node| node.is("add") || node.is("select") || !node.op().is_some());
+    let masked = m.egraph[x].nodes.iter().any(|node| node.is("add") || node.is("select") || node.op().is_none());
     require(!masked, "a row may be masked whole")
 }
