@@ -30,8 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tarsia_graph::{Graph, KernelKind};
 use tarsia_tensor::Dim;
 
-pub use extract::ByKernels;
 pub use decision::{Candidate, Decision, Decisions, Refused, Uncovered};
+pub use extract::ByKernels;
 pub use tarsia_graph::kernel::legal;
 pub use work::{CostModel, CutWork, Rates};
 

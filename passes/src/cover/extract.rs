@@ -120,9 +120,8 @@ impl<'a> Terms<'a> {
             for id in in_order_of_cost(egraph, &members, &rank) {
                 rank.insert(id, terms.order.len());
                 terms.order.push(id);
-                let ready = |node: &&Enode| {
-                    children(egraph, node).all(|child| child != id && rank.contains_key(&child))
-                };
+                let ready =
+                    |node: &&Enode| children(egraph, node).all(|child| child != id && rank.contains_key(&child));
                 terms.nodes.insert(id, egraph[id].nodes.iter().filter(ready).collect());
             }
         }
@@ -246,8 +245,10 @@ fn in_order_of_cost(egraph: &Egraph, members: &[Id], rank: &FxHashMap<Id, usize>
     for (i, &id) in members.iter().enumerate() {
         let mut nodes = Vec::new();
         for (n, node) in egraph[id].nodes.iter().enumerate() {
-            let mut within: SmallVec<[usize; 4]> =
-                children(egraph, node).filter(|child| !rank.contains_key(child)).filter_map(|c| inside.get(&c).copied()).collect();
+            let mut within: SmallVec<[usize; 4]> = children(egraph, node)
+                .filter(|child| !rank.contains_key(child))
+                .filter_map(|c| inside.get(&c).copied())
+                .collect();
             within.sort_unstable();
             within.dedup();
             let cost = static_cost(egraph, node);
