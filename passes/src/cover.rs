@@ -16,6 +16,7 @@ mod build;
 mod cone;
 mod cut;
 mod decision;
+mod extract;
 mod network;
 mod prepare;
 mod select;
@@ -30,6 +31,7 @@ use tarsia_graph::{Graph, KernelKind};
 use tarsia_tensor::Dim;
 
 pub use decision::{Candidate, Decision, Decisions, Refused, Uncovered};
+pub use extract::ByKernels;
 pub use tarsia_graph::kernel::legal;
 pub use work::{CostModel, CutWork, Rates};
 

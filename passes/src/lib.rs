@@ -8,6 +8,7 @@
 //! [`rules`] the rewrite rules by family, [`saturate`] the driver, [`extract`] the choice of terms, [`region`] how large
 //! models stay fast.
 
+mod compile;
 mod convert;
 pub mod cover;
 pub mod emit;
@@ -26,6 +27,7 @@ pub mod rules;
 pub mod saturate;
 pub mod simplify;
 
+pub use compile::{Settings, compile};
 pub use convert::grow;
 pub use error::PassError;
 pub use optimise::{Options, RegionReport, Report, optimise};

@@ -48,6 +48,8 @@ pub(crate) struct Refusal {
 pub(crate) struct Cuts {
     /// Best first.
     pub cuts: Vec<Cut>,
+    /// Cones without anchors that are no kernels by themselves, but may be parts of larger ones whose axes are finer.
+    pub fragments: Vec<Cone>,
     pub refusals: Vec<Refusal>,
     /// Time of the class and all it needs, shared evenly among users.
     pub flow: f64,
@@ -137,17 +139,19 @@ impl<'a> Cutter<'a> {
 
     /// Every cone with the operand read or one of its cuts taken inside; the most promising ones.
     fn extended(&self, op: &Op, position: usize, pin: Pin, cones: Vec<Cone>, known: &[Cuts]) -> Vec<Cone> {
-        let below = &known[pin.class as usize].cuts;
-        let absorbs = |cut: &&Cut| self.absorbs(op, position, cut);
-        let inside: SmallVec<[&Cut; 8]> = if self.network.role(pin) == Role::Compute {
-            below.iter().filter(absorbs).collect()
-        } else {
-            SmallVec::new()
+        let below = &known[pin.class as usize];
+        let kind = |cut: &Cut| if let Form::Kernel(kind) = cut.form { kind } else { KernelKind::Map };
+        let cuts = below.cuts.iter().map(|cut| (&cut.cone, kind(cut)));
+        let fragments = below.fragments.iter().map(|cone| (cone, KernelKind::Map));
+        let absorbs = |(cone, kind): &(&Cone, KernelKind)| self.absorbs(op, position, cone, *kind);
+        let inside: SmallVec<[&Cone; 8]> = match self.network.role(pin) {
+            Role::Compute => cuts.chain(fragments).filter(absorbs).map(|(cone, _)| cone).collect(),
+            _ => SmallVec::new(),
         };
         let mut next: Vec<Cone> = Vec::with_capacity(cones.len() * (1 + inside.len()));
         for cone in cones {
-            for cut in &inside {
-                if let Some(union) = cone.union(&cut.cone)
+            for part in &inside {
+                if let Some(union) = cone.union(part)
                     && union.inner.len() <= self.options.body
                     && self.anchors(&union) <= 1
                     && !next.contains(&union)
@@ -169,10 +173,9 @@ impl<'a> Cutter<'a> {
         if cones.len() <= width {
             return cones;
         }
-        let reads = |cone: &Cone| cone.leaves.iter().map(|pin| known[pin.class as usize].flow).sum::<f64>();
         let largest = cones.iter().max_by_key(|cone| cone.inner.len()).cloned();
         let smallest = cones.iter().min_by_key(|cone| cone.inner.len()).cloned();
-        cones.sort_by(|a, b| reads(a).total_cmp(&reads(b)).then(a.inner.len().cmp(&b.inner.len())));
+        cones.sort_by(|a, b| reads(a, known).total_cmp(&reads(b, known)).then(a.inner.len().cmp(&b.inner.len())));
         cones.truncate(width - 2);
         for extreme in [largest, smallest].into_iter().flatten() {
             if !cones.contains(&extreme) {
@@ -183,17 +186,13 @@ impl<'a> Cutter<'a> {
     }
 
     /// Whether `op` may take a cut of its operand inside, as far as can be told at a glance; `legal` has the last word.
-    fn absorbs(&self, op: &Op, position: usize, cut: &Cut) -> bool {
+    fn absorbs(&self, op: &Op, position: usize, cone: &Cone, kind: KernelKind) -> bool {
         let moves = || {
             let moved = |op: &Op| op.kind() == Kind::Movement || matches!(op, Op::Cast { .. });
-            cut.cone.members(self.network).all(|(_, member)| moved(&member.op))
-        };
-        let kind = match cut.form {
-            Form::Alias => KernelKind::Map,
-            Form::Kernel(kind) => kind,
+            cone.members(self.network).all(|(_, member)| moved(&member.op))
         };
         let scatters = |op: &Op| matches!(op, Op::ScatterRows { .. } | Op::ScatterAlong { .. });
-        if kind == KernelKind::Order || cut.cone.members(self.network).any(|(_, member)| scatters(&member.op)) {
+        if kind == KernelKind::Order || cone.members(self.network).any(|(_, member)| scatters(&member.op)) {
             return false;
         }
         match KernelKind::anchored_by(op) {
@@ -226,10 +225,15 @@ impl<'a> Cutter<'a> {
         };
         match verdict {
             Ok((kind, time)) => found.cuts.push(Cut { cone, form: Form::Kernel(kind), time, key }),
-            Err(reason) if found.refusals.len() < self.options.refusals => {
-                found.refusals.push(Refusal { inner: cone.inner, reason });
+            Err(reason) => {
+                if found.refusals.len() < self.options.refusals {
+                    found.refusals.push(Refusal { inner: cone.inner.clone(), reason });
+                }
+                let loose = |op: &Op| matches!(op.kind(), Kind::Pointwise | Kind::Movement);
+                if cone.members(self.network).all(|(_, member)| loose(&member.op)) {
+                    found.fragments.push(cone);
+                }
             }
-            Err(_) => {}
         }
     }
 
@@ -244,6 +248,12 @@ impl<'a> Cutter<'a> {
 
     /// Keeps the best cuts by area flow, and always the largest and the smallest.
     fn keep_best(&self, known: &[Cuts], found: &mut Cuts) {
+        const FRAGMENTS: usize = 2;
+        found.fragments.sort_by(|a, b| {
+            let order = reads(a, known).total_cmp(&reads(b, known));
+            order.then(a.inner.len().cmp(&b.inner.len()))
+        });
+        found.fragments.truncate(FRAGMENTS);
         let size = |cut: &Cut| cut.cone.inner.len();
         found.cuts.sort_by(|a, b| flow(a, known).total_cmp(&flow(b, known)).then(size(a).cmp(&size(b))));
         let keep = self.options.cuts.max(3);
@@ -263,7 +273,12 @@ impl<'a> Cutter<'a> {
 
 /// Time of a cut and of all it reads, each class shared evenly among its users.
 pub(crate) fn flow(cut: &Cut, known: &[Cuts]) -> f64 {
-    let mut classes: SmallVec<[u32; 8]> = cut.cone.leaves.iter().map(|pin| pin.class).collect();
+    cut.time + reads(&cut.cone, known)
+}
+
+/// Time of all that a cone reads, each class shared evenly among its users.
+fn reads(cone: &Cone, known: &[Cuts]) -> f64 {
+    let mut classes: SmallVec<[u32; 8]> = cone.leaves.iter().map(|pin| pin.class).collect();
     classes.dedup();
-    cut.time + classes.into_iter().map(|class| known[class as usize].flow).sum::<f64>()
+    classes.into_iter().map(|class| known[class as usize].flow).sum()
 }

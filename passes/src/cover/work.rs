@@ -120,12 +120,13 @@ pub(crate) fn load(op: &Op, operands: &[&Extent], result: &Extent, dtype: DType)
         Op::Reduce { .. } => vector(1.0, first),
         Op::ArgReduce { function: ArgReduceFn::Min | ArgReduceFn::Max, .. } => vector(2.0, first),
         Op::Scan { .. } => vector(8.0, first),
+        // A little less than their expansions, so that of equal forms the one with fewer ops is kept.
         Op::Softmax { .. } => both(4.0, 1.0, n),
-        Op::Gelu { .. } => both(4.0, 1.0, n),
-        Op::Silu {} => both(2.0, 1.0, n),
-        Op::LayerNorm { .. } => vector(7.0, n),
-        Op::RmsNorm { .. } => vector(4.0, n),
-        Op::Rotary { .. } => vector(4.0, n),
+        Op::Gelu { .. } => both(3.5, 1.0, n),
+        Op::Silu {} => both(0.5, 1.0, n),
+        Op::LayerNorm { .. } => vector(6.0, n),
+        Op::RmsNorm { .. } => vector(3.5, n),
+        Op::Rotary { .. } => vector(3.0, n),
         Op::Contract { spec, .. } => contraction(&spec.lhs, &spec.rhs, operands),
         Op::Routed { spec, .. } => routed(&spec.lhs, &spec.rhs, operands),
         Op::Conv { .. } => {
