@@ -48,7 +48,15 @@ pub(crate) fn lower_rows(
         .map(|&g| Dim::from(capacity[g]) - nest.size(g) + Dim::ONE)
         .reduce(|a, b| a.minimum(&b))
         .unwrap_or(Dim::ONE);
-    let fits = if expected <= TILE_ELEMENTS { fits } else { Dim::ZERO };
+    // A cumulative reduction needs its whole row at once; one longer than its tile is an error of the run.
+    let cumulative = body.node_ids().any(|id| matches!(body[id].op, Op::Scan { .. }));
+    let fits = if cumulative {
+        Dim::ONE
+    } else if expected <= TILE_ELEMENTS {
+        fits
+    } else {
+        Dim::ZERO
+    };
     builder.if_positive(
         fits,
         |builder| one_pass(builder, body, &nest, leaves, targets, spans.clone()),
