@@ -369,7 +369,10 @@ impl Lowering<'_> {
         results: &[BufferId],
         builder: KernelBuilder,
     ) -> Result<(), LowerError> {
-        let (kernel, sources) = builder.finish();
+        let (mut kernel, sources) = builder.finish();
+        if self.program.kernels.iter().any(|other| other.name == kernel.name) {
+            kernel.name = format!("{}_{}", kernel.name, self.program.kernels.len());
+        }
         let mut args = Vec::with_capacity(sources.len());
         for (i, source) in sources.iter().enumerate() {
             let missing = || error(self.graph, id, "a parameter has no buffer".into());

@@ -25,8 +25,8 @@ pub(super) struct Check<'k, 'r> {
     pub report: &'r mut Report,
     /// Number of faults before the current instruction.
     pub faults_before: usize,
-    /// Goals already proven in this context.
-    proven: FxHashSet<Dim>,
+    /// Goals already proven, and how much was known then.
+    proven: FxHashMap<Dim, (usize, usize)>,
     /// Tiles that a statement has written so far.
     written: Vec<bool>,
     variables: FxHashSet<Symbol>,
@@ -48,7 +48,7 @@ pub(super) fn kernel(
         context: Context::default(),
         report,
         faults_before: 0,
-        proven: FxHashSet::default(),
+        proven: FxHashMap::default(),
         written: vec![false; kernel.tiles.len()],
         variables: FxHashSet::default(),
         known: symbols.iter().cloned().collect(),
@@ -153,7 +153,8 @@ impl Check<'_, '_> {
             self.known.remove(&variable.symbol);
         }
         self.context.reset(mark);
-        self.proven.clear();
+        // What was proven with less than is known now still holds.
+        self.proven.retain(|_, known| known.0 <= mark.0 && known.1 <= mark.1);
     }
 
     fn body(&mut self, body: &[Stmt], depth: usize) {
@@ -269,11 +270,11 @@ impl Check<'_, '_> {
     /// `left <= right` must hold here: proven, or left to be checked when the symbols are known.
     pub(super) fn require(&mut self, left: Dim, right: Dim, what: impl FnOnce() -> String) {
         let goal = right.clone() - left.clone();
-        if goal.as_const().is_some_and(|value| value >= 0) || self.proven.contains(&goal) {
+        if goal.as_const().is_some_and(|value| value >= 0) || self.proven.contains_key(&goal) {
             return;
         }
         if self.context.proves(&goal, &mut self.report.budget) {
-            self.proven.insert(goal);
+            self.proven.insert(goal, self.context.mark());
             return;
         }
         let (variables, facts) = self.context.relevant(&goal);

@@ -112,7 +112,7 @@ impl Context {
 
     /// Whether `goal >= 0` can be proven.
     pub fn proves(&self, goal: &Dim, budget: &mut Budget) -> bool {
-        let mut search = Search { context: self, goals: GOALS, budget };
+        let mut search = Search { context: self, goals: GOALS, budget, naturals: Vec::new() };
         search.proves(goal, &[], DEPTH)
     }
 }
@@ -132,6 +132,8 @@ struct Search<'a> {
     context: &'a Context,
     goals: usize,
     budget: &'a mut Budget,
+    /// Atoms that have been tried.
+    naturals: Vec<(Atom, bool)>,
 }
 
 /// The sign of everything that an atom is multiplied with in a sum.
@@ -155,6 +157,11 @@ impl Search<'_> {
         if range.low >= 0 || range.high < 0 {
             return range.low >= 0;
         }
+        if let ([Term { factors, coefficient: 1.. }], 0..) = (poly.terms.as_slice(), poly.constant)
+            && factors.len() > 1
+        {
+            return factors.iter().all(|factor| self.proves(&Dim::from(factor.clone()), local, depth - 1));
+        }
         if let Some(atom) = find(goal, |atom| matches!(atom, Atom::Min(..) | Atom::Max(..))) {
             return self.by_alternatives(goal, &atom, local, depth);
         }
@@ -169,7 +176,7 @@ impl Search<'_> {
             return true;
         }
         if variable.is_none()
-            && let Some(atom) = find(goal, |atom| matches!(atom, Atom::FloorDiv(..) | Atom::Mod(..)))
+            && let Some(atom) = outermost_division(goal)
             && self.by_division(goal, &atom, local, depth)
         {
             return true;
@@ -184,7 +191,7 @@ impl Search<'_> {
             _ => return false,
         };
         let (with_a, with_b) = (replace(goal, atom, a), replace(goal, atom, b));
-        if self.polarity(goal, atom) == bounded {
+        if self.polarity(goal, atom, depth) == bounded {
             // Either alternative makes the goal harder, so one that can be proven suffices.
             return self.proves(&with_a, local, depth - 1) || self.proves(&with_b, local, depth - 1);
         }
@@ -220,7 +227,7 @@ impl Search<'_> {
                     let expanded = a.clone() - d.clone() * Dim::from(quotient);
                     return self.proves(&replace(goal, atom, &expanded), local, depth - 1);
                 }
-                let bound = match self.polarity(goal, atom) {
+                let bound = match self.polarity(goal, atom, depth) {
                     Polarity::Positive => Dim::ZERO,
                     Polarity::Negative => d.clone() - Dim::ONE,
                     Polarity::Unknown => return false,
@@ -229,7 +236,7 @@ impl Search<'_> {
             }
             Atom::FloorDiv(a, d) if self.context.interval(d).low > 0 => {
                 // a - d + 1 <= d·⌊a/d⌋ <= a, so the goal is multiplied by d.
-                let bound = match self.polarity(goal, atom) {
+                let bound = match self.polarity(goal, atom, depth) {
                     Polarity::Positive => a.clone() - d.clone() + Dim::ONE,
                     Polarity::Negative => a.clone(),
                     Polarity::Unknown => return false,
@@ -258,13 +265,24 @@ impl Search<'_> {
         facts.into_iter().chain(ends).any(|fact| self.proves(&(goal.clone() - fact), &[], depth.min(4) - 1))
     }
 
-    fn polarity(&self, goal: &Dim, atom: &Atom) -> Polarity {
+    /// Whether an atom is not negative; sizes of blocks mostly are not, but take a proof.
+    fn natural(&mut self, atom: &Atom, depth: usize) -> bool {
+        if let Some((_, natural)) = self.naturals.iter().find(|(known, _)| known == atom) {
+            return *natural;
+        }
+        let dim = Dim::from(atom.clone());
+        let natural = self.context.interval(&dim).low >= 0 || self.proves(&dim, &[], depth.min(6) - 1);
+        self.naturals.push((atom.clone(), natural));
+        natural
+    }
+
+    fn polarity(&mut self, goal: &Dim, atom: &Atom, depth: usize) -> Polarity {
         let mut found = None;
         for term in terms(goal).iter().filter(|term| term.factors.contains(atom)) {
             let mut others = term.factors.clone();
             others.retain(|factor| factor != atom);
             let alone = others.len() + 1 == term.factors.len();
-            let positive = others.iter().all(|factor| self.context.interval(&Dim::from(factor.clone())).low >= 0);
+            let positive = others.iter().all(|factor| self.natural(factor, depth));
             let sign = match (alone && positive, term.coefficient > 0) {
                 (false, _) => Polarity::Unknown,
                 (true, true) => Polarity::Positive,
@@ -290,6 +308,25 @@ fn terms(dim: &Dim) -> &[Term] {
 /// The first factor at the top level that is as asked for.
 fn find(dim: &Dim, is: impl Fn(&Atom) -> bool) -> Option<Atom> {
     terms(dim).iter().flat_map(|term| &term.factors).find(|atom| is(atom)).cloned()
+}
+
+/// The division with the largest dividend: what others are inside of goes first, so that they can cancel.
+fn outermost_division(goal: &Dim) -> Option<Atom> {
+    let all = terms(goal).iter().flat_map(|term| &term.factors);
+    let divisions = all.filter_map(|atom| match atom {
+        Atom::FloorDiv(a, _) | Atom::Mod(a, _) => Some((weight(a), atom)),
+        _ => None,
+    });
+    divisions.max_by(|a, b| a.0.cmp(&b.0).then(std::cmp::Ordering::Greater)).map(|(_, atom)| atom.clone())
+}
+
+/// The number of atoms at all depths (expressions are limited in size).
+fn weight(dim: &Dim) -> usize {
+    let inner = |atom: &Atom| match atom {
+        Atom::Symbol(_) => 0,
+        Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => weight(a) + weight(b),
+    };
+    terms(dim).iter().flat_map(|term| &term.factors).map(|atom| 1 + inner(atom)).sum()
 }
 
 fn shares_term(goal: &Dim, fact: &Dim) -> bool {
@@ -354,6 +391,7 @@ mod tests {
         assert!(proves(&[i], &[], "min(64, n - 64*i)"));
         assert!(proves(&[i], &[], "64 - min(64, n - 64*i)"));
         assert!(!proves(&[i], &[], "n - 64*i - 64"));
+        assert!(proves(&[i, ("j", "m - 1", 1)], &[], "64 - min(1, m - j)*min(64, n - 64*i)"));
         // A matrix seen as one axis.
         assert!(proves(&[i], &[], "n*k - 1 - (64*i*k + k*(min(64, n - 64*i) - 1) + k - 1)"));
         assert!(!proves(&[i], &[], "n*k - 2 - (64*i*k + k*(min(64, n - 64*i) - 1) + k - 1)"));
@@ -381,6 +419,17 @@ mod tests {
         assert!(proves(&[], &[], "2*floordiv(n + 1, 2) - n"));
         assert!(!proves(&[], &[], "2*floordiv(n, 2) - n"));
         assert!(proves(&[], &[], "h - 1 - (2*(floordiv(h - 3, 2) + 1 - 1) + 3 - 1)"));
+    }
+
+    #[test]
+    fn divisions_inside_divisions_cancel() {
+        let i = ("i", "floordiv(floordiv(h + 1, 2)*floordiv(w + 1, 2) + 127, 128) - 1", 1);
+        assert!(proves(&[i], &[], "min(128, floordiv(h + 1, 2)*floordiv(w + 1, 2) - 128*i)"));
+        assert!(proves(
+            &[i, ("j", "n - 1", 1)],
+            &[],
+            "min(1, n - j)*min(128, floordiv(h + 1, 2)*floordiv(w + 1, 2) - 128*i)"
+        ));
     }
 
     #[test]

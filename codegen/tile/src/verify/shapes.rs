@@ -3,7 +3,7 @@
 use tarsia_tensor::Dim;
 
 use super::kernel::Check;
-use crate::{Instr, Layout, Opcode, Operand};
+use crate::{Instr, Opcode, Operand};
 
 impl Check<'_, '_> {
     pub(super) fn shapes(&mut self, instr: &Instr) {
@@ -89,13 +89,12 @@ impl Check<'_, '_> {
         let (Some(to), Some(from)) = (self.kernel.array(&instr.dst[0]), self.kernel.array(&instr.src[0])) else {
             return;
         };
-        let row_major = to.layout == Layout::RowMajor && from.layout == Layout::RowMajor;
         let (to_size, from_size) = (to.size.to_vec(), from.size.to_vec());
         if to_size.len() == from_size.len() {
             return self.broadcasts_to(&to_size, &from_size);
         }
         let (matrix, other) = if to_size.len() == 2 { (&to_size, &from_size) } else { (&from_size, &to_size) };
-        if matrix.len() != 2 || other.len() < rows || row_major && other.len() < 2 {
+        if matrix.len() != 2 || other.len() < rows {
             let (a, b) = (to_size.len(), from_size.len());
             return self.report.fault(format!(
                 "a copy between {b} and {a} axes, of which neither is a matrix with {rows} axes as rows"
