@@ -1,8 +1,8 @@
 //! What importers work in: the graph that grows, what the model's names stand for, and the problems found.
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tarsia_graph::{Graph, GraphError, Origin, Type, Value};
-use tarsia_tensor::{Dim, Tensor, TensorError};
+use tarsia_graph::{Graph, GraphError, Kind, Origin, Type, Value, eval};
+use tarsia_tensor::{Bindings, Dim, Tensor, TensorError};
 
 use super::{Item, Known, Options, evaluate, symbols::Symbols};
 use crate::{
@@ -58,6 +58,10 @@ impl From<TensorError> for Stop {
         invalid(error.to_string())
     }
 }
+
+/// Nodes and elements of an expression of constants that is evaluated at import.
+const FOLDED_NODES: usize = 32;
+const FOLDED_ELEMENTS: usize = 4096;
 
 /// The state of an import, and what importers build with (see `build`).
 pub(crate) struct Ctx<'a, 'o> {
@@ -341,7 +345,7 @@ impl<'a> Ctx<'a, '_> {
 
     /// The elements of a value that are known at import.
     pub fn known_value(&self, value: Value) -> Option<Known> {
-        self.known.get(&value).cloned().or_else(|| Known::of_tensor(self.graph.constant(value)?))
+        self.known.get(&value).cloned().or_else(|| Known::of_tensor(&self.folded(value, &mut { FOLDED_NODES })?))
     }
 
     /// The constant that an input is, if it is one.
@@ -355,7 +359,26 @@ impl<'a> Ctx<'a, '_> {
 
     /// The constant that a value is, if it is one.
     pub fn constant(&self, value: Value) -> Option<Tensor> {
-        self.graph.constant(value).cloned().or_else(|| self.known.get(&value)?.to_tensor())
+        let known = || self.known.get(&value)?.to_tensor();
+        known().or_else(|| self.folded(value, &mut { FOLDED_NODES }))
+    }
+
+    /// The value of a small expression of constants, `nodes` bounding its size. This serves operands that decide types, such as the
+    /// factors of a resampling; folding for speed is a pass of its own.
+    fn folded(&self, value: Value, nodes: &mut usize) -> Option<Tensor> {
+        if let Some(constant) = self.graph.constant(value) {
+            return Some(constant.clone());
+        }
+        let node = &self.graph[value.node];
+        let small = node.types.iter().all(|ty| ty.count().as_usize().is_some_and(|count| count <= FOLDED_ELEMENTS));
+        let plain = node.op.is_pure() && !matches!(node.op.kind(), Kind::Leaf | Kind::Control | Kind::Host);
+        *nodes = nodes.checked_sub(1).filter(|_| small && plain)?;
+        let operands = self.graph.operands(value.node);
+        let tensors = operands.iter().map(|&operand| self.folded(operand, nodes)).collect::<Option<Vec<Tensor>>>()?;
+        if tensors.iter().any(|tensor| tensor.count() > FOLDED_ELEMENTS) {
+            return None;
+        }
+        eval::op(&node.op, &tensors, &Bindings::new()).ok()?.into_iter().nth(value.output as usize)
     }
 
     /// The type of an input, without putting known elements into the graph.

@@ -4,7 +4,7 @@
 //! operator's importer is called instead.
 
 use tarsia_graph::broadcast_shapes;
-use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow};
+use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, element_count};
 
 use super::{
     Ctx, Element, Known,
@@ -147,7 +147,7 @@ fn concat<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Option<Known> {
     let axis = axis_of(node.attr_int("axis").ok()?, first.shape.len()).ok()?;
     let mut shape = first.shape.clone();
     shape[axis] = parts.iter().try_fold(0usize, |sum, part| sum.checked_add(*part.shape.get(axis)?))?;
-    let outer: usize = shape[..axis].iter().product();
+    let outer = element_count(&shape[..axis])?;
     let mut elements = Vec::new();
     for block in 0..outer {
         for part in &parts {
@@ -207,7 +207,7 @@ fn flatten(node: &Node<'_>, x: &Known) -> Option<Known> {
     let axis = node.attr_int_or("axis", 1).ok()?;
     let axis =
         usize::try_from(if axis < 0 { axis.checked_add(rank as i64)? } else { axis }).ok().filter(|&a| a <= rank)?;
-    x.reshaped(vec![x.shape[..axis].iter().product(), x.shape[axis..].iter().product()])
+    x.reshaped(vec![element_count(&x.shape[..axis])?, element_count(&x.shape[axis..])?])
 }
 
 fn transpose(node: &Node<'_>, x: &Known) -> Option<Known> {
@@ -334,7 +334,7 @@ fn common_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 
 fn elementwise(a: &Known, b: &Known, dtype: DType, f: impl Fn(&Element, &Element) -> Option<Element>) -> Option<Known> {
     let shape = common_shape(&a.shape, &b.shape)?;
-    let count = tarsia_tensor::element_count(&shape).filter(|&count| count <= 1024)?;
+    let count = element_count(&shape).filter(|&count| count <= 1024)?;
     let at = |i: usize| {
         let index = unravel(i, &shape);
         f(a.elements.get(ravel(&index, &a.shape)?)?, b.elements.get(ravel(&index, &b.shape)?)?)
@@ -447,7 +447,7 @@ fn sign(difference: &Dim, verdict: impl Fn(i64, i64) -> (bool, bool)) -> Option<
 
 fn choose(condition: &Known, a: &Known, b: &Known) -> Option<Known> {
     let shape = common_shape(&common_shape(&condition.shape, &a.shape)?, &b.shape)?;
-    let count = tarsia_tensor::element_count(&shape).filter(|&count| count <= 1024)?;
+    let count = element_count(&shape).filter(|&count| count <= 1024)?;
     let at = |i: usize| {
         let index = unravel(i, &shape);
         let pick = |known: &Known| known.elements.get(ravel(&index, &known.shape)?).cloned();
@@ -509,7 +509,7 @@ fn range(start: &Known, limit: &Known, step: &Known) -> Option<Known> {
 
 fn constant_of_shape(node: &Node<'_>, shape: &Known) -> Option<Known> {
     let shape: Vec<usize> = shape.ints()?.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>()?;
-    let count = tarsia_tensor::element_count(&shape).filter(|&count| count <= 1024)?;
+    let count = element_count(&shape).filter(|&count| count <= 1024)?;
     let (dtype, element) = match node.attr_tensor_opt("value").ok()? {
         Some(value) => {
             let known = Known::of_tensor(&value)?;

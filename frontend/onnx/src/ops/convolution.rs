@@ -92,7 +92,10 @@ impl Window {
             let total = match size.as_usize() {
                 // With stride 1 the padding does not depend on the size.
                 _ if stride == 1 => reach,
-                Some(size) => (size.div_ceil(stride).saturating_sub(1) * stride + reach + 1).saturating_sub(size),
+                Some(size) => {
+                    let last = size.div_ceil(stride).saturating_sub(1).saturating_mul(stride);
+                    last.saturating_add(reach).saturating_add(1).saturating_sub(size)
+                }
                 None => {
                     return Err(unsupported(format!(
                         "`auto_pad` on an axis of size {size}; give that size, or `pads`"
@@ -198,7 +201,8 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
     let conv = Op::Conv { strides, low, high, dilations: window.dilations, groups, dtype: wide };
     let mut y = ctx.add(conv, &[spread, mirrored])?;
     for (i, (low, high)) in edges.iter().enumerate() {
-        let (low, high) = (Dim::Const((-low).max(0)), Dim::Const((-high).max(0)));
+        let cut = |edge: &i64| Dim::Const(edge.saturating_neg().max(0));
+        let (low, high) = (cut(low), cut(high));
         let size = ctx.size(y, i + 2)? - low.clone() - high;
         y = ctx.slice_axis(y, i + 2, low, size, 1)?;
     }
@@ -217,7 +221,9 @@ fn transposed_edges(node: &Node<'_>, window: &Window, sizes: &[Dim]) -> Outcome<
     let auto = AutoPad::of(node)?;
     let mut edges = Vec::with_capacity(count);
     for axis in 0..count {
-        let (reach, extra, stride) = (window.reach(axis) as i64, extra[axis] as i64, window.strides[axis] as i64);
+        let reach = i64::try_from(window.reach(axis)).ok().filter(|&reach| reach <= i64::from(i32::MAX));
+        let reach = reach.ok_or_else(|| unsupported("a window that reaches over more than 2³¹ elements"))?;
+        let (extra, stride) = (extra[axis] as i64, window.strides[axis] as i64);
         let size = |what: &str| {
             let text =
                 || unsupported(format!("`{what}` on an axis of size {}; give that size, or `pads`", sizes[axis]));
@@ -228,20 +234,21 @@ fn transposed_edges(node: &Node<'_>, window: &Window, sizes: &[Dim]) -> Outcome<
                 // The last entries are those of the spatial axes.
                 let at = (axis + shape.len()).checked_sub(count).and_then(|at| shape.get(at));
                 let wanted = at.ok_or_else(|| invalid(format!("`output_shape` is {shape:?}")))?;
-                let full =
-                    (size("output_shape")? - 1).checked_mul(stride).ok_or_else(|| invalid("a size overflows"))?;
+                let full = size("output_shape")?.saturating_sub(1).saturating_mul(stride);
                 Some(full.saturating_add(extra + reach + 1).saturating_sub(*wanted))
             }
             None if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) => Some(reach + 1 + extra - stride),
             None => None,
         };
         let (low, high) = match total {
-            Some(total) if auto == AutoPad::SameUpper => (total.div_euclid(2), total - total.div_euclid(2)),
-            Some(total) => (total - total.div_euclid(2), total.div_euclid(2)),
+            Some(total) if auto == AutoPad::SameUpper => {
+                (total.div_euclid(2), total.saturating_sub(total.div_euclid(2)))
+            }
+            Some(total) => (total.saturating_sub(total.div_euclid(2)), total.div_euclid(2)),
             None if auto == AutoPad::Valid => (0, 0),
             None => (pads[axis] as i64, pads[axis + count] as i64),
         };
-        edges.push((reach - low, reach - high + extra));
+        edges.push((reach.saturating_sub(low), reach.saturating_sub(high).saturating_add(extra)));
     }
     Ok(edges)
 }
@@ -253,12 +260,13 @@ fn mirrored(ctx: &mut Ctx<'_, '_>, weights: Value, groups: usize) -> Outcome<Val
     if !channels.is_multiple_of(groups) {
         return Err(invalid(format!("{channels} input channels are not {groups} groups")));
     }
+    let outputs = groups.checked_mul(depth).ok_or_else(|| invalid("the weights have too many channels"))?;
     let window: Vec<Dim> = sizes[2..].iter().map(|&size| Dim::from(size)).collect();
     let split = [&[Dim::from(groups), Dim::from(channels / groups), Dim::from(depth)][..], &window].concat();
     let x = ctx.reshape(weights, &split)?;
     let perm: Vec<usize> = [0, 2, 1].into_iter().chain(3..rank + 1).collect();
     let x = ctx.transpose(x, &perm)?;
-    let joined = [&[Dim::from(groups * depth), Dim::from(channels / groups)][..], &window].concat();
+    let joined = [&[Dim::from(outputs), Dim::from(channels / groups)][..], &window].concat();
     let x = ctx.reshape(x, &joined)?;
     let starts =
         joined.iter().enumerate().map(|(i, size)| if i < 2 { Dim::ZERO } else { size.clone() - Dim::ONE }).collect();

@@ -50,14 +50,14 @@ fn overhang(node: &Node<'_>, window: &Window, sizes: &[Dim]) -> Outcome<Vec<usiz
             .as_usize()
             .ok_or_else(|| unsupported(format!("`ceil_mode` on an axis of size {size}; give that size")))?;
         let room = size + window.low[axis] + window.high[axis];
-        let first = window.reach(axis) + 1;
+        let first = window.reach(axis).saturating_add(1);
         let steps =
             room.checked_sub(first).ok_or_else(|| invalid(format!("a window of {first} on {room} elements")))?;
         let mut last = steps.div_ceil(stride) * stride;
         if last >= size + window.low[axis] && last >= stride {
             last -= stride;
         }
-        overhang.push((last + first).saturating_sub(room));
+        overhang.push(last.saturating_add(first).saturating_sub(room));
     }
     Ok(overhang)
 }
@@ -65,7 +65,7 @@ fn overhang(node: &Node<'_>, window: &Window, sizes: &[Dim]) -> Outcome<Vec<usiz
 /// The reduction of windows on the spatial axes, with `extra` more padding at the end.
 fn reduce_windows(ctx: &mut Ctx<'_, '_>, function: ReduceFn, x: Value, w: &Window, extra: &[usize]) -> Outcome<Value> {
     let all = |outer: usize, list: &[usize]| [&[outer, outer][..], list].concat();
-    let high: Vec<usize> = w.high.iter().zip(extra).map(|(high, extra)| high + extra).collect();
+    let high: Vec<usize> = w.high.iter().zip(extra).map(|(high, extra)| high.saturating_add(*extra)).collect();
     let op = Op::WindowReduce {
         function,
         window: all(1, &w.kernel),
@@ -157,12 +157,12 @@ fn max_positions(
         dtype => ctx.scalar(dtype, lowest),
     };
     let edge = |list: Vec<usize>| [0, 0].into_iter().chain(list).map(Dim::from).collect::<Vec<_>>();
-    let high = w.high.iter().zip(overhang).map(|(high, extra)| high + extra).collect();
+    let high = w.high.iter().zip(overhang).map(|(high, extra)| high.saturating_add(*extra)).collect();
     let padded = ctx.pad(x, lowest, edge(w.low.clone()), edge(high))?;
     let room = ctx.shape(padded);
     let mut sizes = shape[..2].to_vec();
     for axis in 0..count {
-        let steps = room[axis + 2].clone() - Dim::from(w.reach(axis) + 1);
+        let steps = room[axis + 2].clone() - Dim::from(w.reach(axis)) - Dim::ONE;
         sizes.push(steps.floor_div(&Dim::from(w.strides[axis])) + Dim::ONE);
     }
     let place = |mut at: usize| {
