@@ -222,10 +222,21 @@ fn reachable(saturated: &Saturated) -> Vec<Id> {
 }
 
 /// A total order of costs.
-#[derive(PartialEq, PartialOrd)]
 struct Cost(f64);
 
+impl PartialEq for Cost {
+    fn eq(&self, other: &Cost) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
 impl Eq for Cost {}
+
+impl PartialOrd for Cost {
+    fn partial_cmp(&self, other: &Cost) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Cost {
     fn cmp(&self, other: &Cost) -> std::cmp::Ordering {
