@@ -1,3 +1,5 @@
+//! Round trips of texts, and errors for broken ones.
+
 use std::sync::Arc;
 
 use tarsia_tensor::{DType, Dim, Tensor, rng::Stream};

@@ -403,11 +403,6 @@ impl Node<'_> {
     pub(crate) fn since(&self, version: i64) -> bool {
         self.version().is_some_and(|own| own >= version)
     }
-
-    /// How many inputs there are, without those left out at the end.
-    pub(crate) fn arity(&self) -> usize {
-        self.inputs().iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
-    }
 }
 
 /// `axis`, counted from the end if negative, below `rank`.

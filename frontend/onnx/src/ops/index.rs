@@ -212,7 +212,7 @@ fn scatter_nd<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         flat_indices(ctx, &tuple, &shape[..depth], 0)?
     };
     let many = Dim::product(&tuple.shape);
-    let flat = ctx.reshape(flat, &[many.clone()])?;
+    let flat = ctx.reshape(flat, std::slice::from_ref(&many))?;
     let rows = [&[Dim::product(&shape[..depth])], &shape[depth..]].concat();
     let updates = ctx.reshape(updates, &[&[many], &shape[depth..]].concat())?;
     let x = ctx.reshape(x, &rows)?;

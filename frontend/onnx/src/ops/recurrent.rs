@@ -107,7 +107,7 @@ impl Activation {
         let mut all = Vec::with_capacity(names.len());
         for name in names {
             let (function, alpha, beta) = Function::of(name)?;
-            let mut given = |list: &mut std::slice::Iter<'_, f32>, usual: Option<f64>| match usual {
+            let given = |list: &mut std::slice::Iter<'_, f32>, usual: Option<f64>| match usual {
                 Some(usual) => list.next().map_or(usual, |&value| value.into()),
                 None => 0.0,
             };
@@ -171,7 +171,6 @@ struct Layer {
     time: Dim,
     batch: Dim,
     hidden: usize,
-    directions: usize,
     /// Batch before time, and before the directions.
     batch_first: bool,
     lengths: Option<Value>,
@@ -208,7 +207,6 @@ fn layer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, kind: Kind) -> Outcome<Vec<
         time,
         batch,
         hidden,
-        directions,
         batch_first,
         lengths,
         clip: node.attr_f32_opt("clip")?.map(f64::from),
@@ -316,7 +314,7 @@ impl Layer {
         operands.push(sums);
         let mut scanned = 1;
         if self.lengths.is_some() {
-            let steps = ctx.iota(DType::I64, &[self.time.clone()], 0)?;
+            let steps = ctx.iota(DType::I64, std::slice::from_ref(&self.time), 0)?;
             operands.push(steps);
             scanned = 2;
         }

@@ -1,3 +1,5 @@
+//! Host functions against values of ONNX's operator documentation.
+
 use super::*;
 use crate::Numbers;
 

@@ -1,3 +1,5 @@
+//! Point-wise ops, reductions and contractions against values computed by hand.
+
 use tarsia_tensor::{ArgReduceFn, BinaryFn, ReduceFn, UnaryFn};
 
 use super::*;

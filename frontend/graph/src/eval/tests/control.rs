@@ -1,3 +1,5 @@
+//! Branches, loops, scans, kernels and host functions.
+
 use std::sync::Arc;
 
 use tarsia_tensor::BinaryFn;

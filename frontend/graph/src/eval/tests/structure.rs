@@ -1,3 +1,5 @@
+//! Movements, indices, order and windows against values computed by hand.
+
 use tarsia_tensor::{ReduceFn, ScatterFn};
 
 use super::*;
