@@ -70,44 +70,25 @@ impl<'a> Table<'a> {
 
     /// The best node of each class when a class that several need is paid once.
     fn shared(&self) -> Vec<Option<usize>> {
-        let (count, words) = (self.ids.len(), self.ids.len().div_ceil(64));
-        let mut best: Vec<Option<usize>> = vec![None; count];
-        let mut total = vec![f64::INFINITY; count];
-        let mut sets: Vec<Vec<u64>> = vec![Vec::new(); count];
-        let mut own = vec![0.0; count];
-        let has = |set: &[u64], i: usize| set[i / 64] >> (i % 64) & 1 == 1;
-        // A change reaches the roots in at most as many rounds as there are classes; it stops long before.
-        for _ in 0..count {
+        /// Choices settle in about as many rounds as rewriting went deep; one that swings is cut off.
+        const ROUNDS: usize = 64;
+        let mut state = Shared::new(self.ids.len());
+        let mut dirty = vec![true; self.ids.len()];
+        for _ in 0..ROUNDS {
+            let mut next = vec![false; self.ids.len()];
             let mut changed = false;
-            for class in 0..count {
-                for (n, candidate) in self.nodes[class].iter().enumerate() {
-                    if candidate.children.iter().any(|&child| best[child].is_none()) {
-                        continue;
-                    }
-                    let mut set = vec![0u64; words];
-                    for &child in &candidate.children {
-                        set.iter_mut().zip(&sets[child]).for_each(|(a, b)| *a |= b);
-                    }
-                    if has(&set, class) {
-                        continue;
-                    }
-                    let members = (0..count).filter(|&i| has(&set, i));
-                    let sum = candidate.cost + members.map(|i| own[i]).sum::<f64>();
-                    if sum < total[class] * (1.0 - 1e-9)
-                        || best[class].is_none()
-                        || best[class] == Some(n) && sets[class].len() != words
-                    {
-                        set[class / 64] |= 1 << (class % 64);
-                        (best[class], total[class], own[class], sets[class]) = (Some(n), sum, candidate.cost, set);
-                        changed = true;
-                    }
+            for class in 0..self.ids.len() {
+                let touched = |c: &Candidate| c.children.iter().any(|&child| dirty[child] || next[child]);
+                if (dirty[class] || self.nodes[class].iter().any(touched)) && state.improve(class, &self.nodes[class]) {
+                    (next[class], changed) = (true, true);
                 }
             }
             if !changed {
                 break;
             }
+            dirty = next;
         }
-        best
+        state.best
     }
 
     /// The best node of each class when every use is paid: always finite.
@@ -167,6 +148,61 @@ impl<'a> Table<'a> {
             stack.extend(candidate.children.iter().map(|&child| self.ids[child]));
         }
         Ok(choice)
+    }
+}
+
+/// The best node of each class so far, with the set of classes that it needs.
+struct Shared {
+    best: Vec<Option<usize>>,
+    sets: Vec<Vec<u64>>,
+    /// The cost of each class's best node alone.
+    own: Vec<f64>,
+}
+
+impl Shared {
+    fn new(count: usize) -> Shared {
+        Shared { best: vec![None; count], sets: vec![vec![0; count.div_ceil(64)]; count], own: vec![0.0; count] }
+    }
+
+    /// Chooses again among the nodes of a class; whether anything changed.
+    fn improve(&mut self, class: usize, nodes: &[Candidate]) -> bool {
+        let mut found: Option<(f64, usize, Vec<u64>)> = None;
+        for (n, candidate) in nodes.iter().enumerate() {
+            let Some(set) = self.union(class, &candidate.children) else { continue };
+            let sum = candidate.cost + self.sum(&set);
+            // The node that was chosen stays if it is as good.
+            let margin = if self.best[class] == Some(n) { 1.0 + 1e-9 } else { 1.0 - 1e-9 };
+            if found.as_ref().is_none_or(|(best, ..)| sum < best * margin) {
+                found = Some((sum, n, set));
+            }
+        }
+        let Some((_, n, mut set)) = found else { return false };
+        set[class / 64] |= 1 << (class % 64);
+        let changed = self.best[class] != Some(n) || self.sets[class] != set;
+        (self.best[class], self.own[class], self.sets[class]) = (Some(n), nodes[n].cost, set);
+        changed
+    }
+
+    /// The classes that the children need; `None` if one has no term yet or needs `class`.
+    fn union(&self, class: usize, children: &[usize]) -> Option<Vec<u64>> {
+        let mut set = vec![0; self.own.len().div_ceil(64)];
+        for &child in children {
+            self.best[child]?;
+            set.iter_mut().zip(&self.sets[child]).for_each(|(a, b): (&mut u64, &u64)| *a |= b);
+        }
+        (set[class / 64] >> (class % 64) & 1 == 0).then_some(set)
+    }
+
+    fn sum(&self, set: &[u64]) -> f64 {
+        let mut sum = 0.0;
+        for (i, &word) in set.iter().enumerate() {
+            let mut word = word;
+            while word != 0 {
+                sum += self.own[i * 64 + word.trailing_zeros() as usize];
+                word &= word - 1;
+            }
+        }
+        sum
     }
 }
 

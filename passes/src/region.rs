@@ -97,16 +97,23 @@ fn crossings(graph: &Graph) -> Vec<usize> {
 }
 
 fn split(graph: &Graph, crossing: &[usize], run: Vec<NodeId>, sizes: &Sizes, parts: &mut Vec<Part>) {
+    /// A cut is where no place this near has fewer values alive.
+    const NEAR: usize = 24;
     let mut rest = run.as_slice();
     while rest.len() > sizes.low + sizes.low {
+        let alive = |end: usize| crossing[rest[end - 1].index()];
         let candidates = sizes.low..rest.len().min(sizes.high);
-        // Few values alive; stored anyway because several read it; before an op that starts a kernel.
-        let score = |&end: &usize| {
-            let starts = rest.get(end).is_none_or(|&id| matches!(graph[id].op.kind(), Kind::Contract | Kind::Window));
-            let shared = graph.users(rest[end - 1]).len() > 1;
-            (crossing[rest[end - 1].index()], !shared, !starts)
+        let is_low = |end: usize| {
+            let near = end.saturating_sub(NEAR).max(1)..(end + NEAR).min(rest.len());
+            near.into_iter().all(|other| alive(end) <= alive(other))
         };
-        let Some(end) = candidates.min_by_key(score) else { break };
+        // A value that several read is stored anyway, and an op that starts a kernel needs no value of the region inside it.
+        let is_clean = |end: usize| {
+            let starts = rest.get(end).is_some_and(|&id| matches!(graph[id].op.kind(), Kind::Contract | Kind::Window));
+            starts || graph.users(rest[end - 1]).len() > 1
+        };
+        let clean = candidates.clone().find(|&end| is_low(end) && is_clean(end));
+        let Some(end) = clean.or_else(|| candidates.min_by_key(|&end| (alive(end), !is_clean(end)))) else { break };
         let (head, tail) = rest.split_at(end);
         parts.push(Part::Region(head.to_vec()));
         rest = tail;

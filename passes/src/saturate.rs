@@ -99,7 +99,8 @@ pub fn saturate(
         missed: BTreeMap::new(),
     };
     let (stop, iterations) = run.run();
-    let applied = run.applied.into_iter().map(|(rule, n)| (rules[rule].name.clone(), n)).collect();
+    let applied =
+        run.applied.into_iter().filter(|(_, n)| *n > 0).map(|(rule, n)| (rules[rule].name.clone(), n)).collect();
     let mut missed: BTreeMap<String, BTreeMap<&'static str, usize>> = BTreeMap::new();
     for ((rule, Miss(reason)), n) in run.missed {
         *missed.entry(rules[rule].name.clone()).or_default().entry(reason).or_default() += n;
@@ -124,22 +125,23 @@ struct Run<'a> {
 impl Run<'_> {
     fn run(&mut self) -> (Stop, usize) {
         for iteration in 0..self.limits.iterations {
-            let before = (self.egraph.total_size(), self.egraph.number_of_classes());
+            let before = self.egraph.total_size();
+            let mut changed = false;
             let found = self.search();
             let resting = self.rest.iter().any(|&n| n > 0);
             if found.is_empty() && !resting {
                 return (Stop::Saturated, iteration);
             }
             for (rule, class, found) in found {
-                self.apply(rule, class, &found);
+                changed |= self.apply(rule, class, &found);
                 if self.egraph.total_size() > self.limits.nodes {
                     self.egraph.rebuild();
                     return (Stop::Nodes, iteration + 1);
                 }
             }
             self.egraph.rebuild();
-            let after = (self.egraph.total_size(), self.egraph.number_of_classes());
-            if before == after && !resting {
+            changed |= self.egraph.total_size() != before;
+            if !changed && !resting {
                 return (Stop::Saturated, iteration + 1);
             }
         }
@@ -196,17 +198,22 @@ impl Run<'_> {
         hasher.finish()
     }
 
-    fn apply(&mut self, number: usize, class: Id, found: &Found) {
+    /// Whether something was learnt.
+    fn apply(&mut self, number: usize, class: Id, found: &Found) -> bool {
         let rule = &self.rules[number];
         let root = self.egraph.find(class);
-        match rule.apply(&mut self.egraph, root, found) {
-            Ok(built) => {
-                if self.egraph.union_trusted(root, built, rule.name.as_str()) {
-                    *self.applied.entry(number).or_default() += 1;
-                }
-            }
-            Err(miss) => *self.missed.entry((number, miss)).or_default() += 1,
-        }
+        let result = rule.apply(&mut self.egraph, root, found);
         self.egraph.analysis.current = Default::default();
+        match result {
+            Ok(built) => {
+                let learnt = self.egraph.union_trusted(root, built, rule.name.as_str());
+                *self.applied.entry(number).or_default() += usize::from(learnt);
+                learnt
+            }
+            Err(miss) => {
+                *self.missed.entry((number, miss)).or_default() += 1;
+                false
+            }
+        }
     }
 }
