@@ -162,7 +162,7 @@ pub fn compile(start: Start, last: Phase) -> Result<Compiled, Error> {
             if last == Phase::Graph {
                 return Ok(compiled);
             }
-            let optimised = optimise(graph)?;
+            let optimised = optimise(graph, &machine)?;
             lap(&mut compiled.times, Phase::Optimised);
             let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, &machine)?) } else { None };
             compiled.optimised = Some(optimised);
@@ -181,13 +181,16 @@ pub fn compile(start: Start, last: Phase) -> Result<Compiled, Error> {
     Ok(compiled)
 }
 
-/// Rewriting.
+/// Rewriting into the form whose kernels take least time on the machine.
 ///
 /// # Errors
 /// If a pass fails.
-pub fn optimise(graph: &Graph) -> Result<(Graph, tarsia_passes::Report), Error> {
+pub fn optimise(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::Report), Error> {
     let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "optimise", reason: e.to_string() };
-    tarsia_passes::optimise(graph, &tarsia_passes::Options::default()).map_err(internal)
+    let (model, cover) = (cost::model(machine), tarsia_passes::cover::Options::default());
+    let extract = tarsia_passes::cover::ByKernels { model: &model, options: &cover };
+    let options = tarsia_passes::Options { extract: &extract, ..tarsia_passes::Options::default() };
+    tarsia_passes::optimise(graph, &options).map_err(internal)
 }
 
 /// Covering with kernels.

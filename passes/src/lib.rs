@@ -1,14 +1,14 @@
 //! Rewriting: from the graph as it was exported to the graph as it should be computed.
 //!
 //! ```text
-//! Graph ─► simplify ─► regions ─► e-graph ─► saturate with rules ─► extract ─► Graph
+//! Graph ─► simplify ─► regions ─► e-graph ─► saturate with rules ─► extract ─► Graph ─► cover ─► Graph of kernels
 //! ```
 //!
-//! [`optimise`] is the whole of it. [`language`] is the e-graph's language over core ops, [`facts`] what is known of a class,
-//! [`rules`] the rewrite rules by family, [`saturate`] the driver, [`extract`] the choice of terms, [`region`] how large
-//! models stay fast.
+//! [`optimise`] is all up to extraction. [`language`] is the e-graph's language over core ops, [`facts`] what is known of a
+//! class, [`rules`] the rewrite rules by family, [`saturate`] the driver, [`extract`] the choice of terms, [`region`] how
+//! large models stay fast. [`cover`] cuts the graph into kernels; its [`cover::ByKernels`] is the extraction by what kernels
+//! cost.
 
-mod compile;
 mod convert;
 pub mod cover;
 pub mod emit;
@@ -27,7 +27,6 @@ pub mod rules;
 pub mod saturate;
 pub mod simplify;
 
-pub use compile::{Settings, compile};
 pub use convert::grow;
 pub use error::PassError;
 pub use optimise::{Options, RegionReport, Report, optimise};

@@ -20,7 +20,7 @@ mod trace;
 
 use std::fmt;
 
-pub use legal::{expanded, legal};
+pub use legal::{expanded, legal, moves_operand};
 pub use trace::{JOINED, Trace};
 
 use crate::{Graph, Kind, NodeId, Op};

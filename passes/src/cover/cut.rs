@@ -187,10 +187,7 @@ impl<'a> Cutter<'a> {
 
     /// Whether `op` may take a cut of its operand inside, as far as can be told at a glance; `legal` has the last word.
     fn absorbs(&self, op: &Op, position: usize, cone: &Cone, kind: KernelKind) -> bool {
-        let moves = || {
-            let moved = |op: &Op| op.kind() == Kind::Movement || matches!(op, Op::Cast { .. });
-            cone.members(self.network).all(|(_, member)| moved(&member.op))
-        };
+        let moves = || cone.members(self.network).all(|(_, member)| kernel::moves_operand(&member.op));
         let scatters = |op: &Op| matches!(op, Op::ScatterRows { .. } | Op::ScatterAlong { .. });
         if kind == KernelKind::Order || cone.members(self.network).any(|(_, member)| scatters(&member.op)) {
             return false;

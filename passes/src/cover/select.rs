@@ -55,6 +55,16 @@ impl<'a> Selection<'a> {
         self.readers[class as usize] > 0
     }
 
+    /// How many chosen cuts have each class inside, and how many read it.
+    pub fn uses(&self) -> Vec<u32> {
+        let mut uses = self.readers.clone();
+        for class in (0..uses.len() as u32).filter(|&class| self.is_stored(class)) {
+            let inner = self.cut(class).into_iter().flat_map(|cut| &cut.cone.inner);
+            inner.filter(|(inner, _)| *inner != class).for_each(|(inner, _)| uses[*inner as usize] += 1);
+        }
+        uses
+    }
+
     /// Sum of the times of all chosen cuts.
     pub fn total(&self) -> f64 {
         let stored = (0..self.chosen.len() as u32).filter(|&class| self.is_stored(class));

@@ -149,15 +149,21 @@ fn epilogue_ops(body: &Graph, anchor: NodeId, allowed: impl Fn(&Op) -> bool) -> 
     Ok(())
 }
 
+/// Whether an op may stand between an input and a matrix product: a conversion or a movement of one operand.
+pub fn moves_operand(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Cast { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. }
+    )
+}
+
 /// Whether a value is an input behind conversions and movements of one operand.
 fn is_moved_input(body: &Graph, value: Value) -> bool {
     let mut value = value;
     loop {
         match &body[value.node].op {
             Op::Input { .. } => return true,
-            Op::Cast { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => {
-                value = body.operands(value.node)[0];
-            }
+            op if moves_operand(op) => value = body.operands(value.node)[0],
             _ => return false,
         }
     }
