@@ -63,6 +63,19 @@ pub struct Report {
     pub laws: BTreeMap<String, usize>,
 }
 
+impl Report {
+    /// One line: how many regions there were, how many of them were different, and how many rules met them.
+    pub fn summary(&self) -> String {
+        let (different, rules) = (self.saturated.len(), self.applied.values().sum::<usize>());
+        let limited = self.saturated.iter().filter(|region| region.health.stop != Stop::Saturated).count();
+        let limited = if limited > 0 { format!(", {limited} up to a limit") } else { String::new() };
+        format!(
+            "{} regions, {} equal to another, {different} saturated{limited}; rules applied {rules} times",
+            self.regions, self.reused
+        )
+    }
+}
+
 /// What happened in one region.
 #[derive(Clone, Debug, Serialize)]
 pub struct RegionReport {

@@ -52,6 +52,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);
     }
+    if let Some((_, report)) = &compiled.optimised {
+        tracing::info!("{}", report.summary());
+    }
     match (arguments.emit, &output) {
         (Some(phase), Some(path)) => {
             let io = |reason| Error::Io { path: path.clone(), reason };

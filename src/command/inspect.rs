@@ -164,10 +164,13 @@ fn cost_rows(decisions: &tarsia::Decisions) -> Vec<Row> {
 }
 
 fn phase_rows(compiled: &tarsia::Compiled) -> Vec<Row> {
-    let time = |(phase, time): &(Phase, std::time::Duration)| Row {
-        name: phase.to_string(),
-        what: format!("{:.2} ms", time.as_secs_f64() * 1e3),
-        origin: Vec::new(),
+    let time = |(phase, time): &(Phase, std::time::Duration)| {
+        let did = match (phase, &compiled.optimised) {
+            (Phase::Optimised, Some((_, report))) => format!(": {}", report.summary()),
+            _ => String::new(),
+        };
+        let what = format!("{:.2} ms{did}", time.as_secs_f64() * 1e3);
+        Row { name: phase.to_string(), what, origin: Vec::new() }
     };
     compiled.times.iter().map(time).collect()
 }

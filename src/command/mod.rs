@@ -100,7 +100,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 
 /// Sends log messages to standard error.
 pub fn log(verbose: u8) {
-    let level = ["error", "info", "debug"][usize::from(verbose.min(2))];
+    // What the e-graph library logs about itself is of no use here.
+    let level = ["error", "egg=error,info", "egg=error,debug"][usize::from(verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_env("TARSIA_LOG").unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
 }

@@ -63,14 +63,16 @@ pub(super) fn roll_up(
     Ok(Some(one(total)))
 }
 
-/// The terms of a sum of values of one shape, in order.
+/// The terms of a sum of values of one shape, in order. A sum that something else reads, such as the residual stream of a
+/// model, is a term: taking it apart in every layer would cost the square of their number.
 fn terms(emitter: &Emitter, x: &[Value], shape: &[Dim]) -> Vec<Value> {
     let mut found = Vec::new();
     let mut stack: Vec<Value> = x.iter().rev().copied().collect();
     while let Some(value) = stack.pop() {
         let (op, under) = emitter.producer(value);
         let sum = matches!(op, Op::Binary(BinaryFn::Add)) && under.iter().all(|&v| emitter.ty(v).shape == shape);
-        if sum && found.len() < 4096 { stack.extend(under.iter().rev()) } else { found.push(value) }
+        let own = emitter.graph.users(value.node).is_empty();
+        if sum && own && found.len() < 4096 { stack.extend(under.iter().rev()) } else { found.push(value) }
     }
     found
 }

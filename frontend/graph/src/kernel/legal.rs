@@ -151,10 +151,7 @@ fn epilogue_ops(body: &Graph, anchor: NodeId, allowed: impl Fn(&Op) -> bool) -> 
 
 /// Whether an op may stand between an input and a matrix product: a conversion or a movement of one operand.
 pub fn moves_operand(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Cast { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. }
-    )
+    matches!(op, Op::Cast { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. })
 }
 
 /// Whether a value is an input behind conversions and movements of one operand.
