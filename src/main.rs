@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // A reader that closes the pipe early (`tarsia inspect … | head`) ends the program without a message.
+    sigpipe::reset();
     let arguments = command::Arguments::parse();
     command::log(arguments.verbose);
     match command::run(arguments) {

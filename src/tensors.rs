@@ -1,4 +1,4 @@
-//! Tensor files: NumPy's `.npy` and `.npz`, ONNX's `.pb`.
+//! Tensor files: NumPy's `.npy` and `.npz`, ONNX's `.pb`, `.safetensors`.
 
 use std::{
     fs::File,
@@ -22,7 +22,7 @@ pub enum FileError {
         reason: std::io::Error,
     },
     /// The file's name does not tell its format.
-    #[error("{}: unknown kind of tensor file; use .npy, .npz or .pb", .0.display())]
+    #[error("{}: unknown kind of tensor file; use .npy, .npz, .pb or .safetensors", .0.display())]
     Format(PathBuf),
     /// The element type has no counterpart.
     #[error("{}: element type {dtype} cannot be used here", path.display())]
@@ -35,6 +35,14 @@ pub enum FileError {
     /// An ONNX tensor that does not decode.
     #[error(transparent)]
     Onnx(#[from] ReadError),
+    /// A `.safetensors` file that does not decode.
+    #[error("{}: {reason}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: safetensors::SafeTensorError,
+    },
     /// Data that do not fit their shape.
     #[error("{}: {reason}", path.display())]
     Tensor {
@@ -69,8 +77,46 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Vec<(Option<String>, Tensor)
             let (name, tensor) = tarsia_onnx::data::read_tensor(path, limits)?;
             Ok(vec![((!name.is_empty()).then_some(name), tensor)])
         }
+        "safetensors" => read_safetensors(path, limits),
         _ => Err(FileError::Format(path.to_owned())),
     }
+}
+
+fn read_safetensors(path: &Path, limits: &Limits) -> Result<Vec<(Option<String>, Tensor)>, FileError> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limits.max_bytes).read_to_end(&mut bytes).map_err(|reason| io(path, reason))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes)
+        .map_err(|reason| FileError::Safetensors { path: path.to_owned(), reason })?;
+    file.iter()
+        .map(|(name, view)| {
+            let unknown = || FileError::Type { path: path.to_owned(), dtype: format!("{:?}", view.dtype()) };
+            let dtype = safetensors_type(view.dtype()).ok_or_else(unknown)?;
+            let data = bytes::Bytes::copy_from_slice(view.data());
+            let tensor = Tensor::new(dtype, view.shape(), data)
+                .map_err(|reason| FileError::Tensor { path: path.to_owned(), reason })?;
+            Ok((Some(name.to_owned()), tensor))
+        })
+        .collect()
+}
+
+fn safetensors_type(dtype: safetensors::Dtype) -> Option<DType> {
+    use safetensors::Dtype;
+    Some(match dtype {
+        Dtype::BOOL => DType::Bool,
+        Dtype::U8 => DType::U8,
+        Dtype::I8 => DType::I8,
+        Dtype::U16 => DType::U16,
+        Dtype::I16 => DType::I16,
+        Dtype::U32 => DType::U32,
+        Dtype::I32 => DType::I32,
+        Dtype::U64 => DType::U64,
+        Dtype::I64 => DType::I64,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+        _ => return None,
+    })
 }
 
 /// Writes a tensor as `.npy`. bf16 and 8-bit floats, which NumPy does not know, are written as f32.

@@ -36,7 +36,7 @@ pub struct Arguments {
 
 /// Compiles and writes.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let model = model_of(&arguments.model)?;
+    let (model, _) = model_of(&arguments.model)?;
     let output = match (&arguments.output, arguments.emit) {
         (Some(path), _) => Some(path.clone()),
         (None, Some(_)) => None,

@@ -25,7 +25,7 @@ pub struct Arguments {
 
 /// Compiles to kernels and prints the decisions.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let start = tarsia::load(&model_of(&arguments.model)?, arguments.limits.limits())?;
+    let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits())?;
     let compiled = tarsia::compile(start, Phase::Kernels)?;
     let (_, mut decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
     if let Some(text) = &arguments.node {

@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         Stage::Kernels | Stage::Costs => Phase::Kernels,
         _ => Phase::Tiles,
     };
-    let compiled = tarsia::compile(tarsia::load(&model_of(&arguments.model)?, arguments.limits.limits())?, last)?;
+    let compiled = tarsia::compile(tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits())?, last)?;
     let missing = || Error::Usage("this file starts after that stage".into());
     let rows = match arguments.stage {
         Stage::Graph | Stage::Optimised | Stage::Kernels => {

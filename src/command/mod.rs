@@ -121,9 +121,13 @@ fn spinner(what: &str) -> ProgressBar {
     bar
 }
 
-/// The only model of a folder, or the file itself.
-fn model_of(path: &Path) -> Result<PathBuf, Error> {
-    if path.is_dir() { Ok(tarsia::Folder::open(path)?.model) } else { Ok(path.to_owned()) }
+/// The only model of a folder with its first data set, or the file itself.
+fn model_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    if !path.is_dir() {
+        return Ok((path.to_owned(), None));
+    }
+    let folder = tarsia::Folder::open(path)?;
+    Ok((folder.model, folder.sets.into_iter().next()))
 }
 
 /// Refuses to replace a file unless asked to.

@@ -4,19 +4,19 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde::Serialize;
-use tarsia::{Class, Error, Phase, Session, Tensor, tensors};
+use tarsia::{Class, Error, Phase, Session, Tensor, read_set, tensors};
 
 use super::{LimitArguments, SessionArguments, model_of, print_json, spinner, values};
 
 /// Runs a model once and prints or writes its results.
 ///
-/// Inputs that no file is given for are drawn at random. A result that looks like class probabilities or scores is printed as its
-/// best entries.
+/// Inputs that no file is given for are those of the first data set, where the model is a folder with test data, and else drawn at
+/// random. Every output is printed with its largest entries, so that a classifier shows its classes with their probabilities.
 #[derive(Args)]
 pub struct Arguments {
     /// The model, a dump or a compiled file; or a folder with one model.
     model: PathBuf,
-    /// An input: FILE (.npy, .npz or .pb), in the order of the inputs, or NAME=FILE.
+    /// An input: FILE (.npy, .npz, .pb or .safetensors), in the order of the inputs, or NAME=FILE.
     #[arg(long, short, value_name = "[NAME=]FILE")]
     input: Vec<values::InputFile>,
     /// A size for random inputs; unknown sizes are 1.
@@ -55,14 +55,16 @@ struct OutputSummary {
 /// Loads, compiles, runs, prints.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
+    let (model, data_set) = model_of(&arguments.model)?;
     let progress = spinner("compiling");
-    let compiled = tarsia::compile(tarsia::load(&model_of(&arguments.model)?, limits)?, Phase::Tiles)?;
+    let compiled = tarsia::compile(tarsia::load(&model, limits)?, Phase::Tiles)?;
     progress.finish_and_clear();
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
     let ports: Vec<_> =
         program.inputs.iter().map(|port| (port.clone(), program.buffers[port.buffer.0 as usize].dtype)).collect();
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
-    let inputs = values::inputs(&ports, &arguments.input, &arguments.size, arguments.seed, &limits)?;
+    let known = data_set.map_or(Ok(Vec::new()), |set| read_set(&set, "input", ports.len(), &limits))?;
+    let inputs = values::inputs(&ports, &arguments.input, known, &arguments.size, arguments.seed, &limits)?;
     let session = Session::new(program, &arguments.session.options(arguments.limits))?;
     let outputs = session.run(&inputs)?;
     if let Some(folder) = &arguments.output {

@@ -41,14 +41,15 @@ impl FromStr for SizeArgument {
     }
 }
 
-/// The tensors for all inputs of a program. Inputs that no file gives are drawn at random, unknown sizes being those of
-/// `sizes`, or 1.
+/// The tensors for all inputs of a program: of the files, else of `known` (one entry per input, or none), else drawn at random,
+/// unknown sizes being those of `sizes`, or 1.
 ///
 /// # Errors
 /// If a file does not belong to an input, or does not read.
 pub fn inputs(
     ports: &[(Port, DType)],
     files: &[InputFile],
+    known: Vec<Option<Tensor>>,
     sizes: &[SizeArgument],
     seed: u64,
     limits: &Limits,
@@ -58,6 +59,11 @@ pub fn inputs(
         for (stored, tensor) in tensors::read(&file.path, limits)? {
             let at = position(ports, &given, file.name.as_deref(), stored.as_deref(), &file.path)?;
             given.insert(at, tensor);
+        }
+    }
+    for (at, tensor) in known.into_iter().enumerate() {
+        if let Some(tensor) = tensor {
+            given.entry(at).or_insert(tensor);
         }
     }
     let mut symbols: BTreeMap<String, i64> = sizes.iter().map(|size| (size.symbol.clone(), size.size)).collect();
