@@ -67,12 +67,16 @@ pub(super) fn roll_up(
 /// model, is a term: taking it apart in every layer would cost the square of their number.
 fn terms(emitter: &Emitter, x: &[Value], shape: &[Dim]) -> Vec<Value> {
     let mut found = Vec::new();
-    let mut stack: Vec<Value> = x.iter().rev().copied().collect();
-    while let Some(value) = stack.pop() {
+    // The last sum is not in the graph yet, so its operands have one user less.
+    let mut stack: Vec<(Value, usize)> = x.iter().rev().map(|&value| (value, 0)).collect();
+    while let Some((value, users)) = stack.pop() {
         let (op, under) = emitter.producer(value);
         let sum = matches!(op, Op::Binary(BinaryFn::Add)) && under.iter().all(|&v| emitter.ty(v).shape == shape);
-        let own = emitter.graph.users(value.node).is_empty();
-        if sum && own && found.len() < 4096 { stack.extend(under.iter().rev()) } else { found.push(value) }
+        if sum && emitter.graph.users(value.node).len() == users && found.len() < 4096 {
+            stack.extend(under.iter().rev().map(|&value| (value, 1)));
+        } else {
+            found.push(value);
+        }
     }
     found
 }
