@@ -110,7 +110,8 @@ impl Session {
     /// # Errors
     /// If inputs do not fit, memory does not suffice, or a kernel or host function fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let args: Vec<Arg> = inputs.iter().map(Arg::from_tensor).collect();
+        let mut args: Vec<Arg> = inputs.iter().map(Arg::from_tensor).collect();
+        self.fit(&mut args);
         let mut run = self.take()?;
         let mut destination = Destination::fresh(self.compiled.program.outputs.len());
         self.execute(&mut run, &args, &mut destination)?;
@@ -126,8 +127,9 @@ impl Session {
     pub fn bind(&self, shapes: &[&[usize]]) -> Result<Bound<'_>, RunError> {
         let mut run = self.take()?;
         let ports = &self.compiled.program.inputs;
-        let args: Vec<Arg> =
+        let mut args: Vec<Arg> =
             shapes.iter().zip(ports).map(|(shape, port)| Arg::shape(self.dtype(port), shape)).collect();
+        self.fit(&mut args);
         if args.len() != shapes.len() {
             return Err(bind::count_error(&self.compiled, shapes.len()));
         }
@@ -140,6 +142,17 @@ impl Session {
     /// The times of the steps since the last call, if [`Options::profile`] is set: one entry per launch or other step, in order.
     pub fn take_profile(&self) -> Vec<StepTime> {
         std::mem::take(&mut lock(&self.profile))
+    }
+
+    /// A scalar and a vector of one element stand for each other: callers' tools do not keep them apart.
+    fn fit(&self, args: &mut [Arg]) {
+        for (arg, port) in args.iter_mut().zip(&self.compiled.program.inputs) {
+            match (arg.shape.as_slice(), port.shape.len()) {
+                ([1], 0) => arg.shape.clear(),
+                ([], 1) => arg.shape.push(1),
+                _ => {}
+            }
+        }
     }
 
     fn dtype(&self, port: &tarsia_tile::Port) -> DType {

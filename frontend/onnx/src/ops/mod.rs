@@ -9,6 +9,7 @@ mod constant;
 mod contract;
 mod control;
 mod convolution;
+mod einsum;
 mod gather;
 mod index;
 mod loss;
@@ -26,6 +27,7 @@ mod selection;
 mod sequence;
 mod shape;
 mod signal;
+mod training;
 mod transformer;
 
 use std::sync::LazyLock;
@@ -73,6 +75,12 @@ impl Row {
         Row { domain: "", name, since, until: None, import }
     }
 
+    /// The same operator of another domain.
+    const fn of(mut self, domain: &'static str) -> Row {
+        self.domain = domain;
+        self
+    }
+
     /// The same operator, removed from a version on.
     const fn until(mut self, version: i64) -> Row {
         self.until = Some(version);
@@ -90,6 +98,7 @@ const FAMILIES: &[Rows] = &[
     control::ROWS,
     contract::ROWS,
     convolution::ROWS,
+    einsum::ROWS,
     gather::ROWS,
     index::ROWS,
     loss::ROWS,
@@ -107,6 +116,7 @@ const FAMILIES: &[Rows] = &[
     sequence::ROWS,
     shape::ROWS,
     signal::ROWS,
+    training::ROWS,
     transformer::ROWS,
 ];
 

@@ -16,6 +16,7 @@ pub(super) const ROWS: Rows = &[
     Row::new("ArgMax", 1, One(|ctx, node| arg_reduce(ctx, node, ArgReduceFn::Max))),
     Row::new("ArgMin", 1, One(|ctx, node| arg_reduce(ctx, node, ArgReduceFn::Min))),
     Row::new("Compress", 9, One(compress)),
+    Row::new("NonMaxSuppression", 10, One(non_max_suppression)),
     Row::new("NonZero", 9, One(non_zero)),
     Row::new("ReverseSequence", 10, One(reverse_sequence)),
     Row::new("TopK", 1, Values(top_k)),
@@ -78,6 +79,26 @@ fn non_zero<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let shape = vec![Dim::from(ctx.rank(x)), ctx.fresh("nonzero")];
     let types = vec![Type::new(DType::I64, shape)];
     ctx.add(Op::Host { function: "nonzero".into(), ints: Vec::new(), reals: Vec::new(), types }, &[x])
+}
+
+/// Batch, class and number of the boxes that no better box overlaps too much, `[k, 3]`.
+fn non_max_suppression<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let mut operands = vec![ctx.value(node, 0)?, ctx.value(node, 1)?];
+    let limits: [fn(&mut Ctx<'a, '_>) -> Value; 3] = [
+        |ctx| ctx.scalar(DType::I64, 0.0),
+        |ctx| ctx.scalar(DType::F32, 0.0),
+        |ctx| ctx.scalar(DType::F32, f64::NEG_INFINITY),
+    ];
+    for (index, default) in (2..).zip(limits) {
+        let limit = match ctx.value_opt(node, index)? {
+            Some(limit) => ctx.reshape(limit, &[])?,
+            None => default(ctx),
+        };
+        operands.push(limit);
+    }
+    let types = vec![Type::new(DType::I64, [ctx.fresh("non_max_suppression"), Dim::Const(3)])];
+    let ints = vec![node.attr_int_or("center_point_box", 0)?];
+    ctx.add(Op::Host { function: "non_max_suppression".into(), ints, reals: Vec::new(), types }, &operands)
 }
 
 /// The elements along an axis, or of all axes, whose place in the mask holds.
