@@ -123,7 +123,9 @@ impl<'m> KernelBuilder<'m> {
     }
 
     pub fn copy(&mut self, dst: Operand, src: Operand) {
-        self.instr(Opcode::Copy { rows: 1 }, vec![dst], vec![src]);
+        let op =
+            if matches!(src, Operand::Real(_) | Operand::Index(_)) { Opcode::Fill } else { Opcode::Copy { rows: 1 } };
+        self.instr(op, vec![dst], vec![src]);
     }
 
     pub fn push(&mut self, stmt: Stmt) {

@@ -53,7 +53,9 @@ pub(crate) struct Emitter<'a, 'b, 'm> {
     /// The groups that are axes of tiles, in order; along the others the box is a single index.
     pub axes: Vec<usize>,
     /// Results of reductions that earlier loops have finished.
-    pub finished: BTreeMap<(Value, Vec<Index>), Operand>,
+    finished: BTreeMap<(Value, Vec<Index>), Operand>,
+    /// Whether the box is part of a row: what it reduces to is not the row's result.
+    partial: bool,
     done: FxHashMap<(Value, Vec<Index>), Operand>,
 }
 
@@ -81,7 +83,22 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         spans: Vec<Span>,
         axes: Vec<usize>,
     ) -> Self {
-        Emitter { builder, body, nest, leaves, spans, axes, finished: BTreeMap::new(), done: FxHashMap::default() }
+        Emitter {
+            builder,
+            body,
+            nest,
+            leaves,
+            spans,
+            axes,
+            finished: BTreeMap::new(),
+            partial: false,
+            done: FxHashMap::default(),
+        }
+    }
+
+    /// The box is part of a row whose reductions have these results.
+    pub fn finish(&mut self, finished: BTreeMap<(Value, Vec<Index>), Operand>) {
+        (self.finished, self.partial) = (finished, true);
     }
 
     /// The tile axis of a group.
@@ -129,10 +146,7 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
             return Ok(());
         }
         let src = self.value(value, index)?;
-        match src {
-            Operand::Real(_) | Operand::Index(_) => self.builder.instr(Opcode::Fill, vec![dst], vec![src]),
-            src => self.builder.copy(dst, src),
-        }
+        self.builder.copy(dst, src);
         Ok(())
     }
 
@@ -403,6 +417,9 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         types: &[&Type],
         index: &[Index],
     ) -> Result<Operand, String> {
+        if self.partial {
+            return Err("a reduction that no earlier loop has finished".to_owned());
+        }
         let inner = self.nest.operand_indices(node, types, index).map_err(|o| format!("{o:?}"))?.swap_remove(0);
         let source = self.value(operands[0], &inner)?;
         let source = self.materialise(source, types[0].dtype, &inner);

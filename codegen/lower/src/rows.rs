@@ -109,7 +109,7 @@ fn many_passes(
                 builder.instr(Opcode::Fill, vec![Operand::Tile(target.clone())], vec![start]);
                 chunks(builder, nest, rows, &outer, &mut |builder, spans| {
                     let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
-                    emitter.finished = finished.clone();
+                    emitter.finish(finished.clone());
                     let source = emitter.value(operand, &inner)?;
                     let source = emitter.materialise(source, ty.dtype, &inner);
                     emitter.reduce_into(node, ty, &inner, &index, source, &target, true).map(|_| ())
@@ -131,7 +131,7 @@ fn many_passes(
                 chunks(builder, nest, rows, &outer, &mut |builder, spans| {
                     let start = Operand::Index(spans[rows[0]].start.clone());
                     let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
-                    emitter.finished = finished.clone();
+                    emitter.finish(finished.clone());
                     let source = emitter.value(operand, &inner)?;
                     let source = emitter.materialise(source, ty.dtype, &inner);
                     let dst = vec![Operand::Tile(best.clone()), Operand::Tile(target.clone())];
@@ -149,7 +149,7 @@ fn many_passes(
     let depends_on_rows = rows.iter().any(|&group| nest.depends(&nest.root, group));
     let store = &mut |builder: &mut KernelBuilder, spans: Vec<Span>| {
         let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
-        emitter.finished = finished.clone();
+        emitter.finish(finished.clone());
         for target in targets {
             emitter.store(target.value, &nest.root, target.param)?;
         }
@@ -200,9 +200,7 @@ fn reductions(body: &Graph, nest: &Nest, targets: &[Target]) -> Result<Vec<(Valu
         }
         let types: Vec<&Type> = operands.iter().map(|&operand| body.ty(operand)).collect();
         let indices = nest.operand_indices(node, &types, &index).map_err(|o| format!("{o:?}"))?;
-        stack.extend(
-            operands.iter().copied().zip(indices).filter(|(_, index)| !index.is_empty() || types[0].rank() == 0),
-        );
+        stack.extend(operands.iter().copied().zip(indices));
         if matches!(node.op, Op::Reduce { .. } | Op::ArgReduce { .. } | Op::Scan { .. }) {
             found.push((value, index));
         }

@@ -17,6 +17,12 @@
 //! | `one_hot` | indices, depth (one element), values (off, on) | axis of the new axis | | one-hot |
 //! | `split` | x, sizes | axis | | the parts |
 //! | `resize` | x, scales, sizes, region of interest (empty where absent) | see [`resize`](self) below | | resampled |
+//! | `dft` | x `[…, 1 or 2]`, length (or none), axis | inverse, one side | | spectrum |
+//! | `stft` | x `[b, n, 1 or 2]`, step, window (or empty), length (or none) | one side | | `[b, frames, bins, 2]` |
+//! | `mel_weight_matrix` | mel bins, length of the transform, sample rate, low and high edge in Hz | ONNX number of the result's type | | `[bins, mel bins]` |
+//! | `det` | matrices | | | determinants |
+//! | `col2im` | columns `[n, c·block, positions]`, image shape, block shape | dilations…, strides…, pads (before…, after…) | | images `[n, c, …]` |
+//! | `roi_align` | x `[n, c, h, w]`, regions `[r, 4]`, batch of each | height, width, samples (0: by the region's size), half pixel, largest | scale | `[r, c, height, width]` |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
 //! (0 half_pixel, 1 half_pixel_symmetric, 2 pytorch_half_pixel, 3 align_corners, 4 asymmetric, 5 tf_crop_and_resize), nearest
@@ -24,9 +30,11 @@
 //! 2 not_smaller), then the axes that scales, sizes and region are about (none: all), and the reals cubic coefficient and
 //! extrapolation value. Results keep the element type of x unless said otherwise.
 
+mod regions;
 mod resample;
 mod select;
 mod shape;
+mod spectrum;
 
 use thiserror::Error;
 
@@ -60,6 +68,12 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "one_hot", operands: (3, 3), results: Some(1), run: shape::one_hot },
     Function { name: "split", operands: (2, 2), results: None, run: shape::split },
     Function { name: "resize", operands: (4, 4), results: Some(1), run: resample::resize },
+    Function { name: "dft", operands: (3, 3), results: Some(1), run: spectrum::dft },
+    Function { name: "stft", operands: (4, 4), results: Some(1), run: spectrum::stft },
+    Function { name: "mel_weight_matrix", operands: (5, 5), results: Some(1), run: spectrum::mel_weight_matrix },
+    Function { name: "det", operands: (1, 1), results: Some(1), run: regions::det },
+    Function { name: "col2im", operands: (3, 3), results: Some(1), run: regions::col2im },
+    Function { name: "roi_align", operands: (3, 3), results: Some(1), run: regions::roi_align },
 ];
 
 /// Elements that [`call`] may give in one result.

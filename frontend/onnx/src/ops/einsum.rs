@@ -27,8 +27,7 @@ fn einsum<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let values = ctx.values(node)?;
     let ranks: Vec<usize> = values.iter().map(|&value| ctx.rank(value)).collect();
     let Equation { terms, result } = Equation::parse(node.attr_str("equation")?, &ranks)?;
-    let mut terms: Vec<Term> =
-        values.into_iter().zip(terms).map(|(value, letters)| Term { value, letters }).collect();
+    let mut terms: Vec<Term> = values.into_iter().zip(terms).map(|(value, letters)| Term { value, letters }).collect();
     for term in &mut terms {
         diagonals(ctx, term)?;
     }
@@ -203,7 +202,9 @@ mod tests {
 
     #[test]
     fn wrong_equations_are_refused() {
-        for (text, ranks) in [("ij->ijk", &[2][..]), ("ij->ii", &[2]), ("i,j->ij", &[1]), ("i1->i", &[2]), ("ij->i", &[3])] {
+        for (text, ranks) in
+            [("ij->ijk", &[2][..]), ("ij->ii", &[2]), ("i,j->ij", &[1]), ("i1->i", &[2]), ("ij->i", &[3])]
+        {
             assert!(Equation::parse(text, ranks).is_err(), "{text}");
         }
     }

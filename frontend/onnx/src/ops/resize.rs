@@ -85,15 +85,19 @@ impl Spec {
         // Before version 11 there was one way only.
         let (coordinates, rounding) =
             if node.since(11) { ("half_pixel", "round_prefer_floor") } else { ("asymmetric", "floor") };
-        let coordinates = pick("coordinate_transformation_mode", coordinates, &[
-            "half_pixel",
-            "half_pixel_symmetric",
-            "pytorch_half_pixel",
-            "align_corners",
-            "asymmetric",
-            "tf_crop_and_resize",
-            "tf_half_pixel_for_nn",
-        ])?;
+        let coordinates = pick(
+            "coordinate_transformation_mode",
+            coordinates,
+            &[
+                "half_pixel",
+                "half_pixel_symmetric",
+                "pytorch_half_pixel",
+                "align_corners",
+                "asymmetric",
+                "tf_crop_and_resize",
+                "tf_half_pixel_for_nn",
+            ],
+        )?;
         let rounding = pick("nearest_mode", rounding, &["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])?;
         use Coordinates::*;
         let mode = pick("mode", "nearest", &["nearest", "linear", "cubic", "bilinear"])?;
