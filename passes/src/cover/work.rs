@@ -121,7 +121,7 @@ pub(crate) fn load(op: &Op, operands: &[&Extent], result: &Extent, dtype: DType)
         Op::ArgReduce { function: ArgReduceFn::Min | ArgReduceFn::Max, .. } => vector(2.0, first),
         Op::Scan { .. } => vector(8.0, first),
         // A little less than their expansions, so that of equal forms the one with fewer ops is kept.
-        Op::Softmax { .. } => both(4.0, 1.0, n),
+        Op::Softmax { .. } => both(1.9, 1.0, n),
         Op::Gelu { .. } => both(3.5, 1.0, n),
         Op::Silu {} => both(0.5, 1.0, n),
         Op::LayerNorm { .. } => vector(6.0, n),

@@ -30,6 +30,9 @@ pub(super) fn rules() -> Vec<Rule> {
         exact("layer-norm-narrow",   "(cast ?d ?s (layer_norm ?axis ?epsilon (cast f32 ?t ?x) 1.0 0.0))", "(layer_norm ?axis ?epsilon ?x 1.0 0.0)", &[narrow]),
         real ("layer-norm-narrow-affine", "(cast ?d ?s (layer_norm ?axis ?epsilon (cast f32 ?t ?x) (cast f32 ?u ?v) (cast f32 ?r ?w)))",
                                                                                                          "(layer_norm ?axis ?epsilon ?x ?v ?w)",  &[narrow]),
+        // Scale and mean folded into a factor and an offset: x·f + (b - m·f) = (x - m)·f + b.
+        real ("norm-offset",         "(add (mul ?x ?f) (sub ?b (mul ?m ?f)))",                           "(add (mul (sub ?x ?m) ?f) ?b)",         &[float]),
+        real ("norm-factor",         "(mul ?a (mul (rsqrt ?v) ?w))",                                     "(mul (mul ?a (rsqrt ?v)) ?w)",          &[float]),
         // gelu(x) = x/2 · (1 + erf(x/√2)) ≈ x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))); numbers have wandered outwards.
         real ("gelu",                "(mul (mul ?x (add (erf (mul ?x 0.7071067811865476)) 1.0)) 0.5)",   "(gelu false ?x)",                       &[float]),
         real ("gelu-tanh",           "(mul (mul ?x (add (tanh (mul (add ?x (mul (mul ?x (mul ?x ?x)) 0.044715)) 0.7978845608028654)) 1.0)) 0.5)",
