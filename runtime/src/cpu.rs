@@ -11,7 +11,7 @@ pub mod gemm;
 mod isa;
 mod math;
 pub mod moves;
-mod number;
+pub(crate) mod number;
 pub mod order;
 pub mod pack;
 pub mod reduce;

@@ -201,7 +201,7 @@ impl PlainRows {
 }
 
 unsafe fn update(isa: Isa, how: ScatterFn, table: &Array, src: &Array, plane: &super::nest::Plane<2>) {
-    let Some(function) = function::of_scatter(how) else {
+    if how == ScatterFn::Set {
         let [s, d] = plane.at;
         let swapped = super::nest::Plane {
             at: [d, s],
@@ -211,14 +211,14 @@ unsafe fn update(isa: Isa, how: ScatterFn, table: &Array, src: &Array, plane: &s
         };
         // SAFETY: the caller's contract.
         return unsafe { super::copy::copy_plane(isa, table, src, &swapped) };
-    };
+    }
     with_wide!(Width::of(table.dtype), W => pieces(plane, |at, col, n| {
         let (mut old, mut new) = ([W::default(); PIECE], [W::default(); PIECE]);
         // SAFETY: the caller's contract.
         unsafe {
             get(table, at[1], col[1], &mut old[..n]);
             get(src, at[0], col[0], &mut new[..n]);
-            function::binary::<W>(function, table.dtype, &mut old[..n], &new[..n]);
+            function::fold::<W>(function::of_scatter(how), &mut old[..n], &new[..n]);
             put(table, at[1], col[1], &old[..n]);
         }
     }));

@@ -4,9 +4,8 @@ use half::{bf16, f16};
 use tarsia_tensor::DType;
 use tarsia_tile::{Fractal, Order};
 
-use super::function::Number;
 use super::matrix::{Blocks, Matrix, MatrixForm};
-use super::wide::{self, PIECE, Width, with_wide};
+use super::wide::{self, PIECE, Wide, Width, with_wide};
 use crate::cpu::Isa;
 use crate::cpu::gemm::{self, Blocked, BytePanels, Extents, Lhs, Out, Rhs, RowMajor};
 
@@ -185,7 +184,7 @@ pub fn grouped_panels(blocks: &Blocks, kind: &Fractal, axis: usize) -> Option<(i
 }
 
 /// Row by row of `a`, piece by piece of the columns of `b`.
-unsafe fn slow<W: Number>(accumulate: bool, dst: &Matrix, a: &Matrix, b: &Matrix) {
+unsafe fn slow<W: Wide>(accumulate: bool, dst: &Matrix, a: &Matrix, b: &Matrix) {
     let ([m, n], k) = (dst.size, a.size[1]);
     let (mut sum, mut row) = ([W::default(); PIECE], [W::default(); PIECE]);
     for i in 0..m {
@@ -211,7 +210,7 @@ unsafe fn slow<W: Number>(accumulate: bool, dst: &Matrix, a: &Matrix, b: &Matrix
     }
 }
 
-unsafe fn load_row<W: Number>(matrix: &Matrix, row: usize, column: usize, out: &mut [W]) {
+unsafe fn load_row<W: Wide>(matrix: &Matrix, row: usize, column: usize, out: &mut [W]) {
     let mut done = 0;
     while done < out.len() {
         let run = matrix.row_run(row, column + done, out.len() - done);
@@ -221,7 +220,7 @@ unsafe fn load_row<W: Number>(matrix: &Matrix, row: usize, column: usize, out: &
     }
 }
 
-unsafe fn store_row<W: Number>(matrix: &Matrix, row: usize, column: usize, values: &[W]) {
+unsafe fn store_row<W: Wide>(matrix: &Matrix, row: usize, column: usize, values: &[W]) {
     let mut done = 0;
     while done < values.len() {
         let run = matrix.row_run(row, column + done, values.len() - done);

@@ -4,10 +4,9 @@ use std::cmp::Ordering;
 
 use tarsia_tensor::DType;
 
-use super::function::Number;
 use super::nest::{Array, Nest, Plane};
 use super::vector::{get, put};
-use super::wide::{PIECE, Width, with_wide};
+use super::wide::{PIECE, Wide, Width, with_wide};
 use crate::cpu::order::{self as kernels, Ordered};
 
 /// `values`, `indices`: the elements of `src` along the last axis in order and where they were; as many as the
@@ -84,7 +83,7 @@ unsafe fn sort_rows(descending: bool, values: &Array, indices: &Array, src: &Arr
     unsafe { kernels::top_k_rows(src.dtype, descending, k, rows) }.is_ok()
 }
 
-unsafe fn fill_room<W: Number>(src: &Array, at: isize, axis: usize, room: &mut Vec<(u64, i64)>) {
+unsafe fn fill_room<W: Wide>(src: &Array, at: isize, axis: usize, room: &mut Vec<(u64, i64)>) {
     let mut piece = [W::default(); PIECE];
     room.clear();
     for first in (0..src.size[axis]).step_by(PIECE) {
@@ -96,7 +95,7 @@ unsafe fn fill_room<W: Number>(src: &Array, at: isize, axis: usize, room: &mut V
 }
 
 /// Brings the first `wanted` into order. Places break ties, so that an unstable sort is stable.
-fn order_room<W: Number>(descending: bool, wanted: usize, room: &mut [(u64, i64)]) {
+fn order_room<W: Wide>(descending: bool, wanted: usize, room: &mut [(u64, i64)]) {
     let compare = |a: &(u64, i64), b: &(u64, i64)| {
         order(descending, from_bits::<W>(a.0), from_bits::<W>(b.0)).then(a.1.cmp(&b.1))
     };
@@ -109,16 +108,16 @@ fn order_room<W: Number>(descending: bool, wanted: usize, room: &mut [(u64, i64)
     room[..wanted].sort_unstable_by(compare);
 }
 
-fn order<W: Number>(descending: bool, a: W, b: W) -> Ordering {
+fn order<W: Wide>(descending: bool, a: W, b: W) -> Ordering {
     let order = a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
     if descending { order.reverse() } else { order }
 }
 
 /// A widened element as 64 bits: f32 through f64, integers as they are.
-fn to_bits<W: Number>(x: W) -> u64 {
-    if W::FLOAT { x.f64().to_bits() } else { x.u64() }
+fn to_bits<W: Wide>(x: W) -> u64 {
+    if W::DTYPE.is_float() { x.to_f64().to_bits() } else { x.to_u64() }
 }
 
-fn from_bits<W: Number>(bits: u64) -> W {
-    if W::FLOAT { W::from_f64(f64::from_bits(bits)) } else { W::from_u64(bits) }
+fn from_bits<W: Wide>(bits: u64) -> W {
+    if W::DTYPE.is_float() { W::from_f64(f64::from_bits(bits)) } else { W::from_u64(bits) }
 }

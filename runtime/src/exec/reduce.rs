@@ -2,10 +2,10 @@
 
 use tarsia_tensor::{ArgReduceFn, DType, ReduceFn};
 
-use super::function::{self, Number};
+use super::function;
 use super::nest::{Array, Nest, Plane};
 use super::vector::{get, put};
-use super::wide::{self, PIECE, Width, with_wide};
+use super::wide::{self, PIECE, Wide, Width, with_wide};
 use crate::cpu::Isa;
 use crate::cpu::reduce::{self as kernels, ArgResult, Lengths, ScanForm, Slices};
 
@@ -111,7 +111,7 @@ struct Line {
 }
 
 /// One line to one element; sums of floats are accumulated in double precision.
-unsafe fn reduce_line<W: Number>(
+unsafe fn reduce_line<W: Wide>(
     function: ReduceFn,
     accumulate: bool,
     dst: &Array,
@@ -133,23 +133,20 @@ unsafe fn reduce_line<W: Number>(
             let n = PIECE.min(line.len - first);
             get(src, s + line.stride * first as isize, line.stride, &mut piece[..n]);
             if is_float && function == ReduceFn::Sum {
-                sum += piece[..n].iter().map(|x| x.f64()).sum::<f64>();
+                sum += piece[..n].iter().map(|x| x.to_f64()).sum::<f64>();
                 continue;
             }
-            let step = function::of_reduction(function);
-            for x in &piece[..n] {
-                function::binary(step, dst.dtype, &mut held, std::slice::from_ref(x));
-            }
+            held[0] = piece[..n].iter().copied().fold(held[0], function::of_reduction(function));
         }
         if is_float && function == ReduceFn::Sum {
-            held[0] = W::from_f64(held[0].f64() + sum);
+            held[0] = W::from_f64(held[0].to_f64() + sum);
         }
         put(dst, d, 1, &held);
     }
 }
 
 /// Many neighbouring lines at once.
-unsafe fn reduce_lines<W: Number>(
+unsafe fn reduce_lines<W: Wide>(
     function: ReduceFn,
     accumulate: bool,
     (dst, d, d_stride): (&Array, isize, isize),
@@ -166,14 +163,14 @@ unsafe fn reduce_lines<W: Number>(
         }
         for i in 0..line.len as isize {
             get(src, s + line.stride * i, s_stride, &mut piece[..n]);
-            function::binary(function::of_reduction(function), dst.dtype, &mut held[..n], &piece[..n]);
+            function::fold(function::of_reduction(function), &mut held[..n], &piece[..n]);
         }
         put(dst, d, d_stride, &held[..n]);
     }
 }
 
 /// What a reduction starts from.
-fn identity<W: Number>(function: ReduceFn, dst: &Array) -> W {
+fn identity<W: Wide>(function: ReduceFn, dst: &Array) -> W {
     match function {
         ReduceFn::Sum | ReduceFn::Mean => W::default(),
         ReduceFn::Prod => W::from_i64(1),
@@ -248,7 +245,7 @@ unsafe fn arg_slices(
     unsafe { kernels::arg_reduce(isa, function, last, src.dtype, lengths, result, source, base, accumulate) }.is_ok()
 }
 
-unsafe fn arg_line<W: Number>(
+unsafe fn arg_line<W: Wide>(
     how: Extreme,
     (value, v): (&Array, isize),
     (index, i): (&Array, isize),
@@ -315,7 +312,6 @@ pub unsafe fn scan(isa: Isa, how: Running, dst: &Array, src: &Array, first: &Arr
     if dst.size[how.axis] != src.size[how.axis] {
         return Err(format!("the destination is {:?} but the source is {:?}", dst.shape(), src.shape()));
     }
-    let step = function::of_reduction(how.function);
     let strides = (dst.stride[how.axis], src.stride[how.axis]);
     let len = src.size[how.axis];
     let plain = dst.dtype == src.dtype && first.dtype == src.dtype;
@@ -337,7 +333,7 @@ pub unsafe fn scan(isa: Isa, how: Running, dst: &Array, src: &Array, first: &Arr
                     if how.exclusive {
                         put(dst, d, col[0], &held[..n]);
                     }
-                    function::binary::<W>(step, dst.dtype, &mut held[..n], &piece[..n]);
+                    function::fold::<W>(function::of_reduction(how.function), &mut held[..n], &piece[..n]);
                     if !how.exclusive {
                         put(dst, d, col[0], &held[..n]);
                     }

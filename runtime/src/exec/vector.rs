@@ -2,16 +2,17 @@
 
 use tarsia_tensor::{BinaryFn, DType, UnaryFn};
 
-use super::function::{self, Number};
+use super::function;
 use super::nest::{Array, Nest, Plane};
-use super::wide::{self, PIECE, Width, with_wide};
+use super::wide::{self, PIECE, Wide, Width, with_wide};
 use crate::cpu::Isa;
-use crate::cpu::vector::{self as kernels, Area, Dst};
+use crate::cpu::number::Number;
+use crate::cpu::vector::{self as kernels, Area, Dst, NoKernel};
 
 /// `dst = function(a)`.
 ///
 /// # Errors
-/// Sizes that do not fit.
+/// Sizes that do not fit, a function that the type does not have.
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
@@ -19,6 +20,7 @@ pub unsafe fn unary(isa: Isa, function: UnaryFn, dst: &Array, a: &Array) -> Resu
     let nest = nest([dst, a])?;
     let (dtype, result) = if function.is_predicate() { (a.dtype, DType::Bool) } else { (dst.dtype, dst.dtype) };
     let plain = a.dtype == dtype && dst.dtype == result;
+    let mut outcome = Ok(());
     nest.planes(|plane| {
         if let (true, Some((area, d, [_, x]))) = (plain, plane.area([dst, a]))
             // SAFETY: the caller's contract.
@@ -31,18 +33,18 @@ pub unsafe fn unary(isa: Isa, function: UnaryFn, dst: &Array, a: &Array) -> Resu
             // SAFETY: the caller's contract.
             unsafe {
                 get(a, at[1], col[1], &mut x[..n]);
-                function::unary(function, dtype, &mut x[..n]);
+                outcome = function::unary(isa, function, &mut x[..n]);
                 put(dst, at[0], col[0], &x[..n]);
             }
         }));
     });
-    Ok(())
+    outcome.map_err(|unknown: NoKernel| unknown.to_string())
 }
 
 /// `dst = function(a, b)`.
 ///
 /// # Errors
-/// Sizes that do not fit.
+/// Sizes that do not fit, a function that the type does not have.
 ///
 /// # Safety
 /// The arrays lie inside of their memory.
@@ -50,6 +52,7 @@ pub unsafe fn binary(isa: Isa, function: BinaryFn, dst: &Array, a: &Array, b: &A
     let nest = nest([dst, a, b])?;
     let (dtype, result) = if function.is_comparison() { (a.dtype, DType::Bool) } else { (dst.dtype, dst.dtype) };
     let plain = a.dtype == dtype && b.dtype == dtype && dst.dtype == result;
+    let mut outcome = Ok(());
     nest.planes(|plane| {
         if let (true, Some((area, d, [_, x, y]))) = (plain, plane.area([dst, a, b]))
             // SAFETY: the caller's contract.
@@ -63,12 +66,12 @@ pub unsafe fn binary(isa: Isa, function: BinaryFn, dst: &Array, a: &Array, b: &A
             unsafe {
                 get(a, at[1], col[1], &mut x[..n]);
                 get(b, at[2], col[2], &mut y[..n]);
-                function::binary(function, dtype, &mut x[..n], &y[..n]);
+                outcome = function::binary(isa, function, &mut x[..n], &y[..n]);
                 put(dst, at[0], col[0], &x[..n]);
             }
         }));
     });
-    Ok(())
+    outcome.map_err(|unknown: NoKernel| unknown.to_string())
 }
 
 /// `dst = condition ? a : b`.
@@ -132,9 +135,9 @@ pub unsafe fn mul_add(isa: Isa, dst: &Array, a: &Array, b: &Array, c: &Array) ->
             unsafe {
                 get(a, at[1], col[1], &mut x[..n]);
                 get(b, at[2], col[2], &mut y[..n]);
-                function::binary(BinaryFn::Mul, dtype, &mut x[..n], &y[..n]);
+                function::fold(W::mul, &mut x[..n], &y[..n]);
                 get(c, at[3], col[3], &mut y[..n]);
-                function::binary(BinaryFn::Add, dtype, &mut x[..n], &y[..n]);
+                function::fold(W::add, &mut x[..n], &y[..n]);
                 put(dst, at[0], col[0], &x[..n]);
             }
         }));
@@ -176,7 +179,7 @@ pub unsafe fn random(dst: &Array, normal: bool, seed: i64, start: i64) {
 }
 
 /// Writes `f(index, row-major index)` to every element.
-unsafe fn number_all<W: Number>(dst: &Array, f: impl Fn(&[usize], usize) -> W) {
+unsafe fn number_all<W: Wide>(dst: &Array, f: impl Fn(&[usize], usize) -> W) {
     let mut index = [0usize; super::nest::MAX_RANK];
     for i in 0..dst.count() {
         let at = dst.at + (0..dst.rank).map(|axis| index[axis] as isize * dst.stride[axis]).sum::<isize>();
@@ -219,7 +222,7 @@ pub fn pieces<const N: usize>(plane: &Plane<N>, mut f: impl FnMut([isize; N], [i
 /// # Safety
 /// They are inside of the array.
 #[inline(always)]
-pub unsafe fn get<W: Number>(array: &Array, at: isize, stride: isize, out: &mut [W]) {
+pub unsafe fn get<W: Wide>(array: &Array, at: isize, stride: isize, out: &mut [W]) {
     // SAFETY: the caller's contract.
     unsafe { wide::load(array.dtype, array.base, at, stride, out) }
 }
@@ -229,7 +232,7 @@ pub unsafe fn get<W: Number>(array: &Array, at: isize, stride: isize, out: &mut 
 /// # Safety
 /// They are inside of the array.
 #[inline(always)]
-pub unsafe fn put<W: Number>(array: &Array, at: isize, stride: isize, values: &[W]) {
+pub unsafe fn put<W: Wide>(array: &Array, at: isize, stride: isize, values: &[W]) {
     // SAFETY: the caller's contract.
     unsafe { wide::store(array.dtype, array.base, at, stride, values) }
 }

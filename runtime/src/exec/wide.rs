@@ -7,6 +7,8 @@
 use half::{bf16, f16};
 use tarsia_tensor::{Class, DType, MiniFloat, Overflow};
 
+use crate::cpu::number::{Number, convert};
+
 /// Elements in a piece.
 pub const PIECE: usize = 128;
 
@@ -61,41 +63,19 @@ macro_rules! with_wide {
 pub(crate) use with_wide;
 
 /// A type that elements are widened to.
-pub trait Wide: Copy + PartialOrd + Default + 'static {
-    /// From a float.
-    fn from_f64(x: f64) -> Self;
-    /// From a signed integer.
-    fn from_i64(x: i64) -> Self;
-    /// From an unsigned integer.
-    fn from_u64(x: u64) -> Self;
+pub trait Wide: Number + Default {
+    /// Its element type.
+    const DTYPE: DType;
     /// From a float.
     fn from_f32(x: f32) -> Self;
-    /// Rounded to `f32`.
+    /// Rounded to `f32`, once.
     fn f32(self) -> f32;
-    /// As `f64`.
-    fn f64(self) -> f64;
-    /// Truncated, saturating; large unsigned values wrap.
-    fn i64(self) -> i64;
-    /// Truncated; negative values wrap.
-    fn u64(self) -> u64;
 }
 
 macro_rules! wide {
-    ($($ty:ty: $from_f32:expr, $from_f64:expr, $to_u64:expr;)*) => {$(
+    ($($ty:ty: $dtype:ident, $from_f32:expr;)*) => {$(
         impl Wide for $ty {
-            #[inline(always)]
-            fn from_f64(x: f64) -> Self {
-                let f: fn(f64) -> $ty = $from_f64;
-                f(x)
-            }
-            #[inline(always)]
-            fn from_i64(x: i64) -> Self {
-                x as $ty
-            }
-            #[inline(always)]
-            fn from_u64(x: u64) -> Self {
-                x as $ty
-            }
+            const DTYPE: DType = DType::$dtype;
             #[inline(always)]
             fn from_f32(x: f32) -> Self {
                 let f: fn(f32) -> $ty = $from_f32;
@@ -105,27 +85,14 @@ macro_rules! wide {
             fn f32(self) -> f32 {
                 self as f32
             }
-            #[inline(always)]
-            fn f64(self) -> f64 {
-                self as f64
-            }
-            #[inline(always)]
-            fn i64(self) -> i64 {
-                self as i64
-            }
-            #[inline(always)]
-            fn u64(self) -> u64 {
-                let f: fn($ty) -> u64 = $to_u64;
-                f(self)
-            }
         }
     )*};
 }
 wide! {
-    f32: |x| x, |x| x as f32, |x| if x < 0.0 { x as i64 as u64 } else { x as u64 };
-    f64: f64::from, |x| x, |x| if x < 0.0 { x as i64 as u64 } else { x as u64 };
-    i64: |x| x as i64, |x| x as i64, |x| x as u64;
-    u64: |x| if x < 0.0 { x as i64 as u64 } else { x as u64 }, |x| if x < 0.0 { x as i64 as u64 } else { x as u64 }, |x| x;
+    f32: F32, |x| x;
+    f64: F64, f64::from;
+    i64: I64, |x| x as i64;
+    u64: U64, convert;
 }
 
 /// Reads `out.len()` elements, `stride` apart, from element `at` of `base` on.
@@ -141,7 +108,7 @@ pub unsafe fn load<W: Wide>(dtype: DType, base: *const u8, at: isize, stride: is
     }
     match dtype {
         DType::F32 => plain!(f32, W::from_f32),
-        DType::F64 => plain!(f64, W::from_f64),
+        DType::F64 => plain!(f64, convert),
         DType::F16 => plain!(f16, |x| W::from_f32(x.to_f32())),
         DType::BF16 => plain!(bf16, |x| W::from_f32(x.to_f32())),
         DType::I8 => plain!(i8, |x| W::from_i64(x.into())),
@@ -159,7 +126,7 @@ pub unsafe fn load<W: Wide>(dtype: DType, base: *const u8, at: isize, stride: is
                 // SAFETY: the caller's contract.
                 let bits = unsafe { load_bits(dtype.bits(), base, at + i as isize * stride) };
                 *slot = match narrow {
-                    Some(format) => W::from_f64(format.decode(bits)),
+                    Some(format) => convert(format.decode(bits)),
                     None if dtype.class() == Class::Int => W::from_i64(sign_extend(bits, dtype.bits())),
                     None => W::from_u64(bits.into()),
                 };
@@ -181,24 +148,24 @@ pub unsafe fn store<W: Wide>(dtype: DType, base: *mut u8, at: isize, stride: isi
     }
     match dtype {
         DType::F32 => plain!(f32, |x: W| x.f32()),
-        DType::F64 => plain!(f64, |x: W| x.f64()),
-        DType::F16 => plain!(f16, |x: W| f16::from_f64(x.f64())),
-        DType::BF16 => plain!(bf16, |x: W| bf16::from_f64(x.f64())),
-        DType::I8 => plain!(i8, |x: W| x.i64() as i8),
-        DType::I16 => plain!(i16, |x: W| x.i64() as i16),
-        DType::I32 => plain!(i32, |x: W| x.i64() as i32),
-        DType::I64 => plain!(i64, |x: W| x.i64()),
-        DType::U8 => plain!(u8, |x: W| x.u64() as u8),
+        DType::F64 => plain!(f64, |x: W| x.to_f64()),
+        DType::F16 => plain!(f16, |x: W| f16::from_f64(x.to_f64())),
+        DType::BF16 => plain!(bf16, |x: W| bf16::from_f64(x.to_f64())),
+        DType::I8 => plain!(i8, |x: W| x.to_i64() as i8),
+        DType::I16 => plain!(i16, |x: W| x.to_i64() as i16),
+        DType::I32 => plain!(i32, |x: W| x.to_i64() as i32),
+        DType::I64 => plain!(i64, |x: W| x.to_i64()),
+        DType::U8 => plain!(u8, |x: W| x.to_u64() as u8),
         DType::Bool => plain!(u8, |x: W| u8::from(x != W::default())),
-        DType::U16 => plain!(u16, |x: W| x.u64() as u16),
-        DType::U32 => plain!(u32, |x: W| x.u64() as u32),
-        DType::U64 => plain!(u64, |x: W| x.u64()),
+        DType::U16 => plain!(u16, |x: W| x.to_u64() as u16),
+        DType::U32 => plain!(u32, |x: W| x.to_u64() as u32),
+        DType::U64 => plain!(u64, |x: W| x.to_u64()),
         _ => {
             let narrow = MiniFloat::of(dtype);
             for (i, &value) in values.iter().enumerate() {
                 let bits = match narrow {
-                    Some(format) => format.encode(value.f64(), Overflow::Saturate),
-                    None => value.u64() as u8,
+                    Some(format) => format.encode(value.to_f64(), Overflow::Saturate),
+                    None => value.to_u64() as u8,
                 };
                 // SAFETY: the caller's contract.
                 unsafe { store_bits(dtype.bits(), base, at + i as isize * stride, bits) };
