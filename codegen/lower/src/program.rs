@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
-use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Type, Value, classify};
-use tarsia_tensor::{Dim, Tensor};
+use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Real, Type, Value, classify};
+use tarsia_tensor::{DType, Dim, Tensor};
 use tarsia_tile::{
     Access, Buffer, BufferId, BufferKind, Constant, KernelId, Layout, LoopStep, Machine, ParamId, Port, Program,
     ScanStep, Step,
@@ -69,6 +69,10 @@ struct Stored {
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    /// Whether the program is inside another.
+    inner: bool,
+    /// Inputs by their number.
+    inputs: BTreeMap<usize, Port>,
     target: &'a Target,
     pool: &'a mut Pool,
     program: Program,
@@ -78,9 +82,16 @@ struct Lowering<'a> {
 }
 
 fn lower_with(graph: &Graph, target: &Target, pool: &mut Pool) -> Result<Program, Vec<LowerError>> {
+    lower_within(graph, target, pool, false)
+}
+
+/// As [`lower_with`]; the inputs and outputs of a program inside another hold their elements as device memory does.
+fn lower_within(graph: &Graph, target: &Target, pool: &mut Pool, inner: bool) -> Result<Program, Vec<LowerError>> {
     let program = Program { name: graph.name.clone(), target: target.name.clone(), ..Program::default() };
     let mut lowering = Lowering {
         graph,
+        inner,
+        inputs: BTreeMap::new(),
         target,
         pool,
         program,
@@ -101,14 +112,14 @@ impl Lowering<'_> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        for (name, id) in self.graph.inputs() {
-            let value = Value::from(*id);
-            if let Some(port) = self.port(value, name) {
-                self.program.inputs.push(port);
-            }
-        }
+        self.program.inputs = std::mem::take(&mut self.inputs).into_values().collect();
         for output in self.graph.outputs() {
-            match self.port(output.value, &output.name) {
+            let port = if self.inner {
+                self.port(output.value, &output.name)
+            } else {
+                self.outer_port(output.value, &output.name)
+            };
+            match port {
                 Some(port) => self.program.outputs.push(port),
                 None => self.errors.push(error(self.graph, output.value.node, "the result is never computed".into())),
             }
@@ -119,6 +130,31 @@ impl Lowering<'_> {
     fn port(&mut self, value: Value, name: &str) -> Option<Port> {
         let Stored { buffer, shape } = self.read(value)?;
         Some(Port { name: name.to_owned(), buffer, shape })
+    }
+
+    /// A value whose elements are as they are outside of the program: packed, where its type is.
+    fn outer_port(&mut self, value: Value, name: &str) -> Option<Port> {
+        let (ty, port) = (self.graph.ty(value).clone(), self.port(value, name)?);
+        if stored_dtype(ty.dtype) == ty.dtype {
+            return Some(port);
+        }
+        let packed = self.buffer_as(ty.dtype, &ty.shape, BufferKind::Temporary);
+        self.convert(port.clone(), ty.dtype, packed);
+        Some(Port { buffer: packed, ..port })
+    }
+
+    /// A buffer for a value that comes packed from outside, if its type is, and then the steps that unpack it.
+    fn unpacked(&mut self, ty: &Type, from: BufferKind) -> (BufferId, BufferId) {
+        let outer = self.buffer_as(ty.dtype, &ty.shape, from);
+        let stored = if stored_dtype(ty.dtype) == ty.dtype { outer } else { self.buffer(ty, BufferKind::Temporary) };
+        (outer, stored)
+    }
+
+    /// A step that writes `from` as elements of `dtype`.
+    fn convert(&mut self, from: Port, dtype: DType, to: BufferId) {
+        let ints = vec![i64::from(dtype.onnx()), 1];
+        let (function, operands) = ("cast".to_owned(), vec![from]);
+        self.program.steps.push(Step::Host { function, ints, reals: Vec::new(), operands, results: vec![to] });
     }
 
     /// Where a value is; constants get a buffer when they are first read.
@@ -142,6 +178,10 @@ impl Lowering<'_> {
     }
 
     fn buffer(&mut self, ty: &Type, kind: BufferKind) -> BufferId {
+        self.buffer_as(stored_dtype(ty.dtype), &ty.shape, kind)
+    }
+
+    fn buffer_as(&mut self, dtype: DType, shape: &[Dim], kind: BufferKind) -> BufferId {
         let id = BufferId(self.program.buffers.len() as u32);
         let prefix = match kind {
             BufferKind::Input => "in",
@@ -150,8 +190,8 @@ impl Lowering<'_> {
         };
         self.program.buffers.push(Buffer {
             name: format!("{prefix}{}", id.0),
-            dtype: stored_dtype(ty.dtype),
-            shape: ty.shape.clone(),
+            dtype,
+            shape: shape.to_vec(),
             layout: Layout::RowMajor,
             kind,
         });
@@ -182,9 +222,21 @@ impl Lowering<'_> {
         let Node { op, types, .. } = &self.graph[id];
         let operands = self.graph.operands(id);
         match op {
-            Op::Input { .. } => {
-                let buffer = self.buffer(&types[0], BufferKind::Input);
-                self.stored.insert(id.into(), Stored { buffer, shape: types[0].shape.clone() });
+            Op::Input { index, .. } => {
+                let (ty, shape) = (types[0].clone(), types[0].shape.clone());
+                let (outer, buffer) = if self.inner {
+                    let buffer = self.buffer(&ty, BufferKind::Input);
+                    (buffer, buffer)
+                } else {
+                    self.unpacked(&ty, BufferKind::Input)
+                };
+                let name = self.graph.inputs().get(*index).map(|(name, _)| name.clone()).unwrap_or_default();
+                let port = Port { name, buffer: outer, shape: shape.clone() };
+                if outer != buffer {
+                    self.convert(port.clone(), stored_dtype(ty.dtype), buffer);
+                }
+                self.inputs.insert(*index, port);
+                self.stored.insert(id.into(), Stored { buffer, shape });
                 Ok(())
             }
             Op::Constant { .. } => Ok(()),
@@ -202,18 +254,37 @@ impl Lowering<'_> {
         }
     }
 
+    /// A host function takes and gives elements as they are outside.
+    fn host(&mut self, id: NodeId, function: &str, ints: &[i64], reals: &[Real]) -> Result<(), LowerError> {
+        let values = self.graph.operands(id);
+        let operands = values.iter().enumerate().map(|(i, &value)| self.outer_port(value, &format!("operand{i}")));
+        let operands = operands.collect::<Option<Vec<Port>>>();
+        let operands = operands.ok_or_else(|| error(self.graph, id, "an operand is not stored".into()))?;
+        let (mut results, mut rest) = (Vec::new(), Vec::new());
+        for (output, ty) in self.graph[id].types.clone().into_iter().enumerate() {
+            let (outer, buffer) = self.unpacked(&ty, BufferKind::Temporary);
+            results.push(outer);
+            if outer != buffer {
+                let port = Port { name: format!("result{output}"), buffer: outer, shape: ty.shape.clone() };
+                rest.push((port, stored_dtype(ty.dtype), buffer));
+            }
+            self.stored.insert(Value { node: id, output: output as u32 }, Stored { buffer, shape: ty.shape });
+        }
+        let (function, ints) = (function.to_owned(), ints.to_vec());
+        let reals = reals.iter().map(|real| real.0).collect();
+        self.program.steps.push(Step::Host { function, ints, reals, operands, results });
+        rest.into_iter().for_each(|(port, dtype, buffer)| self.convert(port, dtype, buffer));
+        Ok(())
+    }
+
     fn control(&mut self, id: NodeId) -> Result<(), LowerError> {
         let graph = self.graph;
         let node = &graph[id];
+        if let Op::Host { function, ints, reals, .. } = &node.op {
+            return self.host(id, function, ints, reals);
+        }
         let operands = self.ports(id, &graph.operands(id))?;
         let step = match &node.op {
-            Op::Host { function, ints, reals, .. } => Step::Host {
-                function: function.clone(),
-                ints: ints.clone(),
-                reals: reals.iter().map(|real| real.0).collect(),
-                operands,
-                results: self.results(id),
-            },
             Op::If { then_branch, else_branch, .. } => {
                 let (then_branch, else_branch) = (self.nested(then_branch), self.nested(else_branch));
                 let condition = operands[0].buffer;
@@ -247,7 +318,7 @@ impl Lowering<'_> {
     }
 
     fn nested(&mut self, graph: &Graph) -> Program {
-        lower_with(graph, self.target, self.pool).unwrap_or_else(|errors| {
+        lower_within(graph, self.target, self.pool, true).unwrap_or_else(|errors| {
             self.errors.extend(errors);
             Program::default()
         })
@@ -288,6 +359,8 @@ impl Lowering<'_> {
         }
         let mut inner = Lowering {
             graph: body,
+            inner: true,
+            inputs: BTreeMap::new(),
             target: self.target,
             pool: &mut *self.pool,
             program: std::mem::take(&mut self.program),

@@ -5,7 +5,6 @@
 //! Before an op is computed its shape rule runs again on the concrete operands, so that sizes which the symbolic rule took
 //! to be equal are checked here.
 
-mod cast;
 mod contract;
 mod control;
 mod error;

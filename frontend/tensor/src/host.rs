@@ -23,6 +23,14 @@
 //! | `det` | matrices | | | determinants |
 //! | `col2im` | columns `[n, c·block, positions]`, image shape, block shape | dilations…, strides…, pads (before…, after…) | | images `[n, c, …]` |
 //! | `roi_align` | x `[n, c, h, w]`, regions `[r, 4]`, batch of each | height, width, samples (0: by the region's size), half pixel, largest | scale | `[r, c, height, width]` |
+//! | `cast` | x | ONNX number of the type, saturate | | converted, from and to text too |
+//! | `bit_cast` | x | ONNX number of the type | | the same bits as another type |
+//! | `string_concat`, `string_equal` | two texts that broadcast | | | joined; bool |
+//! | `string_split` | texts, delimiter (empty: white space) | most cuts (negative: all) | | parts along a new axis, i64 counts |
+//! | `regex_full_match` | texts, pattern | | | bool |
+//! | `string_normalize` | texts, stop words | case (0 as it is, 1 lower, 2 upper), stop words are case-sensitive | | texts that are left |
+//! | `label_encode` | x, keys, values, default | | | the value of each key |
+//! | `tf_idf` | x, pool | weighting (0 TF, 1 IDF, 2 TFIDF), least and most length, most skipped, how many lengths, their starts…, columns… | weights | `[…, columns]` |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
 //! (0 half_pixel, 1 half_pixel_symmetric, 2 pytorch_half_pixel, 3 align_corners, 4 asymmetric, 5 tf_crop_and_resize), nearest
@@ -35,6 +43,7 @@ mod resample;
 mod select;
 mod shape;
 mod spectrum;
+mod strings;
 
 use thiserror::Error;
 
@@ -74,6 +83,15 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "det", operands: (1, 1), results: Some(1), run: regions::det },
     Function { name: "col2im", operands: (3, 3), results: Some(1), run: regions::col2im },
     Function { name: "roi_align", operands: (3, 3), results: Some(1), run: regions::roi_align },
+    Function { name: "cast", operands: (1, 1), results: Some(1), run: strings::cast },
+    Function { name: "bit_cast", operands: (1, 1), results: Some(1), run: strings::bit_cast },
+    Function { name: "string_concat", operands: (2, 2), results: Some(1), run: strings::string_concat },
+    Function { name: "string_equal", operands: (2, 2), results: Some(1), run: strings::string_equal },
+    Function { name: "string_split", operands: (2, 2), results: Some(2), run: strings::string_split },
+    Function { name: "regex_full_match", operands: (2, 2), results: Some(1), run: strings::regex_full_match },
+    Function { name: "string_normalize", operands: (2, 2), results: Some(1), run: strings::string_normalize },
+    Function { name: "label_encode", operands: (4, 4), results: Some(1), run: strings::label_encode },
+    Function { name: "tf_idf", operands: (2, 2), results: Some(1), run: strings::tf_idf },
 ];
 
 /// Elements that [`call`] may give in one result.

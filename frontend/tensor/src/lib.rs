@@ -6,6 +6,7 @@
 
 pub mod arrange;
 mod bind;
+mod convert;
 mod dim;
 mod dim_text;
 mod dtype;
@@ -18,6 +19,7 @@ pub mod rng;
 mod tensor;
 
 pub use bind::{BindError, Bindings};
+pub use convert::convert;
 pub use dim::{Atom, Dim, EvalError, Poly, Range, Symbol, Term};
 pub use dim_text::ParseDimError;
 pub use dtype::{Class, DType};

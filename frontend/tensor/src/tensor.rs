@@ -34,6 +34,9 @@ pub enum TensorError {
         /// Bytes that were given.
         found: usize,
     },
+    /// A text is not a number.
+    #[error("`{0}` is not a number")]
+    NotANumber(String),
     /// The operation is not defined for this element type.
     #[error("a tensor of {0} has no numbers")]
     NotNumeric(DType),

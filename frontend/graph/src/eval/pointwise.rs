@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 use tarsia_tensor::{
     BinaryFn, DType, Numbers, Tensor, UnaryFn,
     arrange::{Places, assemble},
+    convert,
 };
 
-use super::{Fault, cast::cast};
+use super::Fault;
 use crate::Op;
 
 pub(super) fn apply(op: &Op, x: &[Tensor], shape: &[usize]) -> Result<Tensor, Fault> {
@@ -15,7 +16,7 @@ pub(super) fn apply(op: &Op, x: &[Tensor], shape: &[usize]) -> Result<Tensor, Fa
         Op::Unary(function) => unary(*function, &x[0]),
         Op::Binary(function) => binary(*function, &x[0], &x[1], shape),
         Op::Select {} => select(x, shape),
-        Op::Cast { dtype, saturate } => cast(&x[0], *dtype, *saturate),
+        Op::Cast { dtype, saturate } => Ok(convert(&x[0], *dtype, *saturate)?),
         _ => Err(Fault::NoOperand),
     }
 }

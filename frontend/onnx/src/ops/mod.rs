@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod classical;
 mod constant;
 mod contract;
 mod control;
@@ -27,6 +28,7 @@ mod selection;
 mod sequence;
 mod shape;
 mod signal;
+mod strings;
 mod training;
 mod transformer;
 
@@ -94,6 +96,7 @@ type Rows = &'static [Row];
 const FAMILIES: &[Rows] = &[
     activation::ROWS,
     attention::ROWS,
+    classical::ROWS,
     constant::ROWS,
     control::ROWS,
     contract::ROWS,
@@ -116,6 +119,7 @@ const FAMILIES: &[Rows] = &[
     sequence::ROWS,
     shape::ROWS,
     signal::ROWS,
+    strings::ROWS,
     training::ROWS,
     transformer::ROWS,
 ];

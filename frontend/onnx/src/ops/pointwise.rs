@@ -1,15 +1,16 @@
 //! Point-wise arithmetic, comparison, logic and conversion.
 
-use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, Op, Type, UnaryFn, Value};
 use tarsia_tensor::{Class, DType, Dim};
 
 use super::{
     Importer::{Binary, One, Unary},
     Row, Rows,
+    strings::string_equal,
 };
 use crate::{
     Node,
-    import::{Ctx, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Outcome, axis_of, invalid},
 };
 
 pub(super) const ROWS: Rows = &[
@@ -27,6 +28,7 @@ pub(super) const ROWS: Rows = &[
     Row::new("BitwiseNot", 18, Unary(UnaryFn::BitNot)),
     Row::new("BitwiseOr", 18, Binary(BinaryFn::BitOr)),
     Row::new("BitwiseXor", 18, Binary(BinaryFn::BitXor)),
+    Row::new("BitCast", 26, One(bit_cast)),
     Row::new("Cast", 6, One(cast)),
     Row::new("CastLike", 15, One(cast_like)),
     Row::new("Ceil", 1, Unary(UnaryFn::Ceil)),
@@ -34,7 +36,7 @@ pub(super) const ROWS: Rows = &[
     Row::new("Cos", 7, Unary(UnaryFn::Cos)),
     Row::new("Cosh", 9, Unary(UnaryFn::Cosh)),
     Row::new("Div", 1, Binary(BinaryFn::Div)),
-    Row::new("Equal", 1, Binary(BinaryFn::Eq)),
+    Row::new("Equal", 1, One(equal)),
     Row::new("Erf", 9, Unary(UnaryFn::Erf)),
     Row::new("Exp", 1, Unary(UnaryFn::Exp)),
     Row::new("Floor", 1, Unary(UnaryFn::Floor)),
@@ -82,6 +84,14 @@ pub(crate) fn operands<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<(V
     };
     shape.resize(rank.saturating_sub(axis).max(shape.len()), Dim::ONE);
     Ok((a, ctx.reshape(b, &shape)?))
+}
+
+fn equal<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (a, b) = operands(ctx, node)?;
+    if ctx.dtype(a) == DType::String && ctx.dtype(b) == DType::String {
+        return string_equal(ctx, a, b);
+    }
+    ctx.binary(BinaryFn::Eq, a, b)
 }
 
 /// Joins any number of operands, which broadcast.
@@ -161,6 +171,17 @@ fn is_inf<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     ctx.binary(BinaryFn::And, infinite, signed)
 }
 
+/// The same bits as another type.
+fn bit_cast<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (x, dtype) = (ctx.value(node, 0)?, node.attr_dtype("to")?);
+    if dtype.bits() != ctx.dtype(x).bits() || dtype.bits() == 0 {
+        return Err(invalid(format!("{} and {dtype} differ in size", ctx.dtype(x))));
+    }
+    let types = vec![Type::new(dtype, ctx.shape(x))];
+    let ints = vec![i64::from(dtype.onnx())];
+    ctx.add(Op::Host { function: "bit_cast".into(), ints, reals: Vec::new(), types }, &[x])
+}
+
 fn cast<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     convert(ctx, node, x, node.attr_dtype("to")?)
@@ -177,12 +198,21 @@ fn convert<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, dtype: DType) -
     if from == dtype {
         return Ok(x);
     }
-    if from.class() == Class::String || dtype.class() == Class::String {
-        return Err(unsupported(format!("conversion from {from} to {dtype}")));
-    }
     let saturate = node.attr_bool_or("saturate", true)?;
     let x = if dtype == DType::F8E8M0 { to_power_of_two(ctx, node, x, saturate)? } else { x };
-    ctx.add(Op::Cast { dtype, saturate }, &[x])
+    converted(ctx, x, dtype, saturate)
+}
+
+/// Conversion between any two types. Tiles neither hold text nor round to four bits or past the largest number of eight.
+pub(super) fn converted(ctx: &mut Ctx<'_, '_>, x: Value, dtype: DType, saturate: bool) -> Outcome<Value> {
+    let text = ctx.dtype(x).class() == Class::String || dtype.class() == Class::String;
+    let overflows = !saturate && dtype.is_float() && dtype.bits() <= 8 && dtype != DType::F8E8M0;
+    if !text && !overflows && dtype != DType::F4E2M1 {
+        return ctx.add(Op::Cast { dtype, saturate }, &[x]);
+    }
+    let types = vec![Type::new(dtype, ctx.shape(x))];
+    let ints = vec![i64::from(dtype.onnx()), i64::from(saturate)];
+    ctx.add(Op::Host { function: "cast".into(), ints, reals: Vec::new(), types }, &[x])
 }
 
 /// The power of two that `x` becomes as an E8M0: the conversion rounds to the nearest, the operator upwards unless it says otherwise.

@@ -3,7 +3,7 @@
 //! Everything becomes arithmetic on the stored values: `(x - zero point)·scale` one way, `round(x/scale) + zero point`, kept within the
 //! type, the other. Rules move scales through products; nothing here looks at what uses the result.
 
-use tarsia_graph::{BinaryFn, Op, ReduceFn, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, ReduceFn, UnaryFn, Value};
 use tarsia_tensor::{Class, DType, Dim};
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     Row, Rows,
     contract::product,
     convolution::{convolve, per_channel},
+    pointwise::converted,
 };
 use crate::{
     Node,
@@ -152,7 +153,7 @@ fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
             Some(zero) => ctx.binary(BinaryFn::Add, y, zero)?,
             None => y,
         };
-        ctx.add(Op::Cast { dtype, saturate: node.attr_bool_or("saturate", true)? }, &[y])?
+        converted(ctx, y, dtype, node.attr_bool_or("saturate", true)?)?
     } else {
         stored(ctx, y, scaled.zero, dtype)?
     };

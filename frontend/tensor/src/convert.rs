@@ -1,10 +1,12 @@
 //! Conversions between element types, text included.
 
-use tarsia_tensor::{Class, DType, MiniFloat, Numbers, Overflow, Tensor};
+use crate::{Class, DType, MiniFloat, Numbers, Overflow, Tensor, TensorError};
 
-use super::Fault;
-
-pub(super) fn cast(x: &Tensor, dtype: DType, saturate: bool) -> Result<Tensor, Fault> {
+/// The elements of `x` as `dtype`; `saturate` clamps narrow floats instead of giving infinities.
+///
+/// # Errors
+/// If a text is not a number.
+pub fn convert(x: &Tensor, dtype: DType, saturate: bool) -> Result<Tensor, TensorError> {
     let overflow = if saturate { Overflow::Saturate } else { Overflow::Special };
     match (x.strings(), dtype.class()) {
         (Some(_), Class::String) => Ok(x.clone()),
@@ -25,8 +27,8 @@ pub(super) fn cast(x: &Tensor, dtype: DType, saturate: bool) -> Result<Tensor, F
 }
 
 /// Numbers as ONNX's `Cast` reads them: plain or scientific, `INF`, `NaN` in any case.
-fn parse_numbers(strings: &[bytes::Bytes], dtype: DType) -> Result<Numbers, Fault> {
-    fn read(text: &bytes::Bytes) -> Result<&str, Fault> {
+fn parse_numbers(strings: &[bytes::Bytes], dtype: DType) -> Result<Numbers, TensorError> {
+    fn read(text: &bytes::Bytes) -> Result<&str, TensorError> {
         std::str::from_utf8(text).map(str::trim).map_err(|_| bad_number(text))
     }
     match dtype.class() {
@@ -57,12 +59,12 @@ fn parse_numbers(strings: &[bytes::Bytes], dtype: DType) -> Result<Numbers, Faul
     }
 }
 
-fn bad_number(text: &[u8]) -> Fault {
-    Fault::Op(format!("`{}` is not a number", String::from_utf8_lossy(text)))
+fn bad_number(text: &[u8]) -> TensorError {
+    TensorError::NotANumber(String::from_utf8_lossy(text).into_owned())
 }
 
 /// Numbers as ONNX's `Cast` writes them: the shortest digits that read back in the type, as NumPy prints them.
-fn number_texts(x: &Tensor) -> Result<Vec<String>, Fault> {
+fn number_texts(x: &Tensor) -> Result<Vec<String>, TensorError> {
     Ok(match x.numbers()? {
         Numbers::Int(v) => v.iter().map(i64::to_string).collect(),
         Numbers::Uint(v) if x.dtype() == DType::Bool => {
