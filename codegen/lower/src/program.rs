@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Real, Type, Value, classify};
 use tarsia_tensor::{DType, Dim, Tensor};
@@ -171,10 +172,32 @@ impl Lowering<'_> {
     }
 
     fn constant(&mut self, tensor: &Tensor, ty: &Type) -> BufferId {
+        if let Some(strings) = tensor.strings() {
+            return self.texts(strings, tensor.shape(), ty);
+        }
         let data = pack::stored_bytes(tensor);
         let index = self.program.constants.len() as u32;
         self.program.constants.push(Constant { data });
         self.buffer(ty, BufferKind::Constant(index))
+    }
+
+    /// Constant texts are bytes, each text behind its length, that a host function takes apart.
+    fn texts(&mut self, strings: &[Bytes], shape: &[usize], ty: &Type) -> BufferId {
+        let lengths = strings.iter().map(|text| (text.len() as u64).to_le_bytes());
+        let data: Vec<u8> = lengths.zip(strings).flat_map(|(length, text)| [&length[..], text].concat()).collect();
+        let size = vec![Dim::from(data.len())];
+        let index = self.program.constants.len() as u32;
+        self.program.constants.push(Constant { data: data.into() });
+        let bytes = self.buffer_as(DType::U8, &size, BufferKind::Constant(index));
+        let result = self.buffer(ty, BufferKind::Temporary);
+        self.program.steps.push(Step::Host {
+            function: "texts".to_owned(),
+            ints: shape.iter().map(|&size| size as i64).collect(),
+            reals: Vec::new(),
+            operands: vec![Port { name: "bytes".to_owned(), buffer: bytes, shape: size }],
+            results: vec![result],
+        });
+        result
     }
 
     fn buffer(&mut self, ty: &Type, kind: BufferKind) -> BufferId {

@@ -25,6 +25,7 @@
 //! | `roi_align` | x `[n, c, h, w]`, regions `[r, 4]`, batch of each | height, width, samples (0: by the region's size), half pixel, largest | scale | `[r, c, height, width]` |
 //! | `cast` | x | ONNX number of the type, saturate | | converted, from and to text too |
 //! | `bit_cast` | x | ONNX number of the type | | the same bits as another type |
+//! | `texts` | u8: each text behind its length (u64) | shape | | texts |
 //! | `string_concat`, `string_equal` | two texts that broadcast | | | joined; bool |
 //! | `string_split` | texts, delimiter (empty: white space) | most cuts (negative: all) | | parts along a new axis, i64 counts |
 //! | `regex_full_match` | texts, pattern | | | bool |
@@ -85,6 +86,7 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "roi_align", operands: (3, 3), results: Some(1), run: regions::roi_align },
     Function { name: "cast", operands: (1, 1), results: Some(1), run: strings::cast },
     Function { name: "bit_cast", operands: (1, 1), results: Some(1), run: strings::bit_cast },
+    Function { name: "texts", operands: (1, 1), results: Some(1), run: strings::texts },
     Function { name: "string_concat", operands: (2, 2), results: Some(1), run: strings::string_concat },
     Function { name: "string_equal", operands: (2, 2), results: Some(1), run: strings::string_equal },
     Function { name: "string_split", operands: (2, 2), results: Some(2), run: strings::string_split },

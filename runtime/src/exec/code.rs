@@ -188,4 +188,11 @@ pub enum Op {
         dst: OperandId,
         start: Reg,
     },
+    /// As `Random`, of the elements that an array names.
+    RandomAt {
+        normal: bool,
+        seed: i64,
+        dst: OperandId,
+        src: OperandId,
+    },
 }

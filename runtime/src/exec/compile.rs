@@ -327,7 +327,11 @@ impl<'a> Compiler<'a> {
             Opcode::Sort { descending } => self.ordered(*descending, dst, src)?,
             Opcode::TopK { largest } => self.ordered(*largest, dst, src)?,
             Opcode::Random { normal, seed } => {
-                Op::Random { normal: *normal, seed: *seed, dst: self.array(&dst[0])?, start: self.integer(&src[0])? }
+                let (normal, seed, dst) = (*normal, *seed, self.array(&dst[0])?);
+                match &src[0] {
+                    Ir::Tile(_) | Ir::Global(_) => Op::RandomAt { normal, seed, dst, src: self.array(&src[0])? },
+                    start => Op::Random { normal, seed, dst, start: self.integer(start)? },
+                }
             }
             other => return Err(format!("`{other}` has no decoding")),
         })

@@ -161,21 +161,44 @@ pub unsafe fn iota(dst: &Array, axis: usize, start: i64, step: i64) {
     unsafe { number_all(dst, |index, _| start.wrapping_add(step.wrapping_mul(index[axis] as i64))) };
 }
 
+/// Element `index` of a stream of random numbers.
+fn random_number(dtype: DType, normal: bool, seed: i64, index: u64) -> f64 {
+    if normal { tarsia_tensor::rng::normal(seed, index) } else { tarsia_tensor::rng::uniform(dtype, seed, index) }
+}
+
 /// Random numbers of a stream: element `start + row-major index`.
 ///
 /// # Safety
 /// The array lies inside of its memory.
 pub unsafe fn random(dst: &Array, normal: bool, seed: i64, start: i64) {
-    let each = |_: &[usize], i: usize| {
-        let index = (start as u64).wrapping_add(i as u64);
-        if normal {
-            tarsia_tensor::rng::normal(seed, index)
-        } else {
-            tarsia_tensor::rng::uniform(dst.dtype, seed, index)
-        }
+    let each = |_: &[usize], i: usize| random_number(dst.dtype, normal, seed, (start as u64).wrapping_add(i as u64));
+    // SAFETY: the caller's contract.
+    unsafe { number_all(dst, each) };
+}
+
+/// Random numbers of a stream: the elements that an array of the same shape (or one that broadcasts) names.
+///
+/// # Errors
+/// If the shapes do not fit.
+///
+/// # Safety
+/// The arrays lie inside of their memory.
+pub unsafe fn random_at(dst: &Array, places: &Array, normal: bool, seed: i64) -> Result<(), String> {
+    let fits = |axis: usize| places.size[axis] == dst.size[axis] || places.size[axis] == 1;
+    if places.rank != dst.rank || !(0..dst.rank).all(fits) {
+        return Err("positions of random numbers have another shape".to_owned());
+    }
+    let each = |index: &[usize], _: usize| {
+        let step = |axis: usize| if places.size[axis] == 1 { 0 } else { index[axis] as isize * places.stride[axis] };
+        let at = places.at + (0..places.rank).map(step).sum::<isize>();
+        let mut place = [0i64];
+        // SAFETY: the index is inside of the array.
+        unsafe { wide::load(places.dtype, places.base, at, 1, &mut place) };
+        random_number(dst.dtype, normal, seed, place[0] as u64)
     };
     // SAFETY: the caller's contract.
     unsafe { number_all(dst, each) };
+    Ok(())
 }
 
 /// Writes `f(index, row-major index)` to every element.

@@ -234,6 +234,12 @@ impl<'a> Core<'a, '_> {
                     vector::random(&d, normal, seed.wrapping_add(self.launch.seed), self.register(start));
                     self.settle(dst, &d)
                 }
+                Op::RandomAt { normal, seed, dst, src } => {
+                    let d = self.destination(dst, 0, false)?;
+                    let places = self.source(src, 1, d.rank)?;
+                    vector::random_at(&d, &places, normal, seed.wrapping_add(self.launch.seed))?;
+                    self.settle(dst, &d)
+                }
                 Op::ArgReduce { function, axis, last, accumulate, value, index, src, base } => {
                     let (v, i) = (self.destination(value, 0, accumulate)?, self.destination(index, 1, accumulate)?);
                     let src = self.source(src, 2, v.rank)?;

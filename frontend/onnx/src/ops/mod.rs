@@ -24,6 +24,7 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sampling;
 mod selection;
 mod sequence;
 mod shape;
@@ -115,6 +116,7 @@ const FAMILIES: &[Rows] = &[
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    sampling::ROWS,
     selection::ROWS,
     sequence::ROWS,
     shape::ROWS,

@@ -464,8 +464,9 @@ fn position(ctx: &mut Ctx<'_, '_>, spec: &Spec, along: &Along) -> Outcome<Value>
         Scale::Sizes => ctx.binary(BinaryFn::Div, to, from)?,
     };
     let span = ctx.with_scalar(BinaryFn::Sub, from, 1.0)?;
-    // Of a single result element nothing is between the corners.
-    let gaps = ctx.with_scalar(BinaryFn::Sub, to, 1.0)?;
+    // Where a scale is given, the last corner lies where it says, even between elements. Of a single result element nothing is between.
+    let exact = ctx.binary(BinaryFn::Mul, scale, from)?;
+    let gaps = ctx.with_scalar(BinaryFn::Sub, exact, 1.0)?;
     let gaps = ctx.with_scalar(BinaryFn::Max, gaps, 1.0)?;
     let centred = |ctx: &mut Ctx<'_, '_>| {
         let centre = ctx.with_scalar(BinaryFn::Add, x, 0.5)?;
@@ -482,7 +483,6 @@ fn position(ctx: &mut Ctx<'_, '_>, spec: &Spec, along: &Along) -> Outcome<Value>
         }
         (Coordinates::HalfPixelSymmetric, _) => {
             // The result is centred even where its size is a rounded one: from/2·(1 - to/(scale·from)) is what is cut off.
-            let exact = ctx.binary(BinaryFn::Mul, scale, from)?;
             let adjustment = ctx.binary(BinaryFn::Div, to, exact)?;
             let one = ctx.scalar(DType::F64, 1.0);
             let rest = ctx.binary(BinaryFn::Sub, one, adjustment)?;

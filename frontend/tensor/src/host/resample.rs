@@ -127,11 +127,9 @@ fn position(call: &Call, axis: &Axis, i: usize) -> Result<f64, HostError> {
             }
         }
         3 => {
-            if axis.to > 1 {
-                x * span / (to - 1.0)
-            } else {
-                0.0
-            }
+            // The last corner lies where the scale says, even between elements.
+            let gaps = axis.scale * from - 1.0;
+            if axis.to > 1 && gaps > 0.0 { x * span / gaps } else { 0.0 }
         }
         4 => x / axis.scale,
         5 => {

@@ -56,6 +56,24 @@ pub(super) fn bit_cast(call: &Call) -> Result<Vec<Tensor>, HostError> {
     call.made(Tensor::new(dtype, x.shape(), x.bytes().clone()))
 }
 
+pub(super) fn texts(call: &Call) -> Result<Vec<Tensor>, HostError> {
+    let shape = call.sizes(call.ints)?;
+    let count: usize = shape.iter().product();
+    let (mut rest, mut strings) = (call.operands[0].bytes().clone(), Vec::new());
+    while !rest.is_empty() {
+        let cut = || call.fault("the bytes end inside of a text");
+        let (length, text) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|&length| length <= text.len());
+        let end = 8 + length.ok_or_else(cut)?;
+        strings.push(rest.slice(8..end));
+        rest = rest.slice(end..);
+    }
+    if strings.len() != count {
+        return Err(call.fault(format!("{} texts for a shape of {count}", strings.len())));
+    }
+    call.made(Tensor::from_strings(&shape, strings))
+}
+
 pub(super) fn string_concat(call: &Call) -> Result<Vec<Tensor>, HostError> {
     let (a, b) = (call.texts(0)?, call.texts(1)?);
     let (shape, places) = call.both()?;
