@@ -80,6 +80,19 @@ fn the_optimiser_reports_what_it_did() {
     }
 }
 
+#[test]
+fn whatever_is_covered_can_be_lowered() {
+    let options = tarsia::graph::random::Options::default();
+    let mut failures = Vec::new();
+    for seed in 0..400 {
+        let (graph, _) = tarsia::graph::random::graph(seed, &options);
+        if let Err(error) = tarsia::compile(Start::Graph(graph), Phase::Tiles) {
+            failures.push(format!("seed {seed}: {error}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 /// Bytes of the arena when every symbol is `size`, but `batch` 1 and `past` sizes 0.
 fn arena(program: &Program, size: i64) -> usize {
     let value = |name: &str| match name {

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
-use tarsia_graph::{BinaryFn, Graph, GraphError, Kind, Law, NodeId, Op, Origin, Type, Value};
+use tarsia_graph::{BinaryFn, Graph, GraphError, Kind, Law, NodeId, Op, Origin, ReduceFn, Type, Value};
 use tarsia_tensor::{DType, Dim, Tensor};
 
 use crate::{fold, known};
@@ -171,6 +171,16 @@ impl Emitter {
             }
             (Op::Cast { dtype, .. }, _) if *dtype == ty.dtype => Some(first),
             (Op::Concat { .. }, _) if x.len() == 1 => Some(first),
+            // Along one element there is nothing to accumulate, and the best is the first.
+            (Op::Scan { axis, exclusive: false, .. }, _) if ty.shape[*axis].is(1) => Some(first),
+            (Op::ArgReduce { axis, .. }, _) if ty.shape[*axis].is(1) => {
+                Some(self.repeated(DType::I64, 0.0, &ty.shape, origin)?)
+            }
+            (Op::Scan { function, axis, exclusive: true, .. }, _) if ty.shape[*axis].is(1) => {
+                let identity = if matches!(function, ReduceFn::Prod) { 1.0 } else { 0.0 };
+                let known = matches!(function, ReduceFn::Sum | ReduceFn::Prod);
+                if known { Some(self.repeated(ty.dtype, identity, &ty.shape, origin)?) } else { None }
+            }
             (Op::Pad { low, high, interior }, _)
                 if low.iter().chain(high).all(|dim| dim.is(0)) && interior.iter().all(|&gap| gap == 0) =>
             {

@@ -279,14 +279,14 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
             }
             start = start + step.clone() * self.spans[group].start.clone();
             if let (true, Some(axis)) = (self.spans[group].capacity > 1, self.axis_of(group)) {
-                varying.push((axis, step.as_const().ok_or("counting by an unknown step")?));
+                varying.push((axis, step));
             }
         }
-        let Some(&(group, step)) = varying.first() else { return Ok(Operand::Index(start)) };
+        let Some(((group, step), rest)) = varying.split_first() else { return Ok(Operand::Index(start)) };
         let integer = if dtype == DType::I32 { DType::I32 } else { DType::I64 };
-        let mut current = self.count(integer, index, group, step, start);
-        for &(group, step) in &varying[1..] {
-            let next = self.count(integer, index, group, step, Dim::ZERO);
+        let mut current = self.count(integer, index, *group, step, start);
+        for (group, step) in rest {
+            let next = self.count(integer, index, *group, step, Dim::ZERO);
             let sum = Operand::Tile(self.tile(integer, index));
             self.builder.instr(Opcode::Binary(BinaryFn::Add), vec![sum.clone()], vec![current, next]);
             current = sum;
@@ -294,10 +294,22 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         Ok(self.cast(integer, dtype, vec![current], index))
     }
 
-    fn count(&mut self, dtype: DType, index: &[Index], axis: usize, step: i64, start: Dim) -> Operand {
-        let tile = Operand::Tile(self.tile(dtype, index));
-        self.builder.instr(Opcode::Iota { axis, step }, vec![tile.clone()], vec![Operand::Index(start)]);
-        tile
+    /// `start + step · place along the axis`; a step that is not known yet multiplies a count by one.
+    fn count(&mut self, dtype: DType, index: &[Index], axis: usize, step: &Dim, start: Dim) -> Operand {
+        let mut current = Operand::Tile(self.tile(dtype, index));
+        let (unit, first) = match step.as_const() {
+            Some(step) => (step, start.clone()),
+            None => (1, Dim::ZERO),
+        };
+        self.builder.instr(Opcode::Iota { axis, step: unit }, vec![current.clone()], vec![Operand::Index(first)]);
+        if step.as_const().is_none() {
+            for (function, by) in [(BinaryFn::Mul, step.clone()), (BinaryFn::Add, start)] {
+                let next = Operand::Tile(self.tile(dtype, index));
+                self.builder.instr(Opcode::Binary(function), vec![next.clone()], vec![current, Operand::Index(by)]);
+                current = next;
+            }
+        }
+        current
     }
 
     /// A leaf seen over the box; converted on the way in where vectors do not compute in its type.
@@ -358,8 +370,11 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
 
     /// A leaf behind transposes, with the pad value where the index leaves it.
     fn padded(&mut self, node: &Node, operands: &[Value], types: &[&Type], index: &[Index]) -> Result<Operand, String> {
-        let fill = self.body.constant(operands[1]).and_then(scalar_operand);
-        let Some(Operand::Real(fill)) = fill else { return Err("the pad value is not a known number".into()) };
+        let fill = match self.body.constant(operands[1]).and_then(scalar_operand) {
+            Some(Operand::Real(fill)) => fill,
+            Some(Operand::Index(Dim::Const(fill))) if fill.unsigned_abs() <= 1 << 53 => fill as f64,
+            _ => return Err("the pad value is not a known number".into()),
+        };
         let mut at = self.nest.operand_indices(node, types, index).map_err(|o| format!("{o:?}"))?.swap_remove(0);
         let mut value = operands[0];
         while !self.leaves.contains_key(&value) {

@@ -283,12 +283,13 @@ impl Nest {
         self.groups.len() - 1
     }
 
-    /// The group that an index runs along, if it is one whole group and nothing else; a new group of size 1 for a fixed index.
+    /// The group that an index runs along, together with axes that every access steps through as one; a new group of size 1 for
+    /// a fixed index.
     pub fn group_of(&mut self, index: &Index) -> Option<usize> {
         match index.steps.as_slice() {
             [] => Some(self.unit_group()),
             [(axis, step)] if step.is(1) && index.base.is(0) => {
-                self.groups.iter().position(|group| group[..] == [*axis])
+                self.groups.iter().position(|group| group.last() == Some(axis))
             }
             _ => None,
         }

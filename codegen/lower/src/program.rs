@@ -360,46 +360,9 @@ impl Lowering<'_> {
             }
             return Ok(());
         }
-        match self.build(id, &body, &operands) {
-            Ok(built) => {
-                let results = self.results(id);
-                self.launch(id, &body, &operands, &results, built)
-            }
-            Err(error) if matches!(self.graph[id].op, Op::Kernel { .. }) => self.split(id, &body, error),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Lowers the ops of a kernel that cannot be one tile kernel as kernels of their own, and says so.
-    fn split(&mut self, id: NodeId, body: &Graph, reason: LowerError) -> Result<(), LowerError> {
-        tracing::warn!("kernel {} is taken apart: {reason}", id.index());
-        let operands = self.graph.operands(id);
-        let mut stored = FxHashMap::default();
-        for (index, (_, input)) in body.inputs().iter().enumerate() {
-            let missing = || error(self.graph, id, "an operand is not stored".into());
-            let operand = self.read(*operands.get(index).ok_or_else(missing)?);
-            stored.insert(Value::from(*input), operand.ok_or_else(missing)?);
-        }
-        let mut inner = Lowering {
-            graph: body,
-            inner: true,
-            inputs: BTreeMap::new(),
-            target: self.target,
-            pool: &mut *self.pool,
-            program: std::mem::take(&mut self.program),
-            stored,
-            packed: std::mem::take(&mut self.packed),
-            errors: Vec::new(),
-        };
-        let inputs = |inner: &NodeId| !matches!(body[*inner].op, Op::Input { .. });
-        let result = body.node_ids().filter(inputs).try_for_each(|node| inner.node(node));
-        let outputs: Vec<Option<Stored>> = body.outputs().iter().map(|output| inner.read(output.value)).collect();
-        (self.program, self.packed) = (inner.program, inner.packed);
-        result?;
-        for (i, stored) in outputs.into_iter().enumerate() {
-            self.stored.insert(Value { node: id, output: i as u32 }, stored.ok_or_else(|| reason.clone())?);
-        }
-        Ok(())
+        let built = self.build(id, &body, &operands)?;
+        let results = self.results(id);
+        self.launch(id, &body, &operands, &results, built)
     }
 
     fn build<'t>(&self, id: NodeId, body: &Graph, operands: &[Value]) -> Result<KernelBuilder<'t>, LowerError>

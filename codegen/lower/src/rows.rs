@@ -36,10 +36,9 @@ pub(crate) fn lower_rows(
     let rows: Vec<usize> = (0..nest.groups.len()).filter(|&group| nest.is_row(group)).collect();
     let length = Dim::product(rows.iter().map(|&group| nest.size(group)).collect::<Vec<_>>().iter());
     let expected = length.as_usize().unwrap_or(EXPECTED_ROW);
-    let single = |group: usize| {
-        nest.is_row(group)
-            .then(|| nest.size(group).as_usize().unwrap_or(if rows.len() == 1 { EXPECTED_ROW } else { 256 }))
-    };
+    // Several row groups share what is expected of one: 4096, 64 · 64, 16 · 16 · 16 …
+    let unknown = 1 << (EXPECTED_ROW.ilog2() as usize / rows.len().max(1));
+    let single = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
     let capacity = capacities(&nest, TILE_ELEMENTS, &single);
     let spans = open_grid(builder, &nest, &capacity);
     // Positive exactly where every row group fits its capacity.

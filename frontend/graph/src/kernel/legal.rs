@@ -10,8 +10,9 @@ use crate::{Graph, GraphError, KernelKind, Kind, NodeId, Op, Value, classify, co
 /// |---|---|
 /// | `map`, `rows` | every index is affine ([`Trace`]); composites count as their expansion; a concatenation as the result is one map for each part |
 /// | `contract` | operands are inputs behind conversions and affine movements; the epilogue meets each element of the product once |
-/// | `conv`, `window`, `index`, `routed` | operands are inputs; the epilogue is point-wise; scatters have none |
-/// | `attention` | query, key, value as the operands of `contract`, the mask a map; no epilogue |
+/// | `conv`, `window`, `index` | operands are inputs; the epilogue is point-wise; scatters have none |
+/// | `routed` | operands are inputs; rows, ids and result in one order, one axis summed, one of columns; no epilogue |
+/// | `attention` | query, key, value as the operands of `contract`, their rows and columns whole axes, the mask a map; no epilogue |
 /// | `order` | alone, on an input |
 ///
 /// # Errors
@@ -36,9 +37,8 @@ pub fn legal(body: &Graph) -> Result<KernelKind, String> {
         }
         KernelKind::Contract => contract(body, one()?, roots[0])?,
         KernelKind::Attention => attention(body, one()?, roots[0])?,
-        KernelKind::Conv | KernelKind::Window | KernelKind::Index | KernelKind::Routed => {
-            windowed(body, one()?, roots[0])?
-        }
+        KernelKind::Conv | KernelKind::Window | KernelKind::Index => windowed(body, one()?, roots[0])?,
+        KernelKind::Routed => routed(body, one()?, roots[0])?,
         KernelKind::Order => order(body, one()?, &roots)?,
     }
     Ok(kind)
@@ -183,6 +183,39 @@ fn attention(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
         if !trace.rows.is_empty() {
             return Err("a reduction in the mask".to_owned());
         }
+    }
+    Ok(())
+}
+
+/// Rows are the leading axes of the ids, in the result too; one axis of the chosen matrices is summed, the other stays.
+fn routed(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
+    if root != Value::from(anchor) {
+        return Err("a routed contraction has no epilogue".to_owned());
+    }
+    let operands = body.operands(anchor);
+    let (Op::Routed { spec, .. }, [x, _, ids]) = (&body[anchor].op, operands.as_slice()) else {
+        return Err("no routed contraction".to_owned());
+    };
+    if !operands.iter().all(|&operand| is_input(body, operand)) {
+        return Err("an operand that is computed".to_owned());
+    }
+    // Axes of size 1 are no axes.
+    let real = |term: &[u8], value: Value| -> Vec<u8> {
+        let sized = term.iter().zip(&body.ty(value).shape).filter(|(_, size)| !size.is(1));
+        sized.map(|(&letter, _)| letter).collect()
+    };
+    let (chosen, matrix) = spec.rhs.split_at(body.ty(*ids).rank().min(spec.rhs.len()));
+    let (lhs, chosen, out) = (real(&spec.lhs, *x), real(chosen, *ids), real(&spec.out, anchor.into()));
+    let (columns, summed): (Vec<u8>, Vec<u8>) = matrix.iter().copied().partition(|l| spec.out.contains(l));
+    let (&[sum], &[column]) = (&summed[..], &columns[..]) else {
+        return Err("the chosen matrices have several summed or column axes".to_owned());
+    };
+    let rows: Vec<u8> = lhs.iter().copied().filter(|&letter| letter != sum).collect();
+    if lhs.contains(&sum) && lhs.last() != Some(&sum) || !chosen.starts_with(&rows) {
+        return Err("the rows are not the leading axes of the ids".to_owned());
+    }
+    if !chosen.iter().chain([&column]).filter(|l| out.contains(l)).eq(&out) {
+        return Err("the axes of the result are in another order".to_owned());
     }
     Ok(())
 }
