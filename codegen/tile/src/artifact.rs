@@ -214,15 +214,7 @@ fn has_events(body: &[Stmt]) -> bool {
 
 /// The file's bytes, mapped.
 fn map(path: &Path) -> Result<Bytes, ArtifactError> {
-    let io = |error| ArtifactError::Io { path: path.to_owned(), error };
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: the map is read-only and only ever seen as bytes. Like every program that maps its input, this one relies on nobody
-    // truncating the file while it is open; files are replaced by renaming, which leaves the mapped one alone.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-    Ok(Bytes::from_owner(map))
+    tarsia_tensor::mapped::map(path).map_err(|error| ArtifactError::Io { path: path.to_owned(), error })
 }
 
 /// Reads a program from the bytes of a file, without verifying it.

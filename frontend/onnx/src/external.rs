@@ -11,9 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use tarsia_tensor::mapped;
 use thiserror::Error;
 
-use crate::{mapped, schema::StringStringEntryProto};
+use crate::schema::StringStringEntryProto;
 
 /// The external files of one model.
 #[derive(Debug)]

@@ -39,7 +39,6 @@ mod function;
 mod import;
 mod layout;
 mod limits;
-mod mapped;
 mod model;
 mod ops;
 mod opset;

@@ -9,12 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+use tarsia_tensor::mapped;
 use thiserror::Error;
 
 use crate::{
     Limits, Problems,
     format::{self, Format},
-    layout, mapped,
+    layout,
     schema::ModelProto,
     weights::WeightError,
     wire::{self, Layout, WireError, WireFault},

@@ -12,6 +12,7 @@ mod dim_text;
 mod dtype;
 mod function;
 pub mod host;
+pub mod mapped;
 mod minifloat;
 mod numbers;
 pub mod order;
