@@ -25,6 +25,6 @@ pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
 pub use tarsia_onnx::Limits;
 pub use tarsia_passes::cover::{Decision, Decisions};
-pub use tarsia_runtime::{Options as SessionOptions, Session, cpu::Isa};
+pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};
 pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
 pub use tarsia_tile as tile;

@@ -13,6 +13,7 @@
 //! shapes allocate nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tarsia_tensor::{DType, Shape, Tensor};
@@ -65,6 +66,7 @@ pub struct Session {
     options: Options,
     idle: Mutex<Vec<Run>>,
     profile: Mutex<Vec<StepTime>>,
+    made: Instant,
 }
 
 /// Everything that one run at a time needs.
@@ -92,6 +94,7 @@ impl Session {
             options: options.clone(),
             idle: Mutex::default(),
             profile: Mutex::default(),
+            made: Instant::now(),
         })
     }
 
@@ -166,7 +169,7 @@ impl Session {
             seed: self.options.seed,
             memory_limit: self.options.memory_limit,
             workers,
-            profile: self.options.profile.then_some(&self.profile),
+            profile: self.options.profile.then_some((self.made, &self.profile)),
         }
     }
 

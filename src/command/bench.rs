@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Error, Folder, Phase, Session, Tensor, Tolerance, difference, read_set, set_inputs};
 
-use super::{LimitArguments, SessionArguments, print_json};
+use super::{LimitArguments, SessionArguments, print_json, profile};
 
 /// Measures how long a model takes on the first data set of its folder.
 ///
@@ -26,9 +26,12 @@ pub struct Arguments {
     /// Least time of all timed runs together, in seconds.
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     min_time: f64,
-    /// Print the time of every kernel.
+    /// Print how long compilation's phases and the kernels take.
     #[arg(long)]
     profile: bool,
+    /// Write the kernels' times as a trace that chrome://tracing and Perfetto show.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -56,12 +59,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let folder = Folder::open(&arguments.folder)?;
     let set = folder.sets.first().ok_or_else(|| Error::Usage("the folder has no data set".into()))?;
     let begin = Instant::now();
-    let compiled = tarsia::compile(tarsia::load(&folder.model, limits)?, Phase::Tiles)?;
+    let start = tarsia::load(&folder.model, limits)?;
+    let read = begin.elapsed();
+    let compiled = tarsia::compile(start, Phase::Tiles)?;
+    let phases = compiled.times;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
     let inputs = set_inputs(set, program.inputs.len(), &limits)?;
     let mut options = arguments.session.options(arguments.limits);
-    options.profile = arguments.profile;
+    options.profile = arguments.profile || arguments.trace.is_some();
     let session = Session::new(program, &options)?;
     let load = begin.elapsed();
     let begin = Instant::now();
@@ -80,10 +86,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         matches,
         runs: times.len(),
     };
+    let profile = session.take_profile();
     if arguments.profile {
-        for row in session.take_profile() {
-            anstream::println!("{:>10.1} us  {:<24} {}", row.nanoseconds as f64 / 1e3, row.name, row.origin.join(", "));
-        }
+        let phases = phases.iter().map(|(phase, time)| format!("{phase} {:.1} ms", ms(*time)));
+        anstream::println!("read {:.1} ms, {}\n", ms(read), phases.collect::<Vec<_>>().join(", "));
+        profile::print(&profile);
+        anstream::println!();
+    }
+    if let Some(path) = &arguments.trace {
+        profile::write_trace(path, &profile)?;
     }
     if arguments.json {
         print_json(&measured)?;

@@ -5,6 +5,7 @@ mod compare;
 mod compile;
 mod explain;
 mod inspect;
+mod profile;
 mod run;
 mod values;
 

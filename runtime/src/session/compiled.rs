@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use tarsia_tensor::{DType, Symbol, Tensor};
+use tarsia_tensor::{DType, Symbol, Tensor, mapped};
 use tarsia_tile::{BufferId, BufferKind, Plan, Program, Step};
 
 use crate::error::RunError;
@@ -191,9 +191,10 @@ fn releases(program: &Program) -> Vec<Vec<usize>> {
     releases
 }
 
-/// The constants by index, as tensors of bytes whose elements are aligned.
+/// The constants by index, as tensors of bytes whose elements are aligned. Data that several constants share are shared.
 fn constants(program: &Program) -> Result<Vec<Option<Tensor>>, RunError> {
     let mut tensors = vec![None; program.constants.len()];
+    let mut copies: BTreeMap<(usize, usize), Bytes> = BTreeMap::new();
     for buffer in &program.buffers {
         let BufferKind::Constant(i) = buffer.kind else { continue };
         let place = || format!("constant buffer `{}`", buffer.name);
@@ -203,7 +204,16 @@ fn constants(program: &Program) -> Result<Vec<Option<Tensor>>, RunError> {
             let reason = format!("it takes {needed} bytes, but its constant has {}", data.len());
             return Err(RunError::Malformed { place: place(), reason });
         }
-        let aligned = if is_aligned(buffer.dtype, data.as_ptr()) { data.clone() } else { realigned(data)? };
+        let aligned = match copies.get(&(data.as_ptr() as usize, data.len())) {
+            Some(copy) => copy.clone(),
+            None if is_aligned(buffer.dtype, data.as_ptr()) => data.clone(),
+            None => {
+                let copy = realigned(data)?;
+                mapped::release(data);
+                copies.insert((data.as_ptr() as usize, data.len()), copy.clone());
+                copy
+            }
+        };
         let misplaced = |tensor: &Tensor| !is_aligned(buffer.dtype, tensor.bytes().as_ptr());
         if tensors[i as usize].as_ref().is_none_or(misplaced) {
             tensors[i as usize] = Some(Tensor::new(DType::U8, &[aligned.len()], aligned)?);

@@ -11,6 +11,8 @@ pub struct StepTime {
     pub name: String,
     /// The model's nodes that it computes.
     pub origin: Vec<String>,
+    /// When it began, in nanoseconds since the session was made.
+    pub start_nanoseconds: u64,
     /// Wall-clock nanoseconds, nested programs included.
     pub nanoseconds: u64,
     /// Work items of a launch; 0 for other steps.

@@ -1,7 +1,7 @@
 //! The state of one run: bindings, memory, values; and running the segments of a program.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tarsia_tensor::{Bindings, Shape, Tensor};
 use tarsia_tile::{BufferKind, Port, Step};
@@ -23,7 +23,8 @@ pub struct Machine<'a> {
     pub seed: i64,
     pub memory_limit: usize,
     pub workers: &'a mut Workers,
-    pub profile: Option<&'a Mutex<Vec<StepTime>>>,
+    /// When the session was made, and where the times of steps go.
+    pub profile: Option<(Instant, &'a Mutex<Vec<StepTime>>)>,
 }
 
 /// Where the outputs that launches compute go.
@@ -247,9 +248,8 @@ impl State {
         for &buffer in &compiled.releases[at] {
             self.held[buffer] = None;
         }
-        if let (Some(profile), Some(started)) = (machine.profile, started) {
-            let elapsed = started.elapsed().as_nanos().min(u128::from(u64::MAX)) as u64;
-            super::lock(profile).push(describe(compiled, at, launch, elapsed));
+        if let (Some((made, profile)), Some(started)) = (machine.profile, started) {
+            super::lock(profile).push(describe(compiled, at, launch, started.duration_since(made), started.elapsed()));
         }
         Ok(())
     }
@@ -431,7 +431,14 @@ impl State {
     }
 }
 
-fn describe(compiled: &Compiled, at: usize, launch: Option<&super::bind::BoundKernel>, nanoseconds: u64) -> StepTime {
+fn describe(
+    compiled: &Compiled,
+    at: usize,
+    launch: Option<&super::bind::BoundKernel>,
+    start: Duration,
+    elapsed: Duration,
+) -> StepTime {
+    let nanoseconds = |time: Duration| time.as_nanos().min(u128::from(u64::MAX)) as u64;
     let (name, origin) = match &compiled.program.steps[at] {
         Step::Launch { kernel, .. } => {
             let code = &compiled.codes[kernel.0 as usize];
@@ -443,5 +450,6 @@ fn describe(compiled: &Compiled, at: usize, launch: Option<&super::bind::BoundKe
         Step::Scan(_) => ("scan".to_owned(), Vec::new()),
     };
     let (program, items) = (compiled.program.name.clone(), launch.map_or(0, |bound| bound.items));
-    StepTime { program, step: at, name, origin, nanoseconds, items }
+    let (start_nanoseconds, nanoseconds) = (nanoseconds(start), nanoseconds(elapsed));
+    StepTime { program, step: at, name, origin, start_nanoseconds, nanoseconds, items }
 }
