@@ -18,17 +18,39 @@ pub struct Emitter {
     pub graph: Graph,
     /// Equal nodes by hash.
     table: FxHashMap<u64, SmallVec<[NodeId; 1]>>,
-    /// How many bytes of folded constants may still be made.
-    budget: usize,
+    /// What may still be folded.
+    folding: Folding,
+}
+
+/// Bounds on the constants that are computed at compile time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folding {
+    /// How many bytes they may take in all.
+    pub bytes: usize,
+    /// How many bytes one of them may take. Weights are best left as they are until rewriting is done: most of what moves them
+    /// about disappears in the kernels that read them.
+    pub largest: usize,
+}
+
+impl Folding {
+    /// Up to `bytes` in all, small constants only.
+    pub fn small(bytes: usize) -> Folding {
+        Folding { bytes, largest: 1 << 16 }
+    }
+
+    /// Up to `bytes` in all.
+    pub fn all(bytes: usize) -> Folding {
+        Folding { bytes, largest: bytes }
+    }
 }
 
 /// A folded constant may be larger than this only if it is no larger than its operands.
 const FREE_BYTES: usize = 4096;
 
 impl Emitter {
-    /// Starts a graph with the inputs of `model`; gives their values. Folded constants take at most `budget` bytes.
-    pub fn new(model: &Graph, budget: usize) -> (Emitter, Vec<Value>) {
-        let mut emitter = Emitter { graph: Graph::new(&model.name), table: FxHashMap::default(), budget };
+    /// Starts a graph with the inputs of `model`; gives their values.
+    pub fn new(model: &Graph, folding: Folding) -> (Emitter, Vec<Value>) {
+        let mut emitter = Emitter { graph: Graph::new(&model.name), table: FxHashMap::default(), folding };
         let inputs = model.inputs().iter().map(|(name, id)| {
             let ty = model.ty(Value::from(*id)).clone();
             emitter.graph.add_input(name, ty)
@@ -142,12 +164,13 @@ impl Emitter {
         let bytes = sizes.sum::<Option<usize>>()?;
         let given: usize = tensors.iter().map(|tensor| tensor.bytes().len()).sum();
         let data_moves = matches!(op, Op::Reshape { .. });
-        if !data_moves && (bytes > self.budget || bytes > FREE_BYTES.max(given)) || !fold::is_cheap(op, &types, given) {
+        let most = self.folding.bytes.min(self.folding.largest).min(FREE_BYTES.max(given));
+        if !data_moves && bytes > most || !fold::is_cheap(op, &types, given) {
             return None;
         }
         let results = fold::evaluate(op, &tensors)?;
         if !data_moves {
-            self.budget -= bytes.min(self.budget);
+            self.folding.bytes -= bytes.min(self.folding.bytes);
         }
         Some(results)
     }

@@ -27,7 +27,7 @@ use tarsia_graph::{Graph, GraphError, Op, Origin, Value};
 
 use crate::{
     PassError,
-    emit::Emitter,
+    emit::{Emitter, Folding},
     simplify::{ordered, walk, with_subgraphs},
 };
 
@@ -67,7 +67,7 @@ pub fn route(graph: &Graph, laws: &mut BTreeMap<String, usize>) -> Result<Graph,
 }
 
 fn round(graph: &Graph, laws: &mut BTreeMap<String, usize>, applied: &mut usize) -> Result<Graph, GraphError> {
-    let (mut emitter, inputs) = Emitter::new(graph, 64 << 20);
+    let (mut emitter, inputs) = Emitter::new(graph, Folding::all(64 << 20));
     let mut done: FxHashMap<Value, Value> = FxHashMap::default();
     for ((_, id), value) in graph.inputs().iter().zip(inputs) {
         done.insert((*id).into(), value);

@@ -205,8 +205,13 @@ fn agree(a: &Facts, b: &Facts) -> bool {
     same_type && same_data && a.attr.is_some() == b.attr.is_some()
 }
 
+/// Constants with more elements are not looked through.
+const EXAMINED: usize = 1 << 16;
+
 fn of_constant(tensor: &Tensor, origins: Origins) -> Facts {
-    let numbers = tensor.numbers().ok().map(|numbers| numbers.to_f64()).unwrap_or_default();
+    // Weights are not looked through: it would take as long as using them, and they are never of one number.
+    let examined = Some(tensor).filter(|tensor| tensor.count() <= EXAMINED);
+    let numbers = examined.and_then(|tensor| Some(tensor.numbers().ok()?.to_f64())).unwrap_or_default();
     let splat = numbers.first().copied().filter(|x| numbers.iter().all(|y| y == x || x.is_nan() && y.is_nan()));
     Facts {
         types: smallvec![Type::of(tensor)],

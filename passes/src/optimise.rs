@@ -9,7 +9,7 @@ use tarsia_graph::{Graph, GraphError, Op, Value};
 
 use crate::{
     PassError, convert,
-    emit::Emitter,
+    emit::{Emitter, Folding},
     experts,
     extract::{Extract, Greedy, choice_cost},
     region::{self, Cutout, Part, Sizes},
@@ -113,16 +113,17 @@ struct State<'a, 'o> {
 
 impl State<'_, '_> {
     fn optimise(&mut self, graph: &Graph, report: &mut Report) -> Result<Graph, PassError> {
-        let graph = simplify(graph, self.options.constant_bytes)?;
+        let bytes = self.options.constant_bytes;
+        let graph = simplify(graph, Folding::small(bytes))?;
         let graph = experts::route(&graph, &mut report.laws)?;
-        let graph = simplify(&graph, self.options.constant_bytes)?;
+        let graph = simplify(&graph, Folding::small(bytes))?;
         let rewritten = self.rewrite(&graph, report)?;
-        simplify(&rewritten, self.options.constant_bytes)
+        simplify(&rewritten, Folding::all(bytes))
     }
 
     fn rewrite(&mut self, graph: &Graph, report: &mut Report) -> Result<Graph, PassError> {
         let in_pass = PassError::in_pass("saturate");
-        let (mut emitter, inputs) = Emitter::new(graph, 0);
+        let (mut emitter, inputs) = Emitter::new(graph, Folding::all(0));
         let mut done: FxHashMap<Value, Value> = FxHashMap::default();
         for ((_, id), value) in graph.inputs().iter().zip(inputs) {
             done.insert((*id).into(), value);

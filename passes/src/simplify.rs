@@ -9,18 +9,18 @@ use smallvec::SmallVec;
 use tarsia_graph::{Graph, GraphError, NodeId, Op, Value};
 use tarsia_tensor::Numbers;
 
-use crate::{PassError, emit::Emitter};
+use crate::{PassError, emit::{Emitter, Folding}};
 
-/// Simplifies a graph; folded constants take at most `budget` bytes in all.
+/// Simplifies a graph.
 ///
 /// # Errors
 /// If a rewritten node does not type-check, which is a defect.
-pub fn simplify(graph: &Graph, budget: usize) -> Result<Graph, PassError> {
-    rebuild(graph, budget).map_err(PassError::in_pass("simplify"))
+pub fn simplify(graph: &Graph, folding: Folding) -> Result<Graph, PassError> {
+    rebuild(graph, folding).map_err(PassError::in_pass("simplify"))
 }
 
-fn rebuild(graph: &Graph, budget: usize) -> Result<Graph, GraphError> {
-    let (mut emitter, inputs) = Emitter::new(graph, budget);
+fn rebuild(graph: &Graph, folding: Folding) -> Result<Graph, GraphError> {
+    let (mut emitter, inputs) = Emitter::new(graph, folding);
     let mut done: FxHashMap<Value, Value> = FxHashMap::default();
     for ((_, id), value) in graph.inputs().iter().zip(inputs) {
         done.insert((*id).into(), value);
@@ -31,7 +31,7 @@ fn rebuild(graph: &Graph, budget: usize) -> Result<Graph, GraphError> {
             continue;
         }
         let operands: SmallVec<[Value; 4]> = graph.operands(id).iter().map(|value| done[value]).collect();
-        let results = copy_node(&mut emitter, graph, id, &operands, budget)?;
+        let results = copy_node(&mut emitter, graph, id, &operands, folding)?;
         for (output, value) in results.into_iter().enumerate() {
             done.insert(Value { node: id, output: output as u32 }, value);
         }
@@ -47,21 +47,23 @@ fn copy_node(
     graph: &Graph,
     id: NodeId,
     operands: &[Value],
-    budget: usize,
+    folding: Folding,
 ) -> Result<SmallVec<[Value; 1]>, GraphError> {
     let node = &graph[id];
     if let Op::Constant { value } = &node.op {
         return Ok(SmallVec::from_iter([emitter.constant(value.clone(), &node.origin)]));
     }
-    if let (Op::If { then_branch, else_branch, .. }, Some(taken)) = (&node.op, condition(emitter, operands)) {
-        let branch = rebuild(if taken { then_branch } else { else_branch }, budget)?;
+    if let Op::If { then_branch, else_branch, .. } = &node.op
+        && let Some(taken) = condition(emitter, operands)
+    {
+        let branch = rebuild(if taken { then_branch } else { else_branch }, folding)?;
         let results = inline(emitter, &branch, &operands[1..])?;
         // Branches may differ in shape; a result that is not of the declared type stays inside its If.
         if results.iter().zip(&node.types).all(|(value, ty)| emitter.ty(*value) == ty) {
             return Ok(results);
         }
     }
-    let op = with_subgraphs(&node.op, &mut |sub| rebuild(sub, budget))?;
+    let op = with_subgraphs(&node.op, &mut |sub| rebuild(sub, folding))?;
     emitter.emit_all(op, operands, &node.origin)
 }
 

@@ -11,6 +11,7 @@
 //! Nodes that are not inside a kernel are lowered as kernels of their own, so any graph can be lowered.
 
 mod attention;
+mod blocks;
 mod builder;
 mod concat;
 mod emit;

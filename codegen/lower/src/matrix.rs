@@ -15,10 +15,13 @@ use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Access, Axis, Layout, Opcode, Operand, ParamId, Region, View};
 
 use crate::{
+    blocks::{self, Side},
     builder::{KernelBuilder, Packing, Source},
     emit::{Emitter, Leaf, Span},
-    map::Target,
+    map::Target as Result_,
     nest::{Nest, compute_dtype, linear},
+    target::Target,
+    window,
 };
 
 /// What the groups of a nest are to the matrix instruction; along all others it has a single index.
@@ -51,14 +54,15 @@ pub(crate) fn lower_matrix(
     body: &Graph,
     anchor: NodeId,
     leaves: &FxHashMap<Value, Leaf>,
-    target: &Target,
+    target: &Result_,
     constant: &dyn Fn(Value) -> bool,
 ) -> Result<(), String> {
+    if window::lower_depthwise(builder, body, anchor, leaves, target)? {
+        return Ok(());
+    }
     let mut product = Product::new(builder, body, anchor, leaves, target)?;
     let packed = [0, 1].map(|which| product.pack_constant(builder, which, constant));
-    if packed[1].is_some() {
-        product.block = builder.target.streamed_block;
-    }
+    product.cut(builder.target, [packed[0].is_some(), packed[1].is_some()]);
     let spans = product.spans(builder);
     let acc = product.accumulate(builder, &spans, &packed)?;
     let mut finished = leaves.clone();
@@ -73,7 +77,7 @@ impl<'a> Product<'a> {
         body: &'a Graph,
         anchor: NodeId,
         leaves: &'a FxHashMap<Value, Leaf>,
-        target: &Target,
+        target: &Result_,
     ) -> Result<Self, String> {
         let mut nest = Nest::trace(body, &[target.value])?;
         let root = nest.root.clone();
@@ -94,13 +98,33 @@ impl<'a> Product<'a> {
         let is_conv = matches!(op, Op::Conv { .. });
         let block = builder.target.matrix_block;
         let roles = Roles::assign(&mut nest, &indices, is_conv)?;
-        let block = if is_conv { conv_block(&nest, &roles, block) } else { block };
         let accumulator = compute_dtype(body[anchor].types[0].dtype);
         let [rows, columns, depth] = block;
-        // Blocks are measured in elements of 4 bytes.
-        let block = if accumulator.bits() > 32 { [rows, columns.div_ceil(2), depth.div_ceil(2)] } else { block };
+        let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
         let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
         Ok(product)
+    }
+
+    /// Chooses rows and columns of a block.
+    fn cut(&mut self, target: &Target, packed: [bool; 2]) {
+        if packed[1] {
+            self.block = target.streamed_block;
+        }
+        let sizes = |groups: &[usize]| groups.iter().map(|&g| self.nest.size(g).as_usize()).collect::<Vec<_>>();
+        let known = |groups: &[usize]| sizes(groups).into_iter().map(|size| size.unwrap_or(1)).product::<usize>();
+        let layouts = target.matrix_layouts_for(self.dtype);
+        let rows = Side::new(sizes(&self.roles.rows), packed[0], layouts[0], 0);
+        let columns = Side::new(sizes(&self.roles.columns), packed[1], layouts[1], 1);
+        let others = (0..self.nest.groups.len()).filter(|g| {
+            !self.nest.is_sum(*g) && !self.roles.rows.contains(g) && !self.roles.columns.contains(g)
+        });
+        let batches = known(&others.collect::<Vec<_>>());
+        let depth = known(&self.roles.depth).saturating_mul(known(&self.roles.outer)).max(1);
+        let fallback = [self.block[0], self.block[1]];
+        let [m, n] = blocks::choose(target, [&rows, &columns], depth, self.block[2], batches, fallback);
+        // Blocks are measured in elements of 4 bytes.
+        let wide = self.accumulator.bits() > 32;
+        (self.block[0], self.block[1]) = (m, if wide { n.div_ceil(2) } else { n });
     }
 
     /// Grid axes for everything but the sums.
@@ -339,13 +363,6 @@ impl Roles {
         sums.pop();
         Ok(Roles { rows, columns, depth, outer: sums })
     }
-}
-
-/// All output channels in one block, so that the windows are packed once, and as many columns as the accumulator has room for.
-fn conv_block(nest: &Nest, roles: &Roles, block: [usize; 3]) -> [usize; 3] {
-    let [rows, columns, depth] = block;
-    let channels = nest.size(roles.rows[0]).as_usize().unwrap_or(rows).clamp(1, rows * columns / 32);
-    [channels, (rows * columns / channels).clamp(32, columns / 2), depth]
 }
 
 /// Equal parts of at most `most`.

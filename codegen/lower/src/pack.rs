@@ -44,10 +44,13 @@ fn same(a: &Bytes, b: &Bytes) -> bool {
 
 /// The bytes of a constant as device memory holds them.
 pub(crate) fn stored_bytes(tensor: &Tensor) -> Bytes {
-    let dtype = tensor.dtype();
-    match (stored_dtype(dtype) == dtype, tensor.numbers()) {
-        (false, Ok(numbers)) => numbers.encode(stored_dtype(dtype), Overflow::Special).into(),
-        _ => tensor.bytes().clone(),
+    let (dtype, stored) = (tensor.dtype(), stored_dtype(tensor.dtype()));
+    if stored == dtype {
+        return tensor.bytes().clone();
+    }
+    match tensor.numbers() {
+        Ok(numbers) => numbers.encode(stored, Overflow::Special).into(),
+        Err(_) => tensor.bytes().clone(),
     }
 }
 

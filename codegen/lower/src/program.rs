@@ -458,7 +458,15 @@ impl Lowering<'_> {
                 }
             });
         }
-        let in_place = Vec::<(ParamId, ParamId)>::new();
+        // Memory that two parameters share must keep what the other still reads.
+        let once = |param: &ParamId| {
+            let buffer = args.get(param.0 as usize);
+            args.iter().filter(|arg| Some(*arg) == buffer).count() == 1
+        };
+        let in_place: Vec<(ParamId, ParamId)> = tarsia_tile::verify::in_place_pairs(&kernel)
+            .into_iter()
+            .filter(|(read, written)| once(read) && once(written))
+            .collect();
         let kernel_id = KernelId(self.program.kernels.len() as u32);
         self.program.kernels.push(kernel);
         self.program.steps.push(Step::Launch { kernel: kernel_id, args, in_place });

@@ -3,6 +3,8 @@
 use tarsia_tensor::DType;
 use tarsia_tile::{Layout, Machine, optable::Class};
 
+use crate::blocks::Rates;
+
 /// The parts of a machine description that decide what code is generated.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -22,6 +24,10 @@ pub struct Target {
     pub matrix_block: [usize; 3],
     /// The same where the right operand is read from memory as it is.
     pub streamed_block: [usize; 3],
+    /// Bytes of the spaces of the matrix unit's operands.
+    pub matrix_bytes: [usize; 3],
+    /// Rates that decide how large blocks are.
+    pub rates: Rates,
 }
 
 /// Blocks are cut down from this: a few register blocks high, wide enough to use a packed left operand often.
@@ -47,7 +53,10 @@ impl Target {
             Ok::<_, String>((space, rule.preferred_layout(DType::F32).unwrap_or(Layout::RowMajor)))
         };
         let ((a, left), (b, right), (acc, accumulator)) = (operand("a")?, operand("b")?, operand("acc")?);
+        let bytes = |name: &String| machine.space(name).map_or(0, |space| space.bytes as usize);
         let mut target = Target {
+            matrix_bytes: [bytes(&a), bytes(&b), bytes(&acc)],
+            rates: Rates::of(machine, &b),
             name: machine.name.clone(),
             vector_space,
             direct,
@@ -57,32 +66,33 @@ impl Target {
             matrix_block: LARGEST_BLOCK,
             streamed_block: LARGEST_BLOCK,
         };
-        target.matrix_block = target.fit(machine, [true, true, true]);
-        target.streamed_block = target.fit(machine, [true, false, true]);
+        target.matrix_block = target.fit([true, true, true]);
+        target.streamed_block = target.fit([true, false, true]);
         // The depth of a block decides how constants are cut, so it is one for both.
         target.streamed_block[2] = target.matrix_block[2];
         Ok(target)
     }
 
     /// Halves the longest side of the largest block until the operands in `held` fit their spaces.
-    fn fit(&self, machine: &Machine, held: [bool; 3]) -> [usize; 3] {
+    fn fit(&self, held: [bool; 3]) -> [usize; 3] {
         let mut block = LARGEST_BLOCK;
-        let fits = |[m, n, k]: [usize; 3]| {
-            let bytes = [m * k * 4, k * n * 4, m * n * 4];
-            self.matrix_spaces.iter().all(|space| {
-                let used: usize =
-                    (0..3).filter(|&i| held[i] && self.matrix_spaces[i] == *space).map(|i| bytes[i]).sum();
-                // Half of the space, and room for the epilogue's tiles, which are as large as the accumulator.
-                let room = machine.space(space).map_or(0, |space| space.bytes as usize);
-                let epilogue = if self.matrix_spaces[2] == *space { 4 * bytes[2] } else { 0 };
-                2 * used <= room && epilogue <= room
-            })
-        };
-        while !fits(block) && block.iter().any(|&side| side > 8) {
+        while !self.holds(block, held) && block.iter().any(|&side| side > 8) {
             let longest = (0..3).max_by_key(|&i| block[i]).unwrap_or(0);
             block[longest] = (block[longest] / 2).next_multiple_of(8);
         }
         block
+    }
+
+    /// Whether the spaces hold the operands in `held` of a product of this many rows, columns and summed elements of 4 bytes.
+    pub(crate) fn holds(&self, [m, n, k]: [usize; 3], held: [bool; 3]) -> bool {
+        let bytes = [m.saturating_mul(k), k.saturating_mul(n), m.saturating_mul(n)].map(|size| size.saturating_mul(4));
+        self.matrix_spaces.iter().zip(self.matrix_bytes).all(|(space, room)| {
+            let here = (0..3).filter(|&i| held[i] && self.matrix_spaces[i] == *space);
+            let used = here.fold(0usize, |used, i| used.saturating_add(bytes[i]));
+            // Half of the space, and room for the epilogue's tiles, which are as large as the accumulator.
+            let epilogue = if self.matrix_spaces[2] == *space { bytes[2].saturating_mul(4) } else { 0 };
+            used <= room / 2 && epilogue <= room
+        })
     }
 
     /// The layouts of left and right operands of a product in `dtype`; types without a fractal form stay row-major.

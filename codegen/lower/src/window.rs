@@ -1,9 +1,9 @@
-//! Pooling: a loop over the window accumulates shifted views of the image.
+//! Pooling and depthwise convolutions: a loop over the window accumulates shifted views of the image.
 
 use rustc_hash::FxHashMap;
 use tarsia_graph::{BinaryFn, Graph, NodeId, Op, ReduceFn, Value, access::Index};
-use tarsia_tensor::Dim;
-use tarsia_tile::{Opcode, Operand, Region};
+use tarsia_tensor::{DType, Dim};
+use tarsia_tile::{Axis, Opcode, Operand, Region, View};
 
 use crate::{
     builder::KernelBuilder,
@@ -111,4 +111,165 @@ fn loops(
         at[axis] = i;
         loops(builder, rest, window, at, body)
     })
+}
+
+/// Lowers a body with one depthwise convolution; whether the anchor is one. Each channel has a window of its own, so there is nothing
+/// to multiply as a matrix: the image, shifted to every place of the window, is scaled and added up.
+pub(crate) fn lower_depthwise(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    anchor: NodeId,
+    leaves: &FxHashMap<Value, Leaf>,
+    target: &Target,
+) -> Result<bool, String> {
+    let Some(mut windows) = Windows::of(builder, body, anchor, leaves, target)? else { return Ok(false) };
+    let spans = windows.spans(builder);
+    let acc = windows.accumulate(builder, &spans)?;
+    let mut finished = leaves.clone();
+    finished.insert(anchor.into(), Leaf::Tile(Operand::Tile(acc)));
+    let axes = windows.groups.clone();
+    let root = windows.nest.root.clone();
+    Emitter::over(builder, body, &windows.nest, &finished, spans, axes).store(target.value, &root, target.param)?;
+    Ok(true)
+}
+
+/// A depthwise convolution: result axes are batch, channels, and those of the image.
+struct Windows<'a> {
+    body: &'a Graph,
+    nest: Nest,
+    leaves: &'a FxHashMap<Value, Leaf>,
+    image: Value,
+    weights: Value,
+    dtype: DType,
+    result: Vec<Index>,
+    /// The group of every axis of the result.
+    groups: Vec<usize>,
+    window: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    low: Vec<usize>,
+    high: Vec<usize>,
+}
+
+/// Elements of a depthwise convolution's tile: it and the part of the image under it share the innermost cache.
+const IMAGE_ELEMENTS: usize = 3072;
+
+impl<'a> Windows<'a> {
+    fn of(
+        builder: &KernelBuilder,
+        body: &'a Graph,
+        anchor: NodeId,
+        leaves: &'a FxHashMap<Value, Leaf>,
+        target: &Target,
+    ) -> Result<Option<Self>, String> {
+        let Op::Conv { strides, low, high, dilations, groups, .. } = &body[anchor].op else { return Ok(None) };
+        let operands = body.operands(anchor);
+        let (image, weights) = (operands[0], operands[1]);
+        let (types, kernel) = (body.ty(image), &body.ty(weights).shape);
+        let Some(window) = kernel[2..].iter().map(Dim::as_usize).collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let single = kernel[1].is(1) && kernel[0].is(*groups as i64) && *groups > 1;
+        let dtype = compute_dtype(types.dtype);
+        let is_float = dtype.is_float() && compute_dtype(body[anchor].types[0].dtype) == dtype;
+        let known = |value: &Value| matches!(leaves.get(value), Some(Leaf::Param(_)));
+        if !single || !is_float || !known(&image) || !known(&weights) || !builder.target.direct {
+            return Ok(None);
+        }
+        let mut nest = Nest::trace_until(body, &[target.value], &|value| value == anchor.into())?;
+        let root = nest.root.clone();
+        let Some(result) = nest.index_of(body, target.value, &root, anchor.into()) else { return Ok(None) };
+        let groups = result.iter().map(|index| nest.group_of(index)).collect::<Option<Vec<_>>>();
+        let Some(groups) = groups.filter(|found| (0..nest.groups.len()).all(|group| found.contains(&group))) else {
+            return Ok(None);
+        };
+        Ok(Some(Windows {
+            body,
+            leaves,
+            image,
+            weights,
+            dtype,
+            result,
+            groups,
+            window,
+            strides: strides.clone(),
+            dilations: dilations.clone(),
+            low: low.clone(),
+            high: high.clone(),
+            nest,
+        }))
+    }
+
+    fn spans(&self, builder: &mut KernelBuilder) -> Vec<Span> {
+        let capacity = capacities(&self.nest, IMAGE_ELEMENTS, &|_| None);
+        open_grid(builder, &self.nest, &capacity)
+    }
+
+    fn emitter<'e, 'm>(&'e self, builder: &'e mut KernelBuilder<'m>, spans: &[Span]) -> Emitter<'e, 'e, 'm> {
+        Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), self.groups.clone())
+    }
+
+    fn accumulate(&mut self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
+        let acc = self.emitter(builder, spans).tile(self.dtype, &self.result);
+        builder.instr(Opcode::Fill, vec![Operand::Tile(acc.clone())], vec![Operand::Real(0.0)]);
+        let whole = if self.strides.iter().all(|&stride| stride == 1) { self.padded(builder, spans)? } else { None };
+        let axes: Vec<usize> = (0..self.window.len()).filter(|&axis| self.window[axis] > 1).collect();
+        loops(builder, &axes, &self.window, vec![Dim::ZERO; self.window.len()], &mut |builder, at| {
+            let source = match &whole {
+                Some(whole) => Operand::Tile(self.shifted_tile(whole, at, &acc)),
+                None => self.shifted_image(builder, spans, at)?,
+            };
+            let place = |i: usize| Index::fixed(at[i].clone());
+            let weight: Vec<Index> = [self.result[1].clone(), Index::fixed(Dim::ZERO)]
+                .into_iter()
+                .chain((0..at.len()).map(place))
+                .collect();
+            let weight = self.emitter(builder, spans).value(self.weights, &weight)?;
+            let acc = Operand::Tile(acc.clone());
+            builder.instr(Opcode::MulAdd, vec![acc.clone()], vec![source, weight, acc]);
+            Ok(())
+        })?;
+        Ok(acc)
+    }
+
+    /// The part of the image that all places of the window see, with its padding, in a tile.
+    fn padded(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Option<Region>, String> {
+        let Some(Leaf::Param(param)) = self.leaves.get(&self.image) else { return Ok(None) };
+        let param = builder.reshaped(*param, self.body.ty(self.image).shape.clone());
+        let (mut axes, mut size, mut capacity) = (Vec::new(), Vec::new(), Vec::new());
+        for (axis, &group) in self.groups.iter().enumerate() {
+            let (low, reach) = match axis.checked_sub(2) {
+                Some(i) => (self.low[i], (self.window[i] - 1) * self.dilations[i]),
+                None => (0, 0),
+            };
+            let span = &spans[group];
+            axes.push(Axis { start: span.start.clone() - Dim::from(low), steps: vec![(axis, Dim::ONE)] });
+            size.push(span.size.clone() + Dim::from(reach));
+            capacity.push(span.capacity + reach);
+        }
+        let tile = builder.scratch(self.dtype, &capacity, &size);
+        let padded = self.low.iter().chain(&self.high).any(|&padding| padding > 0);
+        let view = View { param, axes, size, fill: padded.then_some(0.0) };
+        builder.copy(Operand::Tile(tile.clone()), Operand::Global(view));
+        Ok(Some(tile))
+    }
+
+    /// The box of the padded image under the result at one place of the window.
+    fn shifted_tile(&self, whole: &Region, at: &[Dim], acc: &Region) -> Region {
+        let mut region = whole.clone();
+        region.size = acc.size.clone();
+        for (i, place) in at.iter().enumerate() {
+            region.offset[i + 2] = place.clone() * Dim::from(self.dilations[i]);
+        }
+        region
+    }
+
+    /// The image under the result at one place of the window, copied.
+    fn shifted_image(&self, builder: &mut KernelBuilder, spans: &[Span], at: &[Dim]) -> Result<Operand, String> {
+        let mut index = self.result[..2].to_vec();
+        for (i, place) in at.iter().enumerate() {
+            let shift = place.clone() * Dim::from(self.dilations[i]) - Dim::from(self.low[i]);
+            index.push(self.result[i + 2].scaled(&Dim::from(self.strides[i])).plus(&Index::fixed(shift)));
+        }
+        let padded = self.low.iter().chain(&self.high).any(|&padding| padding > 0);
+        self.emitter(builder, spans).shifted(self.image, &index, padded.then_some(0.0))
+    }
 }

@@ -1,6 +1,7 @@
 //! Binding: from shapes to symbol values, register files, grids and places in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use smallvec::SmallVec;
 use tarsia_tensor::{BindError, Bindings, EvalError, Shape, Symbol};
@@ -26,6 +27,8 @@ pub struct BoundKernel {
     pub grid: SmallVec<[usize; 4]>,
     /// Number of work items.
     pub items: usize,
+    /// What the last launch took, in nanoseconds; 0 before the first one.
+    pub nanoseconds: AtomicU64,
 }
 
 /// The steps of a segment with values for all sizes.
@@ -183,7 +186,7 @@ fn bind_kernel(code: &Code, key: SmallVec<[i64; 8]>) -> Result<BoundKernel, RunE
         place: format!("kernel `{}`", code.name),
         reason: format!("a grid of {grid:?} has too many work items"),
     })?;
-    Ok(BoundKernel { key, registers, grid, items })
+    Ok(BoundKernel { key, registers, grid, items, nanoseconds: AtomicU64::new(0) })
 }
 
 /// Every parameter has as many elements as its buffer, or fewer.

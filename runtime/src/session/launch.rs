@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::bind::BoundKernel;
 use super::state::Machine;
@@ -9,7 +10,10 @@ use crate::error::RunError;
 use crate::exec::code::Code;
 use crate::exec::worker::Launch;
 
-/// Runs all work items of a kernel.
+/// A launch that takes less than this many nanoseconds is over before other threads have come to help.
+const SHORT: u64 = 6000;
+
+/// Runs all work items of a kernel: on the pool, or by the caller alone where the last launch was short.
 ///
 /// # Errors
 /// The failure of the lowest work item that failed.
@@ -34,11 +38,15 @@ pub fn launch(code: &Code, bound: &BoundKernel, args: &[*mut u8], machine: &mut 
             }
         }
     };
-    if code.serial {
+    let short = (1..SHORT).contains(&bound.nanoseconds.load(Ordering::Relaxed));
+    let begin = Instant::now();
+    if code.serial || short {
         (0..bound.items).for_each(|item| run(0, item));
     } else {
         machine.pool.run(bound.items, &run);
     }
+    let nanoseconds = begin.elapsed().as_nanos().clamp(1, u128::from(u64::MAX)) as u64;
+    bound.nanoseconds.store(nanoseconds, Ordering::Relaxed);
     match super::lock(&failure).take() {
         None => Ok(()),
         Some((item, reason)) => Err(RunError::Kernel {
