@@ -3,7 +3,7 @@
 use crate::target::Target;
 use tarsia_graph::{Origin, Value};
 use tarsia_tensor::{DType, Dim, Symbol};
-use tarsia_tile::{Access, Instr, Kernel, Layout, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, TileId};
+use tarsia_tile::{Access, Instr, Kernel, Layout, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, TileId, View};
 
 /// Constant data that a kernel reads in another arrangement than the model's: a matrix whose rows and columns are strided in
 /// the original, in the layout of its parameter.
@@ -56,7 +56,20 @@ impl<'m> KernelBuilder<'m> {
     pub fn finish(mut self) -> (Kernel, Vec<Source>) {
         debug_assert_eq!(self.blocks.len(), 1, "every block is closed");
         self.kernel.body = self.blocks.pop().unwrap_or_default();
+        self.drop_unused_params();
         (self.kernel, self.sources)
+    }
+
+    /// Removes parameters that no instruction names: leaves that are read in another form.
+    fn drop_unused_params(&mut self) {
+        let mut used = vec![false; self.kernel.params.len()];
+        for_each_view(&mut self.kernel.body, &mut |view| used[view.param.0 as usize] = true);
+        let places: Vec<u32> = (0..used.len()).map(|i| used[..i].iter().filter(|used| **used).count() as u32).collect();
+        for_each_view(&mut self.kernel.body, &mut |view| view.param = ParamId(places[view.param.0 as usize]));
+        let mut flags = used.iter();
+        self.kernel.params.retain(|_| flags.next().is_some_and(|used| *used));
+        let mut flags = used.iter();
+        self.sources.retain(|_| flags.next().is_some_and(|used| *used));
     }
 
     /// The parameter again under another shape of as many elements.
@@ -175,5 +188,25 @@ impl<'m> KernelBuilder<'m> {
         let result = fill(self);
         let block = self.blocks.pop().unwrap_or_default();
         result.map(|()| block)
+    }
+}
+
+/// Calls `f` for every view of a parameter.
+fn for_each_view(body: &mut [Stmt], f: &mut dyn FnMut(&mut View)) {
+    for stmt in body {
+        match stmt {
+            Stmt::For { body, .. } => for_each_view(body, f),
+            Stmt::If { then, otherwise, .. } => {
+                for_each_view(then, f);
+                for_each_view(otherwise, f);
+            }
+            Stmt::Instr(Instr { dst, src, .. }) => {
+                for operand in dst.iter_mut().chain(src) {
+                    if let Operand::Global(view) = operand {
+                        f(view);
+                    }
+                }
+            }
+        }
     }
 }
