@@ -9,7 +9,10 @@ use smallvec::SmallVec;
 use tarsia_graph::{Graph, GraphError, NodeId, Op, Value};
 use tarsia_tensor::Numbers;
 
-use crate::{PassError, emit::{Emitter, Folding}};
+use crate::{
+    PassError,
+    emit::{Emitter, Folding},
+};
 
 /// Simplifies a graph.
 ///

@@ -108,11 +108,14 @@ pub(crate) fn choose(
         }
     }
     let best = found.iter().map(|(cycles, ..)| *cycles).fold(f64::INFINITY, f64::min);
-    // Among equals more items: they are dealt out more evenly where cores are disturbed.
-    let enough = 4 * target.rates.cores;
-    let close = found.iter().filter(|(cycles, ..)| *cycles <= best * 1.02);
+    // Among equals more items, which are dealt out more evenly where cores are disturbed.
+    let enough = 2 * target.rates.cores;
+    let close = found.iter().filter(|(cycles, ..)| *cycles <= best * 1.01);
     close.max_by_key(|(_, items, _)| (*items).min(enough)).map_or(fallback, |(_, _, block)| *block)
 }
+
+/// What packing takes, in times that the data could be copied: it is read in short runs and written in another order.
+const PASSES: f64 = 3.0;
 
 /// Cycles of one work item; `held` tells which of the operands it packs.
 fn item_cycles(rates: &Rates, held: [bool; 3], [m, n, k]: [usize; 3], chunk: usize) -> f64 {
@@ -125,7 +128,7 @@ fn item_cycles(rates: &Rates, held: [bool; 3], [m, n, k]: [usize; 3], chunk: usi
     let products = (rows * columns) as f64 * k as f64 / rates.products;
     let result = (m * n * 4) as f64 / rates.bytes;
     let started = 3.0 * rates.startup * (1.0 + k.div_ceil(chunk.max(1)) as f64);
-    products.max(moved(false)) + moved(true) + result + started
+    products.max(moved(false)) + PASSES * moved(true) + result + started
 }
 
 #[cfg(test)]
@@ -147,7 +150,9 @@ mod tests {
     #[test]
     fn every_core_gets_work() {
         let target = cpu();
-        for (m, n, k) in [(512, 49, 4608), (2048, 49, 512), (64, 3136, 576), (1024, 1024, 1024), (1, 768, 768), (1, 512, 64)] {
+        for (m, n, k) in
+            [(512, 49, 4608), (2048, 49, 512), (64, 3136, 576), (1024, 1024, 1024), (1, 768, 768), (1, 512, 64)]
+        {
             let (rows, columns) = (side(&target, &[m], true, 0), side(&target, &[n], false, 1));
             let block = choose(&target, [&rows, &columns], k, 192, 1, [132, 256]);
             assert!(items([&rows, &columns], block) >= target.rates.cores, "{m} x {n} x {k} in {block:?}");

@@ -115,9 +115,8 @@ impl<'a> Product<'a> {
         let layouts = target.matrix_layouts_for(self.dtype);
         let rows = Side::new(sizes(&self.roles.rows), packed[0], layouts[0], 0);
         let columns = Side::new(sizes(&self.roles.columns), packed[1], layouts[1], 1);
-        let others = (0..self.nest.groups.len()).filter(|g| {
-            !self.nest.is_sum(*g) && !self.roles.rows.contains(g) && !self.roles.columns.contains(g)
-        });
+        let others = (0..self.nest.groups.len())
+            .filter(|g| !self.nest.is_sum(*g) && !self.roles.rows.contains(g) && !self.roles.columns.contains(g));
         let batches = known(&others.collect::<Vec<_>>());
         let depth = known(&self.roles.depth).saturating_mul(known(&self.roles.outer)).max(1);
         let fallback = [self.block[0], self.block[1]];

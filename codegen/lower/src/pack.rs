@@ -170,7 +170,8 @@ impl<const N: usize, F: Fn([u8; N]) -> f32 + Sync> Source<'_, N, F> {
             for block in 0..panel / (r * c) {
                 for (j, panel) in group.chunks_mut(panel).enumerate() {
                     let at = first + i * together + j;
-                    let [row, column] = if self.panels_are_columns() { [block * r, at * c] } else { [at * r, block * c] };
+                    let [row, column] =
+                        if self.panels_are_columns() { [block * r, at * c] } else { [at * r, block * c] };
                     self.fill_block(row, column, &mut panel[block * r * c..][..r * c]);
                 }
             }

@@ -122,7 +122,7 @@ pub(crate) fn lower_depthwise(
     leaves: &FxHashMap<Value, Leaf>,
     target: &Target,
 ) -> Result<bool, String> {
-    let Some(mut windows) = Windows::of(builder, body, anchor, leaves, target)? else { return Ok(false) };
+    let Some(windows) = Windows::of(builder, body, anchor, leaves, target)? else { return Ok(false) };
     let spans = windows.spans(builder);
     let acc = windows.accumulate(builder, &spans)?;
     let mut finished = leaves.clone();
@@ -148,7 +148,7 @@ struct Windows<'a> {
     strides: Vec<usize>,
     dilations: Vec<usize>,
     low: Vec<usize>,
-    high: Vec<usize>,
+    padded: bool,
 }
 
 /// Elements of a depthwise convolution's tile: it and the part of the image under it share the innermost cache.
@@ -193,7 +193,7 @@ impl<'a> Windows<'a> {
             strides: strides.clone(),
             dilations: dilations.clone(),
             low: low.clone(),
-            high: high.clone(),
+            padded: low.iter().chain(high).any(|&padding| padding > 0),
             nest,
         }))
     }
@@ -207,59 +207,100 @@ impl<'a> Windows<'a> {
         Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), self.groups.clone())
     }
 
-    fn accumulate(&mut self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
+    fn accumulate(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
         let acc = self.emitter(builder, spans).tile(self.dtype, &self.result);
         builder.instr(Opcode::Fill, vec![Operand::Tile(acc.clone())], vec![Operand::Real(0.0)]);
-        let whole = if self.strides.iter().all(|&stride| stride == 1) { self.padded(builder, spans)? } else { None };
-        let axes: Vec<usize> = (0..self.window.len()).filter(|&axis| self.window[axis] > 1).collect();
-        loops(builder, &axes, &self.window, vec![Dim::ZERO; self.window.len()], &mut |builder, at| {
-            let source = match &whole {
-                Some(whole) => Operand::Tile(self.shifted_tile(whole, at, &acc)),
-                None => self.shifted_image(builder, spans, at)?,
-            };
-            let place = |i: usize| Index::fixed(at[i].clone());
-            let weight: Vec<Index> = [self.result[1].clone(), Index::fixed(Dim::ZERO)]
-                .into_iter()
-                .chain((0..at.len()).map(place))
-                .collect();
-            let weight = self.emitter(builder, spans).value(self.weights, &weight)?;
-            let acc = Operand::Tile(acc.clone());
-            builder.instr(Opcode::MulAdd, vec![acc.clone()], vec![source, weight, acc]);
-            Ok(())
-        })?;
+        let rank = self.window.len();
+        if !(0..rank).all(|i| self.strides[i] == 1 || self.dilations[i] == 1) {
+            let count = self.window.clone();
+            self.places(builder, &count, &mut |builder, at| {
+                let source = self.shifted_image(builder, spans, at)?;
+                self.add(builder, spans, &acc, source, at)
+            })?;
+            return Ok(acc);
+        }
+        // Places of the window that differ by whole strides see the same elements of the image.
+        let phases: Vec<usize> = (0..rank).map(|i| self.strides[i].min(self.window[i])).collect();
+        for number in 0..phases.iter().product() {
+            let mut rest = number;
+            let mut phase = vec![0; rank];
+            for i in (0..rank).rev() {
+                (phase[i], rest) = (rest % phases[i], rest / phases[i]);
+            }
+            let count: Vec<usize> = (0..rank).map(|i| (self.window[i] - phase[i]).div_ceil(self.strides[i])).collect();
+            let seen = self.seen(builder, spans, &phase, &count)?;
+            self.places(builder, &count, &mut |builder, at| {
+                let place: Vec<Dim> =
+                    (0..rank).map(|i| at[i].clone() * Dim::from(self.strides[i]) + Dim::from(phase[i])).collect();
+                let mut source = Region { size: acc.size.clone(), ..seen.clone() };
+                for (i, at) in at.iter().enumerate() {
+                    source.offset[i + 2] = at.clone() * Dim::from(self.dilations[i]);
+                }
+                self.add(builder, spans, &acc, Operand::Tile(source), &place)
+            })?;
+        }
         Ok(acc)
     }
 
-    /// The part of the image that all places of the window see, with its padding, in a tile.
-    fn padded(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Option<Region>, String> {
-        let Some(Leaf::Param(param)) = self.leaves.get(&self.image) else { return Ok(None) };
+    /// Loops over `count` places.
+    fn places(
+        &self,
+        builder: &mut KernelBuilder,
+        count: &[usize],
+        body: &mut dyn FnMut(&mut KernelBuilder, &[Dim]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let axes: Vec<usize> = (0..count.len()).filter(|&axis| count[axis] > 1).collect();
+        loops(builder, &axes, count, vec![Dim::ZERO; count.len()], body)
+    }
+
+    /// Adds a shifted image, scaled by the weights at a place of the window.
+    fn add(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        acc: &Region,
+        source: Operand,
+        place: &[Dim],
+    ) -> Result<(), String> {
+        let mut index = vec![self.result[1].clone(), Index::fixed(Dim::ZERO)];
+        index.extend(place.iter().cloned().map(Index::fixed));
+        let weight = self.emitter(builder, spans).value(self.weights, &index)?;
+        let acc = Operand::Tile(acc.clone());
+        builder.instr(Opcode::MulAdd, vec![acc.clone()], vec![source, weight, acc]);
+        Ok(())
+    }
+
+    /// A tile with the elements of the image, and its padding, that `count` places of the window see which are whole strides from the
+    /// place `phase`.
+    fn seen(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        phase: &[usize],
+        count: &[usize],
+    ) -> Result<Region, String> {
+        let Some(Leaf::Param(param)) = self.leaves.get(&self.image) else { return Err("no image in memory".into()) };
         let param = builder.reshaped(*param, self.body.ty(self.image).shape.clone());
         let (mut axes, mut size, mut capacity) = (Vec::new(), Vec::new(), Vec::new());
         for (axis, &group) in self.groups.iter().enumerate() {
-            let (low, reach) = match axis.checked_sub(2) {
-                Some(i) => (self.low[i], (self.window[i] - 1) * self.dilations[i]),
-                None => (0, 0),
-            };
             let span = &spans[group];
-            axes.push(Axis { start: span.start.clone() - Dim::from(low), steps: vec![(axis, Dim::ONE)] });
+            let (start, step, reach) = match axis.checked_sub(2) {
+                Some(i) => {
+                    let start = span.start.clone() * Dim::from(self.strides[i]) + Dim::from(phase[i]);
+                    let reach = (count[i] - 1) * self.dilations[i];
+                    (start - Dim::from(self.low[i]), Dim::from(self.strides[i]), reach)
+                }
+                None => (span.start.clone(), Dim::ONE, 0),
+            };
+            axes.push(Axis { start, steps: vec![(axis, step)] });
             size.push(span.size.clone() + Dim::from(reach));
             capacity.push(span.capacity + reach);
         }
         let tile = builder.scratch(self.dtype, &capacity, &size);
-        let padded = self.low.iter().chain(&self.high).any(|&padding| padding > 0);
-        let view = View { param, axes, size, fill: padded.then_some(0.0) };
+        // The last elements may lie beyond the image even without padding: no window sees them.
+        let view = View { param, axes, size, fill: Some(0.0) };
         builder.copy(Operand::Tile(tile.clone()), Operand::Global(view));
-        Ok(Some(tile))
-    }
-
-    /// The box of the padded image under the result at one place of the window.
-    fn shifted_tile(&self, whole: &Region, at: &[Dim], acc: &Region) -> Region {
-        let mut region = whole.clone();
-        region.size = acc.size.clone();
-        for (i, place) in at.iter().enumerate() {
-            region.offset[i + 2] = place.clone() * Dim::from(self.dilations[i]);
-        }
-        region
+        Ok(tile)
     }
 
     /// The image under the result at one place of the window, copied.
@@ -269,7 +310,6 @@ impl<'a> Windows<'a> {
             let shift = place.clone() * Dim::from(self.dilations[i]) - Dim::from(self.low[i]);
             index.push(self.result[i + 2].scaled(&Dim::from(self.strides[i])).plus(&Index::fixed(shift)));
         }
-        let padded = self.low.iter().chain(&self.high).any(|&padding| padding > 0);
-        self.emitter(builder, spans).shifted(self.image, &index, padded.then_some(0.0))
+        self.emitter(builder, spans).shifted(self.image, &index, self.padded.then_some(0.0))
     }
 }

@@ -88,6 +88,20 @@ impl Workers {
     /// Begins a launch: every worker sets up its registers before its first item.
     pub fn begin(&mut self) {
         self.launch += 1;
+        self.level();
+    }
+
+    /// Gives every worker as much working memory as any has needed so far: which of them takes part in a launch is chance, and a
+    /// program that has run must not allocate again because another worker comes to help.
+    fn level(&mut self) {
+        let most = self.workers.iter_mut().map(|worker| worker.get_mut().capacities());
+        let most = most.fold([0; SLOTS + 3], |most, each| std::array::from_fn(|i| most[i].max(each[i])));
+        for worker in &mut self.workers {
+            let worker = worker.get_mut();
+            if worker.capacities() != most {
+                worker.grow(most);
+            }
+        }
     }
 
     /// Runs one work item.
@@ -115,6 +129,25 @@ impl Workers {
 }
 
 impl Worker {
+    /// Sizes of the spill blocks, and capacities of registers, pointers and room to sort.
+    fn capacities(&self) -> [usize; SLOTS + 3] {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|slot: usize| self.spill[slot].len());
+        [a, b, c, d, self.registers.capacity(), self.pointers.capacity(), self.room.capacity()]
+    }
+
+    fn grow(&mut self, [a, b, c, d, registers, pointers, room]: [usize; SLOTS + 3]) {
+        for (block, bytes) in self.spill.iter_mut().zip([a, b, c, d]) {
+            // A block that cannot be had now is asked for again where it is needed.
+            let _ = block.reserve(bytes);
+        }
+        self.registers.clear();
+        self.registers.reserve_exact(registers);
+        self.pointers.clear();
+        self.pointers.reserve_exact(pointers);
+        self.room.clear();
+        self.room.reserve_exact(room);
+    }
+
     fn prepare(&mut self, launch: &Launch) -> Result<(), String> {
         if !self.scratch.reserve(launch.code.scratch_bytes) {
             return Err("there is not enough memory for the tiles".to_owned());

@@ -1,6 +1,6 @@
 //! Copies from a window of a source whose indices may be out of range: those elements are filled.
 
-use super::{Axis, MoveError, RANK, check_width, for_each_index, run};
+use super::{Axis, MoveError, RANK, check_width, run};
 use crate::cpu::isa::Isa;
 
 /// One axis of the source: the index along it is `start + Σ steps[d] · i[d]` over the copy's axes `d`.
@@ -66,38 +66,68 @@ unsafe fn window<T: Copy>(
     let (len, stride) = (lens.get(inner).copied().unwrap_or(1), strides.get(inner).copied().unwrap_or(1));
     let step = |axis: &SourceAxis<'_>| axis.steps.get(inner).copied().unwrap_or(0);
     let along: isize = axes.iter().map(|axis| axis.stride * step(axis)).sum();
-    // The outer indices, kept by walking over axes whose "source" offset counts positions.
-    let mut outer = [Axis::default(); RANK];
-    let mut size = 1;
-    for d in (0..inner).rev() {
-        outer[d] = Axis { len: lens[d], src: size, dst: strides[d] };
-        size *= lens[d] as isize;
+    let mut row = Row { index: [0; RANK], offset: 0, to: 0 };
+    for (index, axis) in row.index.iter_mut().zip(axes) {
+        *index = axis.start;
+        row.offset += axis.start * axis.stride;
     }
-    for_each_index(&outer[..inner], |position, to| {
-        let (mut offset, mut first, mut end) = (0isize, 0isize, len as isize);
-        for axis in axes {
-            let mut index = axis.start;
-            for d in 0..inner {
-                index += axis.steps[d] * (position / outer[d].src % lens[d] as isize);
-            }
-            offset += index * axis.stride;
+    let mut place = [0usize; RANK];
+    loop {
+        let (mut first, mut end) = (0isize, len as isize);
+        for (axis, &index) in axes.iter().zip(&row.index) {
             let (low, high) = in_range(index, step(axis), axis.len as isize, len as isize);
             (first, end) = (first.max(low), end.min(high));
         }
-        let end = end.max(first);
         let first = first.min(len as isize);
-        let end = end.min(len as isize);
+        let end = end.max(first);
         // SAFETY: positions first..end are in range on every axis; the destination has `len` elements.
         unsafe {
-            let to = dst.offset(to);
+            let to = dst.offset(row.to);
             put::<T>(to, stride, 0..first, fill);
             put::<T>(to, stride, end..len as isize, fill);
             if first < end {
                 let axis = Axis { len: (end - first) as usize, src: along, dst: stride };
-                run(isa, axis, src.offset(offset + first * along), to.offset(first * stride));
+                run(isa, axis, src.offset(row.offset + first * along), to.offset(first * stride));
             }
         }
-    });
+        let mut d = inner;
+        loop {
+            if d == 0 {
+                return;
+            }
+            d -= 1;
+            place[d] += 1;
+            row.advance(axes, d, 1, strides[d]);
+            if place[d] < lens[d] {
+                break;
+            }
+            row.advance(axes, d, -(lens[d] as isize), strides[d]);
+            place[d] = 0;
+        }
+    }
+}
+
+/// Where a row of a copy begins.
+struct Row {
+    /// By axis of the source: the index.
+    index: [isize; RANK],
+    /// Elements from the source's first one.
+    offset: isize,
+    /// Elements from the destination's first one.
+    to: isize,
+}
+
+impl Row {
+    /// Moves by `count` places along axis `d` of the copy.
+    #[inline]
+    fn advance(&mut self, axes: &[SourceAxis<'_>], d: usize, count: isize, stride: isize) {
+        for (index, axis) in self.index.iter_mut().zip(axes) {
+            let by = axis.steps[d] * count;
+            *index += by;
+            self.offset += by * axis.stride;
+        }
+        self.to += stride * count;
+    }
 }
 
 /// The positions `low..high` at which `index + position * step` is in `0..len`, out of `0..count`.
