@@ -7,6 +7,7 @@ use tarsia_graph::{Graph, NodeId, Op, Value, eval};
 use tarsia_onnx::Limits;
 use tarsia_runtime::Session;
 use tarsia_tensor::{Class, DType, Tensor};
+use tarsia_tile::Machine;
 
 use crate::{
     Error,
@@ -51,9 +52,14 @@ impl SetReport {
 ///
 /// # Errors
 /// If the folder is incomplete, compilation fails, or a run fails.
-pub fn compare_folder(path: &Path, limits: Limits, options: &tarsia_runtime::Options) -> Result<Vec<SetReport>, Error> {
+pub fn compare_folder(
+    path: &Path,
+    limits: Limits,
+    machine: &Machine,
+    options: &tarsia_runtime::Options,
+) -> Result<Vec<SetReport>, Error> {
     let folder = Folder::open(path)?;
-    let compiled = compile::compile(compile::load(&folder.model, limits)?, Phase::Tiles)?;
+    let compiled = compile::compile(compile::load(&folder.model, limits, machine)?, Phase::Tiles, machine)?;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
     let inputs = program.inputs.len();
@@ -155,6 +161,7 @@ pub fn bisect(
     inputs: &[Tensor],
     expected: &[Option<Tensor>],
     tolerance: Tolerance,
+    machine: &Machine,
 ) -> Result<Option<Divergence>, Error> {
     let stages = [
         (Phase::Graph, compiled.graph.as_ref()),
@@ -175,7 +182,7 @@ pub fn bisect(
         before = Some(graph);
     }
     let Some((kernels, _)) = &compiled.kernels else { return Ok(None) };
-    tiles_divergence(kernels, inputs, tolerance)
+    tiles_divergence(kernels, inputs, tolerance, machine)
 }
 
 fn first_error(
@@ -219,7 +226,12 @@ fn first_changed(
 }
 
 /// Runs the kernels with every value as an output and compares each with its reference evaluation.
-fn tiles_divergence(kernels: &Graph, inputs: &[Tensor], tolerance: Tolerance) -> Result<Option<Divergence>, Error> {
+fn tiles_divergence(
+    kernels: &Graph,
+    inputs: &[Tensor],
+    tolerance: Tolerance,
+    machine: &Machine,
+) -> Result<Option<Divergence>, Error> {
     let mut open = kernels.clone();
     let mut watched = Vec::new();
     for id in kernels.node_ids().filter(|&id| !matches!(kernels[id].op, Op::Constant { .. } | Op::Input { .. })) {
@@ -228,7 +240,7 @@ fn tiles_divergence(kernels: &Graph, inputs: &[Tensor], tolerance: Tolerance) ->
             watched.push((id, output));
         }
     }
-    let program = compile::lower(&open, &compile::machine()?)?;
+    let program = compile::lower(&open, machine)?;
     let session = Session::new(program, &tarsia_runtime::Options::default())?;
     let found = session.run(inputs)?;
     let expected = eval::trace(kernels, inputs, &eval::Options::default())?;

@@ -89,15 +89,17 @@ pub struct Compiled {
     pub times: Vec<(Phase, Duration)>,
 }
 
-/// Reads a model, a dump or a compiled file; what it is tells its content.
+/// Reads a model, a dump or a compiled file; what it is tells its content. A dumped program is verified for the machine it names:
+/// `machine`, or one that comes with the compiler.
 ///
 /// # Errors
 /// If the file cannot be read, is none of these, or is broken.
-pub fn load(path: &Path, limits: Limits) -> Result<Start, Error> {
+pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Error> {
     let head = head(path)?;
     if head.starts_with(&tarsia_tile::artifact::MAGIC) {
         let limits = tarsia_tile::artifact::Limits::default();
-        let program = tarsia_tile::artifact::load(path, &limits).map_err(|e| text_error(path, e.to_string()))?;
+        let program =
+            tarsia_tile::artifact::load_for(path, &limits, machine).map_err(|e| text_error(path, e.to_string()))?;
         return Ok(Start::Program(program));
     }
     if head.starts_with(b"graph ") {
@@ -110,7 +112,8 @@ pub fn load(path: &Path, limits: Limits) -> Result<Start, Error> {
         let text = read_text(path, &limits)?;
         let program = text.parse::<Program>().map_err(|e| text_error(path, e.to_string()))?;
         let stage = tarsia_tile::verify::Stage::Synchronised;
-        tarsia_tile::verify::verify(&program, &machine()?, stage).map_err(|e| text_error(path, e.to_string()))?;
+        let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
+        tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| text_error(path, e.to_string()))?;
         return Ok(Start::Program(program));
     }
     let model = Model::open(path, limits)?;
@@ -139,12 +142,11 @@ fn read_text(path: &Path, limits: &Limits) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(io)
 }
 
-/// Compiles up to and including `last`.
+/// Compiles for a machine up to and including `last`.
 ///
 /// # Errors
 /// If a phase fails.
-pub fn compile(start: Start, last: Phase) -> Result<Compiled, Error> {
-    let machine = machine()?;
+pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled, Error> {
     let mut compiled = Compiled::default();
     let mut clock = Instant::now();
     let mut lap = |times: &mut Vec<(Phase, Duration)>, phase| {
@@ -164,7 +166,7 @@ pub fn compile(start: Start, last: Phase) -> Result<Compiled, Error> {
             }
             let optimised = optimise(graph, &machine)?;
             lap(&mut compiled.times, Phase::Optimised);
-            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, &machine)?) } else { None };
+            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine)?) } else { None };
             compiled.optimised = Some(optimised);
             lap(&mut compiled.times, Phase::Kernels);
             match kernels {
@@ -175,7 +177,7 @@ pub fn compile(start: Start, last: Phase) -> Result<Compiled, Error> {
     };
     let kernels = &compiled.kernels.insert(kernels).0;
     if last == Phase::Tiles {
-        compiled.program = Some(lower(kernels, &machine)?);
+        compiled.program = Some(lower(kernels, machine)?);
         lap(&mut compiled.times, Phase::Tiles);
     }
     Ok(compiled)
@@ -211,10 +213,13 @@ pub fn lower(kernels: &Graph, machine: &Machine) -> Result<Program, Error> {
     tarsia_lower::lower(kernels, machine).map_err(Error::Lower)
 }
 
-/// The description of this CPU.
+/// The machine of this name, or that a description file (`.toml`) describes.
 ///
 /// # Errors
-/// Never: the description is part of the program and tested.
-pub fn machine() -> Result<Machine, Error> {
-    Machine::builtin("cpu").map_err(|e| Error::Usage(e.to_string()))
+/// If there is none, or the description is wrong.
+pub fn machine(target: &str) -> Result<Machine, Error> {
+    let path = Path::new(target);
+    let described = path.extension().is_some_and(|extension| extension == "toml");
+    let machine = if described { Machine::load(path) } else { Machine::builtin(target) };
+    machine.map_err(|e| Error::Usage(e.to_string()))
 }

@@ -1,10 +1,11 @@
 //! The library face of Tarsia: load a model, compile it, run it, compare it.
 //!
 //! ```no_run
-//! use tarsia::{Phase, Session, compile, load};
+//! use tarsia::{Phase, Session, compile, load, machine};
 //!
-//! let start = load("model.onnx".as_ref(), Default::default())?;
-//! let program = compile(start, Phase::Tiles)?.program.expect("compiled to the end");
+//! let cpu = machine("cpu")?;
+//! let start = load("model.onnx".as_ref(), Default::default(), &cpu)?;
+//! let program = compile(start, Phase::Tiles, &cpu)?.program.expect("compiled to the end");
 //! let session = Session::new(program, &Default::default())?;
 //! let outputs = session.run(&[tarsia::Tensor::from_slice(&[1, 2], &[1f32, 2.0]).expect("two values")])?;
 //! # let _ = outputs;
@@ -28,3 +29,4 @@ pub use tarsia_passes::cover::{Decision, Decisions};
 pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};
 pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
 pub use tarsia_tile as tile;
+pub use tarsia_tile::Machine;

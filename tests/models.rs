@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             continue;
         }
         for (setting, threads, simd) in settings() {
-            cases.insert(format!("{name}@{setting}"), Case { folder: folder.clone(), threads, simd });
+            cases.insert(format!("{name}@{setting}"), Case { target: "cpu", folder: folder.clone(), threads, simd });
         }
     }
     Suite {

@@ -18,7 +18,7 @@ fn random_graphs_keep_their_meaning() {
     for seed in 0..300 {
         let (graph, inputs) = random::graph(seed, &random::Options::default());
         let expected = eval::run(&graph, &inputs).expect("random graphs are valid");
-        let simple = simplify(&graph, 1 << 20).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let simple = simplify(&graph, Folding::all(1 << 20)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let (optimised, _) =
             optimise(&graph, &Options::default()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         for (stage, graph) in [("simplify", &simple), ("optimise", &optimised)] {

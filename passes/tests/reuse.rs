@@ -20,7 +20,7 @@ fn layers(count: usize) -> Graph {
             inputs.add_input(&format!("{name}.{number}"), layer.ty(Value::from(*id)).clone());
         }
     }
-    let (mut emitter, inputs) = Emitter::new(&inputs, 0);
+    let (mut emitter, inputs) = Emitter::new(&inputs, Folding::all(0));
     let (mut x, mut weights) = (inputs[0], inputs[1..].iter());
     for number in 0..count {
         let operands: Vec<Value> =

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Error, Folder, Phase, Session, Tensor, Tolerance, difference, read_set, set_inputs};
 
-use super::{LimitArguments, SessionArguments, print_json, profile};
+use super::{LimitArguments, SessionArguments, TargetArgument, print_json, profile};
 
 /// Measures how long a model takes on the first data set of its folder.
 ///
@@ -38,6 +38,8 @@ pub struct Arguments {
     #[command(flatten)]
     session: SessionArguments,
     #[command(flatten)]
+    target: TargetArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -58,10 +60,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
     let folder = Folder::open(&arguments.folder)?;
     let set = folder.sets.first().ok_or_else(|| Error::Usage("the folder has no data set".into()))?;
+    let machine = arguments.target.machine()?;
     let begin = Instant::now();
-    let start = tarsia::load(&folder.model, limits)?;
+    let start = tarsia::load(&folder.model, limits, &machine)?;
     let read = begin.elapsed();
-    let compiled = tarsia::compile(start, Phase::Tiles)?;
+    let compiled = tarsia::compile(start, Phase::Tiles, &machine)?;
     let phases = compiled.times;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();

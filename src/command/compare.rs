@@ -6,7 +6,7 @@ use clap::Args;
 use owo_colors::OwoColorize;
 use tarsia::{Error, Folder, Phase, compare_folder, read_set, set_inputs};
 
-use super::{LimitArguments, SessionArguments, print_json, spinner};
+use super::{LimitArguments, SessionArguments, TargetArgument, print_json, spinner};
 
 /// Runs a model on the test data of its folder and reports how far every output is off.
 ///
@@ -26,6 +26,8 @@ pub struct Arguments {
     #[command(flatten)]
     session: SessionArguments,
     #[command(flatten)]
+    target: TargetArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -36,7 +38,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     if arguments.bisect {
         return bisect(arguments);
     }
-    let reports = compare_folder(&arguments.folder, limits, &arguments.session.options(arguments.limits))?;
+    let machine = arguments.target.machine()?;
+    let reports = compare_folder(&arguments.folder, limits, &machine, &arguments.session.options(arguments.limits))?;
     progress.finish_and_clear();
     let passes = reports.iter().all(tarsia::SetReport::passes);
     if arguments.json {
@@ -65,12 +68,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 fn bisect(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
     let folder = Folder::open(&arguments.folder)?;
-    let compiled = tarsia::compile(tarsia::load(&folder.model, limits)?, Phase::Kernels)?;
+    let machine = arguments.target.machine()?;
+    let compiled = tarsia::compile(tarsia::load(&folder.model, limits, &machine)?, Phase::Kernels, &machine)?;
     let graph = compiled.graph.as_ref().ok_or_else(|| Error::Usage("there is no graph".into()))?;
     for set in &folder.sets {
         let inputs = set_inputs(set, graph.inputs().len(), &limits)?;
         let expected = read_set(set, "output", graph.outputs().len(), &limits)?;
-        if let Some(found) = tarsia::bisect(&compiled, &inputs, &expected, folder.tolerance)? {
+        if let Some(found) = tarsia::bisect(&compiled, &inputs, &expected, folder.tolerance, &machine)? {
             if arguments.json {
                 print_json(&found)?;
             } else {

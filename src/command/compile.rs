@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use tarsia::{Error, Phase};
 
-use super::{LimitArguments, may_write, model_of, spinner};
+use super::{LimitArguments, TargetArgument, may_write, model_of, spinner};
 
 /// Compiles a model to a file that runs without the compiler, or prints a stage.
 ///
@@ -18,9 +18,6 @@ use super::{LimitArguments, may_write, model_of, spinner};
 pub struct Arguments {
     /// The model, or a dump; or a folder with one model.
     model: PathBuf,
-    /// The machine to compile for.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
-    target: String,
     /// Stop at this stage and print it: graph, optimised, kernels or tiles.
     #[arg(long, value_name = "STAGE")]
     emit: Option<Phase>,
@@ -30,6 +27,8 @@ pub struct Arguments {
     /// Replace a file that exists.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    target: TargetArgument,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -45,9 +44,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     if let Some(path) = &output {
         may_write(path, arguments.force)?;
     }
+    let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
     let last = arguments.emit.unwrap_or(Phase::Tiles);
-    let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits())?, last)?;
+    let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits(), &machine)?, last, &machine)?;
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);

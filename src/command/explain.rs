@@ -6,7 +6,7 @@ use clap::Args;
 use owo_colors::OwoColorize;
 use tarsia::{Error, Phase};
 
-use super::{LimitArguments, model_of, print_json};
+use super::{LimitArguments, TargetArgument, model_of, print_json};
 
 /// Says why the model's nodes are computed in these kernels: the chosen cut, the losing ones with their costs, and why no larger one
 /// is possible.
@@ -20,13 +20,16 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    target: TargetArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
 /// Compiles to kernels and prints the decisions.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits())?;
-    let compiled = tarsia::compile(start, Phase::Kernels)?;
+    let machine = arguments.target.machine()?;
+    let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile(start, Phase::Kernels, &machine)?;
     let (_, mut decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
     if let Some(text) = &arguments.node {
         decisions.kernels.retain(|decision| decision.chosen.origin.iter().any(|name| name.contains(text.as_str())));

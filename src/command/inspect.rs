@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tarsia::{Error, Phase, graph::Graph, tile};
 
-use super::{LimitArguments, model_of, print_json};
+use super::{LimitArguments, TargetArgument, model_of, print_json};
 
 /// Shows what compilation makes of a model, without its data.
 #[derive(Args)]
@@ -25,6 +25,8 @@ pub struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    target: TargetArgument,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -65,7 +67,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         Stage::Kernels | Stage::Costs => Phase::Kernels,
         _ => Phase::Tiles,
     };
-    let compiled = tarsia::compile(tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits())?, last)?;
+    let machine = arguments.target.machine()?;
+    let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile(start, last, &machine)?;
     let missing = || Error::Usage("this file starts after that stage".into());
     let rows = match arguments.stage {
         Stage::Graph | Stage::Optimised | Stage::Kernels => {

@@ -59,6 +59,20 @@ impl LimitArguments {
     }
 }
 
+/// The machine to compile for.
+#[derive(Args, Clone)]
+struct TargetArgument {
+    /// The machine to compile for: cpu, twopipe, or a description file (.toml).
+    #[arg(long, value_name = "MACHINE", default_value = "cpu")]
+    target: String,
+}
+
+impl TargetArgument {
+    fn machine(&self) -> Result<tarsia::Machine, Error> {
+        tarsia::machine(&self.target)
+    }
+}
+
 /// How a program is run.
 #[derive(Args, Clone, Copy)]
 struct SessionArguments {

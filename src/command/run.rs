@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Class, Error, Phase, Session, Tensor, read_set, tensors};
 
-use super::{LimitArguments, SessionArguments, model_of, print_json, spinner, values};
+use super::{LimitArguments, SessionArguments, TargetArgument, model_of, print_json, spinner, values};
 
 /// Runs a model once and prints or writes its results.
 ///
@@ -40,6 +40,8 @@ pub struct Arguments {
     #[command(flatten)]
     session: SessionArguments,
     #[command(flatten)]
+    target: TargetArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -56,8 +58,9 @@ struct OutputSummary {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
     let (model, data_set) = model_of(&arguments.model)?;
+    let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
-    let compiled = tarsia::compile(tarsia::load(&model, limits)?, Phase::Tiles)?;
+    let compiled = tarsia::compile(tarsia::load(&model, limits, &machine)?, Phase::Tiles, &machine)?;
     progress.finish_and_clear();
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
     let ports: Vec<_> =

@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         Ok(folders) => folders,
         Err(reason) => return without_cases(&arguments, &reason),
     };
-    let cases = folders.into_iter().map(|(name, folder)| (name, Case { folder, threads: 1, simd: None })).collect();
+    let cases = folders
+        .into_iter()
+        .map(|(name, folder)| (name, Case { target: "cpu", folder, threads: 1, simd: None }))
+        .collect();
     Suite {
         name: "conformance",
         not_passing: "tests/conformance/not_passing.txt",

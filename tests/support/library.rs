@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub struct Case {
     /// The model with its test data and tolerance.
     pub folder: PathBuf,
+    /// The machine to compile for.
+    pub target: &'static str,
     /// Threads of the session.
     pub threads: usize,
     /// `avx512`, `avx2` or `portable`; the best one of the machine where absent.
@@ -14,19 +16,21 @@ pub struct Case {
 }
 
 impl Case {
-    /// `THREADS SIMD FOLDER`, SIMD `best` where absent.
+    /// `TARGET THREADS SIMD FOLDER`, SIMD `best` where absent.
     pub fn to_text(&self) -> String {
-        format!("{} {} {}", self.threads, self.simd.unwrap_or("best"), self.folder.display())
+        format!("{} {} {} {}", self.target, self.threads, self.simd.unwrap_or("best"), self.folder.display())
     }
 
     fn parse(text: &str) -> Option<Case> {
-        let mut parts = text.splitn(3, ' ');
+        let mut parts = text.splitn(4, ' ');
+        let target = parts.next()?;
+        let target = tarsia::Machine::builtin_names().find(|known| *known == target)?;
         let threads = parts.next()?.parse().ok()?;
         let simd = match parts.next()? {
             "best" => None,
             name => Some(*["avx512", "avx2", "portable"].iter().find(|known| **known == name)?),
         };
-        Some(Case { folder: parts.next()?.into(), threads, simd })
+        Some(Case { target, folder: parts.next()?.into(), threads, simd })
     }
 }
 
@@ -38,8 +42,9 @@ pub fn compare(case: &str) -> Result<(), String> {
     if let Some(isa) = case.simd {
         options.isa = Some(isa.parse().map_err(|e| format!("{e}"))?);
     }
-    let reports =
-        tarsia::compare_folder(&case.folder, tarsia::Limits::default(), &options).map_err(|e| e.to_string())?;
+    let machine = tarsia::machine(case.target).map_err(|e| e.to_string())?;
+    let reports = tarsia::compare_folder(&case.folder, tarsia::Limits::default(), &machine, &options)
+        .map_err(|e| e.to_string())?;
     let failed = reports.iter().find_map(|report| {
         let output = report.outputs.iter().find(|output| !output.reason.is_empty())?;
         Some(format!("{}: {}: {}", report.set, output.name, output.reason))

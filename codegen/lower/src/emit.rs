@@ -67,10 +67,7 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         leaves: &'a FxHashMap<Value, Leaf>,
         spans: Vec<Span>,
     ) -> Self {
-        let mut axes: Vec<usize> = (0..spans.len()).filter(|&group| spans[group].capacity != 1).collect();
-        if axes.is_empty() {
-            axes.extend(0..spans.len().min(1));
-        }
+        let axes = tile_axes(&spans);
         Emitter::over(builder, body, nest, leaves, spans, axes)
     }
 
@@ -586,6 +583,12 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         let op = Opcode::Binary(BinaryFn::Div);
         self.builder.instr(op, vec![target.clone()], vec![target.clone(), Operand::Index(count)]);
     }
+}
+
+/// The groups along which a box of these spans is more than one index: the axes of its tiles, at least one.
+pub(crate) fn tile_axes(spans: &[Span]) -> Vec<usize> {
+    let axes: Vec<usize> = (0..spans.len()).filter(|&group| spans[group].capacity != 1).collect();
+    if axes.is_empty() { (0..spans.len().min(1)).collect() } else { axes }
 }
 
 /// What a reduction starts from.

@@ -11,7 +11,7 @@ use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
     map::{Target, capacities, open_grid},
-    nest::{Nest, compute_dtype},
+    nest::{Nest, compute_dtype, stored_dtype},
 };
 
 /// Elements of a tile.
@@ -107,11 +107,23 @@ fn gather(
     let flat = View { size: vec![index_tile.size[0].clone()], ..index_view };
     let flat = View { axes: vec![first_axis_only(&flat.axes[0])], ..flat };
     emitter.builder.copy(Operand::Tile(index_tile.clone()), Operand::Global(flat));
+    // Rows are picked as they lie in memory and converted afterwards.
+    let stored = emitter.builder.param_of(source).dtype;
+    let found = match stored == compute_dtype(body.ty(anchor.into()).dtype) {
+        true => tile.clone(),
+        false => {
+            let (size, capacity) = emitter.extent(&result);
+            emitter.builder.scratch(stored, &capacity, &size)
+        }
+    };
     emitter.builder.instr(
         Opcode::Gather,
-        vec![Operand::Tile(tile.clone())],
+        vec![Operand::Tile(found.clone())],
         vec![Operand::Global(view), Operand::Tile(index_tile)],
     );
+    if found != tile {
+        emitter.builder.copy(Operand::Tile(tile.clone()), Operand::Tile(found));
+    }
     let mut gathered = leaves.clone();
     gathered.insert(anchor.into(), Leaf::Tile(Operand::Tile(tile)));
     Emitter::over(builder, body, &nest, &gathered, spans, axes).store(target.value, &root, target.param)
@@ -147,7 +159,7 @@ fn scatter(
     // Loops over everything but one run of indices (scatter along) or the row (scatter rows).
     let chunk = 256usize;
     let index_dtype = builder.param_of(params[1]).dtype;
-    let dtype = compute_dtype(data.dtype);
+    let dtype = stored_dtype(data.dtype);
     let outer: Vec<usize> = match along {
         Some(axis) => (0..rank).filter(|&a| a != axis).collect(),
         None => Vec::new(),

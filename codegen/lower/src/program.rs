@@ -9,6 +9,7 @@ use tarsia_tensor::{DType, Dim, Tensor};
 use tarsia_tile::{
     Access, Buffer, BufferId, BufferKind, Constant, KernelId, Layout, LoopStep, Machine, ParamId, Port, Program,
     ScanStep, Step,
+    verify::{Stage, verify},
 };
 
 use crate::{
@@ -38,6 +39,10 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError
         .map_err(|reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }])?;
     let mut program = lower_with(graph, &target, &mut Pool::default())?;
     place_all(&mut program, machine)?;
+    verify(&program, machine, Stage::Synchronised).map_err(|faults| {
+        let reason = faults.to_string();
+        vec![LowerError { op: program.name.clone(), origin: Origin::default(), reason }]
+    })?;
     Ok(program)
 }
 

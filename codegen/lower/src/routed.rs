@@ -208,7 +208,8 @@ impl Routed {
         let part = depth.as_usize().unwrap_or(target.matrix_block[2]).clamp(1, target.matrix_block[2]);
         builder.for_each(depth.clone(), part as i64, |builder, start| {
             let size = (depth.clone() - start.clone()).minimum(&Dim::from(part));
-            let gathered = builder.scratch(self.dtype, &[ROWS, part], &[rows.clone(), size.clone()]);
+            let stored = builder.param_of(self.x).dtype;
+            let gathered = builder.scratch(stored, &[ROWS, part], &[rows.clone(), size.clone()]);
             let view = View {
                 param: self.x,
                 axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ONE)] }, along(start.clone(), 1)],
@@ -251,8 +252,17 @@ impl Routed {
             size: vec![rows.clone(), width.clone()],
             fill: None,
         };
+        let stored = builder.param_of(self.result).dtype;
+        let rounded = match stored == self.dtype {
+            true => acc,
+            false => {
+                let rounded = builder.scratch(stored, &[ROWS, *wide], &[rows.clone(), width.clone()]);
+                builder.copy(Operand::Tile(rounded.clone()), Operand::Tile(acc));
+                rounded
+            }
+        };
         let op = Opcode::Scatter { function: ScatterFn::Set };
-        builder.instr(op, vec![Operand::Global(view)], vec![Operand::Tile(acc), Operand::Tile(picks.clone())]);
+        builder.instr(op, vec![Operand::Global(view)], vec![Operand::Tile(rounded), Operand::Tile(picks.clone())]);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tarsia_tile::{Opcode, Operand};
 
 use crate::{
     builder::KernelBuilder,
-    emit::{Emitter, Leaf, Span, identity},
+    emit::{Emitter, Leaf, Span, identity, tile_axes},
     map::{Target, capacities, open_grid},
     nest::Nest,
 };
@@ -94,20 +94,22 @@ fn many_passes(
         return Err("a cumulative or index reduction along several long axes".into());
     }
     let outer = spans;
+    // Accumulators outlive the loops over chunks, so the tiles of all loops have the same axes.
+    let along = tile_axes(&outer);
     let mut finished = Finished::new();
     for (value, index) in reductions(body, nest, targets)? {
         let node = &body[value.node];
         let operand = body.operands(value.node)[0];
         let ty = body.ty(operand);
         let inner = nest.operand_indices(node, &[ty], &index).map_err(|o| format!("{o:?}"))?.swap_remove(0);
-        let mut setup = Emitter::new(builder, body, nest, leaves, outer.clone());
+        let mut setup = Emitter::over(builder, body, nest, leaves, outer.clone(), along.clone());
         let target = setup.tile(node.types[0].dtype, &index);
         match &node.op {
             Op::Reduce { function, axes } => {
                 let start = Operand::Real(identity(*function));
                 builder.instr(Opcode::Fill, vec![Operand::Tile(target.clone())], vec![start]);
                 chunks(builder, nest, rows, &outer, &mut |builder, spans| {
-                    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+                    let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
                     emitter.finish(finished.clone());
                     let source = emitter.value(operand, &inner)?;
                     let source = emitter.materialise(source, ty.dtype, &inner);
@@ -115,12 +117,13 @@ fn many_passes(
                 })?;
                 if *function == ReduceFn::Mean {
                     let count = Dim::product(axes.iter().map(|&axis| &ty.shape[axis]));
-                    Emitter::new(builder, body, nest, leaves, outer.clone())
+                    Emitter::over(builder, body, nest, leaves, outer.clone(), along.clone())
                         .divide(&Operand::Tile(target.clone()), count);
                 }
             }
             Op::ArgReduce { function, last, .. } => {
-                let best = Emitter::new(builder, body, nest, leaves, outer.clone()).tile(ty.dtype, &index);
+                let best =
+                    Emitter::over(builder, body, nest, leaves, outer.clone(), along.clone()).tile(ty.dtype, &index);
                 let worst = match function {
                     tarsia_graph::ArgReduceFn::Min => f64::INFINITY,
                     tarsia_graph::ArgReduceFn::Max => f64::NEG_INFINITY,
@@ -129,7 +132,7 @@ fn many_passes(
                 builder.instr(Opcode::Fill, vec![Operand::Tile(target.clone())], vec![Operand::Real(0.0)]);
                 chunks(builder, nest, rows, &outer, &mut |builder, spans| {
                     let start = Operand::Index(spans[rows[0]].start.clone());
-                    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+                    let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
                     emitter.finish(finished.clone());
                     let source = emitter.value(operand, &inner)?;
                     let source = emitter.materialise(source, ty.dtype, &inner);
@@ -147,7 +150,7 @@ fn many_passes(
     }
     let depends_on_rows = rows.iter().any(|&group| nest.depends(&nest.root, group));
     let store = &mut |builder: &mut KernelBuilder, spans: Vec<Span>| {
-        let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+        let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
         emitter.finish(finished.clone());
         for target in targets {
             emitter.store(target.value, &nest.root, target.param)?;

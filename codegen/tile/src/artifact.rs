@@ -27,7 +27,7 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::{
-    Machine, Program, Stmt,
+    Machine, Program,
     machine::MachineError,
     verify::{self, Faults, Stage},
 };
@@ -180,36 +180,22 @@ pub fn load(path: &Path, limits: &Limits) -> Result<Program, ArtifactError> {
     verified(program, &machine)
 }
 
-/// Reads a program for a machine that is given.
+/// Reads a program for a machine that is given, or for a built-in one of another name.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_for(path: &Path, limits: &Limits, machine: &Machine) -> Result<Program, ArtifactError> {
-    verified(read(map(path)?, limits)?, machine)
+    let program = read(map(path)?, limits)?;
+    if program.target == machine.name {
+        return verified(program, machine);
+    }
+    let machine = Machine::builtin(&program.target)?;
+    verified(program, &machine)
 }
 
 fn verified(program: Program, machine: &Machine) -> Result<Program, ArtifactError> {
-    verify::verify(&program, machine, stage(&program, machine)).map_err(Box::new)?;
+    verify::verify(&program, machine, Stage::Synchronised).map_err(Box::new)?;
     Ok(program)
-}
-
-/// The last stage whose rules the program should keep.
-fn stage(program: &Program, machine: &Machine) -> Stage {
-    let placed = program.kernels.iter().flat_map(|kernel| &kernel.tiles).all(|tile| tile.address.is_some());
-    let synchronised = program.kernels.iter().any(|kernel| has_events(&kernel.body));
-    match (placed, synchronised && machine.has_concurrent_pipes()) {
-        (true, true) => Stage::Synchronised,
-        (true, false) => Stage::Placed,
-        (false, _) => Stage::Routed,
-    }
-}
-
-fn has_events(body: &[Stmt]) -> bool {
-    body.iter().any(|stmt| match stmt {
-        Stmt::Instr(instr) => instr.op.row().class == crate::optable::Class::Sync,
-        Stmt::For { body, .. } => has_events(body),
-        Stmt::If { then, otherwise, .. } => has_events(then) || has_events(otherwise),
-    })
 }
 
 /// The file's bytes, mapped.

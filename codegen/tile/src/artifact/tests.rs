@@ -22,12 +22,14 @@ fn files_are_mapped_verified_and_equal() {
         let program = parse(&with_data(text)).unwrap();
         let path = folder.path().join("model.tarsia");
         save(&program, &path).unwrap();
-        let again = load(&path, &Limits::default()).unwrap();
+        let again = read(map(&path).unwrap(), &Limits::default()).unwrap();
         assert_eq!(again, program);
         for constant in &again.constants {
             assert_eq!(constant.data.as_ptr() as usize % ALIGNMENT, 0);
         }
     }
+    // The last one is complete: placed and synchronised.
+    assert!(load(&folder.path().join("model.tarsia"), &Limits::default()).is_ok());
     // Nothing but the file itself is left.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
