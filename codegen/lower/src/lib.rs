@@ -10,6 +10,7 @@
 //!
 //! Nodes that are not inside a kernel are lowered as kernels of their own, so any graph can be lowered.
 
+mod accumulator;
 mod attention;
 mod blocks;
 mod builder;

@@ -1,37 +1,31 @@
-//! Addresses for tiles: tiles that are never needed at the same time share memory.
-//!
-//! Statements are numbered in order. A tile lives from its first to its last access; one that is accessed inside a loop and outside
-//! of it, or that carries a value from one iteration to the next, lives through the whole loop.
+//! Addresses for tiles: tiles that are never needed at the same time share memory. What "needed" means, the verifier says.
 
 use std::collections::BTreeMap;
 
-use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Stmt, TileId};
-
-/// First and last statement of a lifetime.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Life {
-    first: usize,
-    last: usize,
-}
+use tarsia_tile::{
+    Kernel, Machine,
+    verify::{Life, lives},
+};
 
 /// Gives every tile of the kernel an address in its space.
 ///
 /// # Errors
 /// If the tiles of a space do not fit; the error names the space, what is needed and what there is.
 pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String> {
-    let lives = lifetimes(&kernel.body);
     let mut taken: BTreeMap<String, Vec<(Life, usize, usize)>> = BTreeMap::new();
-    let mut order: Vec<(TileId, Life)> = lives.into_iter().collect();
+    let lives = lives(kernel).into_iter().enumerate();
+    let mut order: Vec<(usize, Life)> = lives.filter_map(|(id, life)| Some((id, life?))).collect();
     order.sort_by_key(|(id, life)| (life.first, *id));
     for (id, life) in order {
-        let tile = &mut kernel.tiles[id.0 as usize];
+        let tile = &mut kernel.tiles[id];
         let space = machine.space(&tile.space).ok_or_else(|| format!("there is no space `{}`", tile.space))?;
         let bytes = tile
             .layout
             .elements(&tile.shape)
             .and_then(|n| tile.dtype.bytes_of(n))
+            .filter(|bytes| tile.slots < 2 || bytes.is_multiple_of(space.alignment))
             .and_then(|b| b.checked_mul(tile.slots));
-        let bytes = bytes.ok_or_else(|| format!("tile `{}` is too large", tile.name))?;
+        let bytes = bytes.ok_or_else(|| format!("tile `{}` is too large, or its slots are not aligned", tile.name))?;
         let neighbours = taken.entry(tile.space.clone()).or_default();
         let address = first_fit(neighbours, life, bytes, space.alignment);
         if (address + bytes) as u64 > space.bytes {
@@ -69,100 +63,11 @@ fn first_fit(taken: &[(Life, usize, usize)], life: Life, bytes: usize, alignment
     address
 }
 
-fn lifetimes(body: &[Stmt]) -> BTreeMap<TileId, Life> {
-    let mut walk = Walk::default();
-    walk.block(body);
-    walk.lives
-}
-
-#[derive(Default)]
-struct Walk {
-    at: usize,
-    lives: BTreeMap<TileId, Life>,
-}
-
-impl Walk {
-    fn block(&mut self, body: &[Stmt]) {
-        for stmt in body {
-            self.at += 1;
-            match stmt {
-                Stmt::Instr(instr) => self.instr(instr),
-                Stmt::If { then, otherwise, .. } => {
-                    self.block(then);
-                    self.block(otherwise);
-                }
-                Stmt::For { body, .. } => self.repeat(body),
-            }
-        }
-    }
-
-    fn instr(&mut self, instr: &Instr) {
-        for operand in instr.src.iter().chain(&instr.dst) {
-            if let Operand::Tile(region) = operand {
-                let at = self.at;
-                let life = self.lives.entry(region.tile).or_insert(Life { first: at, last: at });
-                life.last = life.last.max(at);
-            }
-        }
-    }
-
-    fn repeat(&mut self, body: &[Stmt]) {
-        let first = self.at;
-        let before: Vec<TileId> = self.lives.keys().copied().collect();
-        let mut used = Vec::new();
-        tiles_of(body, &mut used);
-        self.block(body);
-        self.at += 1;
-        let last = self.at;
-        for (id, carried) in used {
-            if let Some(life) = self.lives.get_mut(&id)
-                && (carried || before.contains(&id))
-            {
-                *life = Life { first: life.first.min(first), last };
-            }
-        }
-    }
-}
-
-/// The tiles of a block with whether their first access is anything but a write of the whole.
-fn tiles_of(body: &[Stmt], found: &mut Vec<(TileId, bool)>) {
-    for stmt in body {
-        match stmt {
-            Stmt::Instr(instr) => {
-                let mut see = |operand: &Operand, carried: bool| {
-                    if let Operand::Tile(region) = operand
-                        && !found.iter().any(|(id, _)| *id == region.tile)
-                    {
-                        found.push((region.tile, carried));
-                    }
-                };
-                instr.src.iter().for_each(|operand| see(operand, true));
-                instr.dst.iter().for_each(|operand| see(operand, accumulates(&instr.op)));
-            }
-            Stmt::If { then, otherwise, .. } => {
-                tiles_of(then, found);
-                tiles_of(otherwise, found);
-            }
-            Stmt::For { body, .. } => tiles_of(body, found),
-        }
-    }
-}
-
-fn accumulates(op: &Opcode) -> bool {
-    matches!(
-        op,
-        Opcode::Mmad { accumulate: true }
-            | Opcode::Reduce { accumulate: true, .. }
-            | Opcode::ArgReduce { accumulate: true, .. }
-            | Opcode::Scatter { .. }
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tarsia_tensor::{DType, Dim, Symbol};
-    use tarsia_tile::{Layout, Region, Tile};
+    use tarsia_tile::{Instr, Layout, Opcode, Operand, Region, Stmt, Tile, TileId};
 
     fn tile(name: &str) -> Tile {
         let shape = vec![16];
@@ -170,8 +75,12 @@ mod tests {
         Tile { name: name.to_owned(), space, dtype: DType::F32, shape, layout, slots: 1, address: None }
     }
 
+    fn region_of(tile: u32) -> Region {
+        Region::at_origin(TileId(tile), vec![Dim::Const(16)])
+    }
+
     fn region(tile: u32) -> Operand {
-        Operand::Tile(Region::at_origin(TileId(tile), vec![Dim::Const(16)]))
+        Operand::Tile(region_of(tile))
     }
 
     fn copy(dst: u32, src: u32) -> Stmt {
@@ -197,5 +106,19 @@ mod tests {
         let found =
             addresses(4, vec![copy(1, 0), Stmt::For { var: Symbol::new("%i"), end: Dim::Const(4), step: 1, body }]);
         assert!(found[1] != found[2] && found[1] != found[3], "{found:?}");
+    }
+
+    #[test]
+    fn tiles_written_piece_by_piece_keep_their_memory() {
+        // One row a turn is written to tile 0; all of it is read in every turn.
+        let part = Region { offset: vec![Dim::symbol("%i")], size: vec![Dim::ONE], ..region_of(0) };
+        let write = Stmt::Instr(Instr {
+            op: Opcode::Fill,
+            dst: vec![Operand::Tile(part)],
+            src: vec![Operand::Real(0.0)],
+        });
+        let body = vec![write, copy(1, 0), copy(2, 1)];
+        let found = addresses(3, vec![Stmt::For { var: Symbol::new("%i"), end: Dim::Const(4), step: 1, body }]);
+        assert!(found[0] != found[1] && found[0] != found[2], "{found:?}");
     }
 }

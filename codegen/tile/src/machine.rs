@@ -28,7 +28,7 @@ use thiserror::Error;
 
 use crate::{Fractal, Layout, optable::Class};
 
-pub use route::{MAX_TRANSFORMS, RouteError};
+pub use route::{End, Hop, RouteError, Transfer};
 
 /// The machines that come with the compiler: name and description file.
 const BUILTIN: &[(&str, &str)] =

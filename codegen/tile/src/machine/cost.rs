@@ -16,11 +16,6 @@ impl Machine {
         path.startup_cycles + bytes as f64 / path.bytes_per_cycle
     }
 
-    /// Cycles to move `bytes` along a route, one path after the other.
-    pub fn route_cycles(&self, route: &[&Path], bytes: usize) -> f64 {
-        route.iter().map(|path| self.path_cycles(path, bytes)).sum()
-    }
-
     /// Cycles for an instruction over `elements`; `None` where no unit computes it in this type.
     pub fn vector_cycles(&self, class: Class, function: &str, dtype: DType, elements: usize) -> Option<f64> {
         let rate = self.unit(class, function, dtype)?.rate(class, function, dtype)?;

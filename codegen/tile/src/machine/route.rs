@@ -1,109 +1,223 @@
-//! Routing: the cheapest chain of data paths between two spaces that offers the transforms asked for.
+//! Transfers: the cheapest chain of data paths that brings an array from one place to another.
+//!
+//! A place is a space, a layout and an element type. What reading the source asks for (padding, windows, transposition) is done by
+//! the first path of the chain, what writing the destination asks for by the last; changes of layout and type and the broadcast of
+//! axes of size 1 are done wherever a path offers them. Between two paths the array is in a tile of some core's space.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use petgraph::{algo::astar, graph::DiGraph};
+use tarsia_tensor::DType;
 use thiserror::Error;
 
-use super::{Machine, Path, Transform};
+use super::{LayoutPattern, Machine, Path, Scope, Transform};
+use crate::Layout;
 
-/// More transforms than this are not asked for at once.
-pub const MAX_TRANSFORMS: usize = 8;
+/// One end of a transfer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// The space.
+    pub space: String,
+    /// How elements lie there.
+    pub layout: Layout,
+    /// Element type there.
+    pub dtype: DType,
+    /// What an access to this end asks of the data path.
+    pub access: Vec<Transform>,
+}
 
-/// Why there is no route.
+/// What is to be moved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transfer {
+    /// Where the array is.
+    pub from: End,
+    /// Where it shall be.
+    pub to: End,
+    /// Whether axes of size 1 become longer.
+    pub spread: bool,
+    /// Whether the array may be a fractal between the ends: it is a matrix.
+    pub matrix: bool,
+    /// How many elements arrive.
+    pub elements: usize,
+}
+
+/// One step of a transfer, and what the array is after it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hop<'m> {
+    /// The data path.
+    pub path: &'m Path,
+    /// The layout after the step.
+    pub layout: Layout,
+    /// The element type after the step.
+    pub dtype: DType,
+    /// Whether axes of size 1 have their final length.
+    pub spread: bool,
+}
+
+/// Why there is no transfer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{machine} has no data path from `{from}` to `{to}`{}", if needed.is_empty() { String::new() } else { format!(" that offers {needed}") })]
+#[error("{machine} has no way for {from} to {to}{}", if asked.is_empty() { String::new() } else { format!(" that offers {asked}") })]
 pub struct RouteError {
     machine: String,
     from: String,
     to: String,
-    needed: String,
+    asked: String,
+}
+
+/// Where an array is on its way: nowhere but at the ends is it a view of device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Start,
+    Tile { space: usize, layout: Layout, converted: bool, spread: bool },
+    Goal,
 }
 
 impl Machine {
-    /// The data paths by which `bytes` get from one space to another with every transform in `needed` done on the way,
-    /// each by the first path that offers it. Empty if nothing is to be done. Deterministic: the cheapest, then the
-    /// shortest, then the one whose paths come first in the file.
+    /// The cheapest steps of a transfer. Deterministic: of equal costs the fewest steps, of these the paths that come first in the
+    /// description.
     ///
     /// # Errors
     /// If no chain of paths does it.
-    pub fn route(&self, from: &str, to: &str, needed: &[Transform], bytes: usize) -> Result<Vec<&Path>, RouteError> {
-        let mut wanted = needed.to_vec();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let states = self.route_graph(&wanted, bytes);
-        let goal = (to.to_owned(), 0);
-        let found = states.nodes.get(&(from.to_owned(), full(&wanted))).and_then(|&start| {
-            let done = |node| states.graph[node] == goal;
-            astar(&states.graph, start, done, |edge| edge.weight().1, |_| 0.0)
-        });
-        let (_, nodes) = found.ok_or_else(|| RouteError {
-            machine: self.name.clone(),
-            from: from.to_owned(),
-            to: to.to_owned(),
-            needed: wanted.iter().map(|t| t.name()).collect::<Vec<_>>().join(", "),
-        })?;
-        Ok(nodes.windows(2).filter_map(|pair| states.best(pair[0], pair[1]).map(|path| &self.paths[path])).collect())
-    }
-
-    /// A node for every space and every set of transforms still needed.
-    fn route_graph(&self, wanted: &[Transform], bytes: usize) -> States {
-        let mut states = States { graph: DiGraph::new(), nodes: BTreeMap::new() };
-        for space in &self.spaces {
-            for missing in 0..=full(wanted) {
-                let state = (space.name.clone(), missing);
-                let node = states.graph.add_node(state.clone());
-                states.nodes.insert(state, node);
+    pub fn transfer(&self, transfer: &Transfer) -> Result<Vec<Hop<'_>>, RouteError> {
+        // Cost, number of steps, and the way so far, as path numbers: what is compared to choose.
+        let mut open = BTreeMap::from([(Cost::default(), vec![(State::Start, usize::MAX)])]);
+        let mut closed = BTreeSet::new();
+        while let Some((cost, way)) = open.pop_first() {
+            let Some(&(state, _)) = way.last() else { continue };
+            if state == State::Goal {
+                return Ok(way[1..].iter().map(|&(state, path)| self.hop(transfer, state, path)).collect());
             }
-        }
-        for (index, path) in self.paths.iter().enumerate() {
-            let offered = wanted.iter().enumerate().filter(|(_, t)| path.transforms.contains(t));
-            let offered = offered.fold(0usize, |set, (bit, _)| set | 1 << bit);
-            // The small addend prefers fewer hops among equal costs.
-            let cost = self.path_cycles(path, bytes) + 1e-6;
-            for missing in 0..=full(wanted) {
-                let ends = (
-                    states.nodes.get(&(path.from.clone(), missing)),
-                    states.nodes.get(&(path.to.clone(), missing & !offered)),
-                );
-                if let (Some(&a), Some(&b)) = ends {
-                    states.graph.add_edge(a, b, (index, cost));
+            if !closed.insert(state) {
+                continue;
+            }
+            for (index, path) in self.paths.iter().enumerate() {
+                for next in self.successors(transfer, state, path) {
+                    let mut way = way.clone();
+                    way.push((next, index));
+                    let bytes = transfer.elements.saturating_mul(self.dtype_at(transfer, next).bits()) / 8;
+                    let cost = cost.plus(self.path_cycles(path, bytes), &way);
+                    open.entry(cost).or_insert(way);
                 }
             }
         }
-        states
+        Err(self.no_route(transfer))
     }
-}
 
-fn full(wanted: &[Transform]) -> usize {
-    (1usize << wanted.len().min(MAX_TRANSFORMS)) - 1
-}
-
-struct States {
-    graph: DiGraph<(String, usize), (usize, f64)>,
-    nodes: BTreeMap<(String, usize), petgraph::graph::NodeIndex>,
-}
-
-impl States {
-    /// The cheapest path between two states, the first of equals.
-    fn best(&self, a: petgraph::graph::NodeIndex, b: petgraph::graph::NodeIndex) -> Option<usize> {
-        let edges = self.graph.edges_connecting(a, b).map(|edge| *edge.weight());
-        edges.min_by(|x, y| x.1.total_cmp(&y.1).then(x.0.cmp(&y.0))).map(|(index, _)| index)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use petgraph::visit::EdgeRef;
-
-    #[test]
-    fn states_link_only_forward() {
-        let machine = Machine::builtin("twopipe").unwrap();
-        let states = machine.route_graph(&[Transform::Layout, Transform::Pad], 64);
-        for edge in states.graph.edge_references() {
-            let (a, b) = (states.graph[edge.source()].1, states.graph[edge.target()].1);
-            assert_eq!(b & !a, 0, "a transform that was done is needed again");
+    fn no_route(&self, transfer: &Transfer) -> RouteError {
+        let end = |end: &End| format!("{} in {} in layout {}", end.dtype, end.space, end.layout);
+        let mut asked = [transfer.from.access.clone(), transfer.to.access.clone()].concat();
+        asked.extend(transfer.spread.then_some(Transform::Broadcast));
+        asked.sort_unstable();
+        asked.dedup();
+        let asked: Vec<&str> = asked.iter().map(|transform| transform.name()).collect();
+        RouteError {
+            machine: self.name.clone(),
+            from: end(&transfer.from),
+            to: end(&transfer.to),
+            asked: asked.join(", "),
         }
+    }
+
+    fn space_of(&self, transfer: &Transfer, state: State) -> Option<&str> {
+        match state {
+            State::Start => Some(&transfer.from.space),
+            State::Tile { space, .. } => self.spaces.get(space).map(|space| space.name.as_str()),
+            State::Goal => Some(&transfer.to.space),
+        }
+    }
+
+    fn dtype_at(&self, transfer: &Transfer, state: State) -> DType {
+        match state {
+            State::Start | State::Tile { converted: false, .. } => transfer.from.dtype,
+            State::Tile { .. } | State::Goal => transfer.to.dtype,
+        }
+    }
+
+    /// What the array may be after a path.
+    fn successors(&self, transfer: &Transfer, state: State, path: &Path) -> Vec<State> {
+        if self.space_of(transfer, state) != Some(&path.from) {
+            return Vec::new();
+        }
+        let mut next = Vec::new();
+        if path.to == transfer.to.space && self.offers(transfer, state, State::Goal, path) {
+            next.push(State::Goal);
+        }
+        let tiles = self.spaces.iter().position(|space| space.name == path.to && space.scope == Scope::Core);
+        for space in tiles {
+            for (converted, spread) in [(false, false), (true, false), (false, true), (true, true)] {
+                let dtype = if converted { transfer.to.dtype } else { transfer.from.dtype };
+                for layout in self.layouts_between(space, dtype, transfer) {
+                    let tile = State::Tile { space, layout, converted, spread };
+                    if self.offers(transfer, state, tile, path) {
+                        next.push(tile);
+                    }
+                }
+            }
+        }
+        next
+    }
+
+    /// The layouts that an array on its way may have in a space.
+    fn layouts_between(&self, space: usize, dtype: DType, transfer: &Transfer) -> Vec<Layout> {
+        let space = &self.spaces[space];
+        let mut layouts: Vec<Layout> = space.layouts.iter().filter_map(|rule| rule.single(dtype)).collect();
+        if space.layouts.iter().any(|rule| rule.layout == LayoutPattern::AnyFractal) {
+            let ends = [transfer.from.layout, transfer.to.layout];
+            layouts.extend(ends.into_iter().filter(|layout| space.allows(layout, dtype)));
+        }
+        layouts.retain(|layout| transfer.matrix || *layout == Layout::RowMajor);
+        layouts
+    }
+
+    /// Whether a path changes an array from one state to another; what was done is not undone.
+    fn offers(&self, transfer: &Transfer, from: State, to: State, path: &Path) -> bool {
+        let describe = |state: State| match state {
+            State::Start => (transfer.from.layout, transfer.from.dtype == transfer.to.dtype, !transfer.spread),
+            State::Tile { layout, converted, spread, .. } => (layout, converted, spread),
+            State::Goal => (transfer.to.layout, true, true),
+        };
+        let ((layout, converted, spread), (new_layout, convert, spreads)) = (describe(from), describe(to));
+        let undone = converted && !convert || spread && !spreads;
+        let mut needed = Vec::new();
+        needed.extend((layout != new_layout).then_some(Transform::Layout));
+        needed.extend((spread != spreads).then_some(Transform::Broadcast));
+        if from == State::Start {
+            needed.extend(&transfer.from.access);
+        }
+        if to == State::Goal {
+            needed.extend(&transfer.to.access);
+        }
+        !undone
+            && needed.iter().all(|transform| path.transforms.contains(transform))
+            && path.converts(self.dtype_at(transfer, from), self.dtype_at(transfer, to))
+    }
+
+    fn hop(&self, transfer: &Transfer, state: State, path: usize) -> Hop<'_> {
+        let (layout, spread) = match state {
+            State::Tile { layout, spread, .. } => (layout, spread),
+            State::Start | State::Goal => (transfer.to.layout, true),
+        };
+        Hop { path: &self.paths[path], layout, dtype: self.dtype_at(transfer, state), spread }
+    }
+}
+
+/// Cycles (as ordered bits of a non-negative float), steps, and the numbers of the paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Cost {
+    cycles: u64,
+    steps: usize,
+    paths: Vec<(usize, State)>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Start
+    }
+}
+
+impl Cost {
+    fn plus(&self, cycles: f64, way: &[(State, usize)]) -> Cost {
+        // The bits of non-negative floats are in the order of their values.
+        let cycles = (f64::from_bits(self.cycles) + cycles.max(0.0)).to_bits();
+        Cost { cycles, steps: way.len(), paths: way[1..].iter().map(|&(state, path)| (path, state)).collect() }
     }
 }

@@ -40,20 +40,34 @@ fn all_faults_are_reported() {
     assert!(changed("role = \"acc\"", "role = \"accu\"").contains("accu"));
 }
 
+fn end(space: &str, layout: &str, dtype: DType, access: &[Transform]) -> End {
+    End { space: space.to_owned(), layout: layout.parse().unwrap(), dtype, access: access.to_vec() }
+}
+
 #[test]
-fn routes_go_through_the_memories_in_between() {
+fn transfers_go_through_the_memories_in_between() {
     let machine = twopipe();
-    let names = |from, to, needed: &[Transform]| -> Vec<String> {
-        let route = machine.route(from, to, needed, 4096).unwrap();
-        route.iter().map(|path| format!("{}>{}", path.from, path.to)).collect()
+    let f32 = |space, layout, access: &[Transform]| end(space, layout, DType::F32, access);
+    let way = |from: End, to: End, spread| -> Vec<String> {
+        let transfer = Transfer { from, to, spread, matrix: true, elements: 1024 };
+        let hops = machine.transfer(&transfer).unwrap();
+        hops.iter().map(|hop| format!("{}>{} {} {}", hop.path.from, hop.path.to, hop.layout, hop.dtype)).collect()
     };
-    assert_eq!(names("gm", "l0a", &[Transform::Layout]), ["gm>l1", "l1>l0a"]);
-    assert_eq!(names("l0c", "gm", &[]), ["l0c>gm"]);
-    assert_eq!(names("l0c", "ub", &[Transform::Transpose, Transform::Layout]), ["l0c>ub", "ub>ub"]);
-    assert!(names("ub", "ub", &[]).is_empty());
-    assert_eq!(names("ub", "ub", &[Transform::Convert]), ["ub>ub"]);
-    let error = machine.route("l0a", "gm", &[Transform::Pad], 1).unwrap_err().to_string();
-    assert_eq!(error, "twopipe has no data path from `l0a` to `gm` that offers pad");
+    let matrix = f32("gm", "row_major", &[Transform::Transpose]);
+    assert_eq!(way(matrix, f32("l0a", "zZ(8x8)", &[]), false), ["gm>l1 zN(8x8) f32", "l1>l0a zZ(8x8) f32"]);
+    assert_eq!(way(f32("l0c", "zN(8x8)", &[]), f32("gm", "row_major", &[]), false), ["l0c>gm row_major f32"]);
+    // The store cannot repeat, the vector unit can.
+    let (row, result) = (f32("ub", "row_major", &[]), f32("gm", "row_major", &[]));
+    assert_eq!(way(row, result, true), ["ub>ub row_major f32", "ub>gm row_major f32"]);
+    let half = end("ub", "row_major", DType::F16, &[]);
+    assert_eq!(way(half, f32("ub", "row_major", &[]), false), ["ub>ub row_major f32"]);
+    // What a view asks for is done where the view is read.
+    let (from, to) = (f32("l0a", "zZ(8x8)", &[]), f32("gm", "row_major", &[Transform::Pad]));
+    let error = machine.transfer(&Transfer { from, to, spread: false, matrix: true, elements: 1 }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "twopipe has no way for f32 in l0a in layout zZ(8x8) to f32 in gm in layout row_major that offers pad"
+    );
 }
 
 #[test]
@@ -64,8 +78,8 @@ fn costs_follow_the_rates() {
     assert_eq!(machine.vector_cycles(Class::Pointwise, "exp", DType::F32, 400), Some(112.0));
     assert_eq!(machine.vector_cycles(Class::Pointwise, "add", DType::F32, 160), Some(20.0));
     assert_eq!(machine.vector_cycles(Class::Pointwise, "add", DType::F16, 160), None);
-    let route = machine.route("gm", "ub", &[], 1600).unwrap();
-    assert_eq!(machine.route_cycles(&route, 1600), 120.0);
+    let path = machine.path("gm", "ub", &[]).unwrap();
+    assert_eq!(machine.path_cycles(path, 1600), 120.0);
     assert_eq!(machine.event_ids("move", "compute"), 4);
     assert_eq!(machine.event_ids("move", "move"), 0);
 }

@@ -193,29 +193,29 @@ pub fn transforms(kernel: &Kernel, instr: &Instr) -> Vec<Transform> {
     }
     let spread =
         to.size.len() == from.size.len() && to.size.iter().zip(from.size).any(|(to, from)| from.is(1) && !to.is(1));
-    let mut broadcast = spread;
-    for operand in [dst, src] {
-        let Operand::Global(view) = operand else { continue };
-        if view.fill.is_some() {
-            needed.push(Transform::Pad);
-        }
-        match arrangement(view) {
-            Arrangement::Rows => {}
-            Arrangement::Transposed => needed.push(Transform::Transpose),
-            Arrangement::Strided => needed.push(Transform::Strided),
-        }
-        if view.axes.len() > 1 && view.axes.iter().any(|axis| axis.steps.len() > 1) {
-            needed.push(Transform::Im2col);
-        }
-        let steps_along =
-            |at: usize| view.axes.iter().any(|axis| axis.steps.iter().any(|(along, step)| *along == at && !step.is(0)));
-        broadcast |= (0..view.size.len()).any(|at| !view.size[at].is(1) && !steps_along(at));
-    }
-    if broadcast {
-        needed.push(Transform::Broadcast);
-    }
+    needed.extend(spread.then_some(Transform::Broadcast));
+    needed.extend([dst, src].into_iter().flat_map(access_transforms));
     needed.sort_unstable();
     needed.dedup();
+    needed
+}
+
+/// What an access to one end of a copy asks of the data path: views may pad, transpose, step and repeat.
+pub fn access_transforms(operand: &Operand) -> Vec<Transform> {
+    let Operand::Global(view) = operand else { return Vec::new() };
+    let mut needed = Vec::new();
+    needed.extend(view.fill.is_some().then_some(Transform::Pad));
+    needed.extend(match arrangement(view) {
+        Arrangement::Rows => None,
+        Arrangement::Transposed => Some(Transform::Transpose),
+        Arrangement::Strided => Some(Transform::Strided),
+    });
+    let windows = view.axes.len() > 1 && view.axes.iter().any(|axis| axis.steps.len() > 1);
+    needed.extend(windows.then_some(Transform::Im2col));
+    let steps_along =
+        |at: usize| view.axes.iter().any(|axis| axis.steps.iter().any(|(along, step)| *along == at && !step.is(0)));
+    let repeats = (0..view.size.len()).any(|at| !view.size[at].is(1) && !steps_along(at));
+    needed.extend(repeats.then_some(Transform::Broadcast));
     needed
 }
 

@@ -1,26 +1,30 @@
 //! Addresses: tiles lie inside their space, aligned, and no two that are needed at the same time share bytes.
 //!
 //! Statements are numbered in order. A tile is needed from its first to its last access; through the whole of a loop if it is
-//! accessed both inside and outside of it, or if the first access inside does not overwrite it.
+//! accessed both inside and outside of it, if the first access inside does not overwrite it, or if it has several slots: then one
+//! iteration uses what the one before has left.
 
 use super::{Report, kernel::tile_bytes};
-use crate::{Instr, Kernel, Machine, Operand, Stmt, TileId, text::part};
+use crate::{Instr, Kernel, Machine, Operand, Region, Stmt, TileId, text::part};
 
 /// Comparing all pairs of more tiles would take too long.
 const TILES: usize = 4096;
 
 /// One access to a tile.
-struct Use {
+struct Use<'k> {
     at: usize,
     overwrites: bool,
+    region: &'k Region,
     /// The loops around it, outermost first, by index.
     loops: Vec<usize>,
 }
 
 /// First and last statement that need a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
+pub struct Life {
+    /// The first.
     pub first: usize,
+    /// The last.
     pub last: usize,
 }
 
@@ -73,23 +77,34 @@ pub(super) fn placed(kernel: &Kernel, machine: &Machine, report: &mut Report) {
 }
 
 /// The lifetime of every tile; `None` for unused ones.
-pub(crate) fn lives(kernel: &Kernel) -> Vec<Option<Life>> {
+pub fn lives(kernel: &Kernel) -> Vec<Option<Life>> {
     let mut walk =
         Walk { at: 0, loops: Vec::new(), inside: Vec::new(), uses: kernel.tiles.iter().map(|_| Vec::new()).collect() };
     walk.block(&kernel.body);
-    walk.uses.iter().map(|uses| walk.life(uses)).collect()
+    let tiles = walk.uses.iter().zip(&kernel.tiles);
+    tiles.map(|(uses, tile)| walk.life(uses, tile.slots > 1)).collect()
 }
 
-struct Walk {
+/// Whether one part of a tile holds another for certain.
+fn covers(whole: &Region, part: &Region) -> bool {
+    whole.slot == part.slot
+        && whole.offset.iter().zip(&whole.size).zip(part.offset.iter().zip(&part.size)).all(|((start, size), (at, n))| {
+            let before = at.clone() - start.clone();
+            let after = start.clone() + size.clone() - at.clone() - n.clone();
+            before.range().low >= 0 && after.range().low >= 0
+        })
+}
+
+struct Walk<'k> {
     at: usize,
     /// First and last statement of every loop.
     loops: Vec<Life>,
     inside: Vec<usize>,
-    uses: Vec<Vec<Use>>,
+    uses: Vec<Vec<Use<'k>>>,
 }
 
-impl Walk {
-    fn block(&mut self, body: &[Stmt]) {
+impl<'k> Walk<'k> {
+    fn block(&mut self, body: &'k [Stmt]) {
         for stmt in body {
             self.at += 1;
             match stmt {
@@ -111,30 +126,32 @@ impl Walk {
         }
     }
 
-    fn instr(&mut self, instr: &Instr) {
+    fn instr(&mut self, instr: &'k Instr) {
         instr.src.iter().for_each(|operand| self.access(operand, false));
         let overwrites = !instr.op.reads_destination();
         instr.dst.iter().for_each(|operand| self.access(operand, overwrites));
     }
 
-    fn access(&mut self, operand: &Operand, overwrites: bool) {
+    fn access(&mut self, operand: &'k Operand, overwrites: bool) {
         if let Operand::Tile(region) = operand
             && let TileId(tile) = region.tile
             && let Some(uses) = self.uses.get_mut(tile as usize)
         {
-            uses.push(Use { at: self.at, overwrites, loops: self.inside.clone() });
+            uses.push(Use { at: self.at, overwrites, region, loops: self.inside.clone() });
         }
     }
 
-    fn life(&self, uses: &[Use]) -> Option<Life> {
+    fn life(&self, uses: &[Use<'k>], slots: bool) -> Option<Life> {
         let mut life = Life { first: uses.first()?.at, last: uses.last()?.at };
         let mut loops: Vec<usize> = uses.iter().flat_map(|one| one.loops.iter().copied()).collect();
         loops.sort_unstable();
         loops.dedup();
         for index in loops {
             let inside = |one: &&Use| one.loops.contains(&index);
-            let carried = uses.iter().find(inside).is_some_and(|first| !first.overwrites);
-            if carried || !uses.iter().all(|one| inside(&one)) {
+            let carried = uses.iter().find(inside).is_some_and(|first| {
+                !first.overwrites || !uses.iter().filter(inside).all(|other| covers(first.region, other.region))
+            });
+            if slots || carried || !uses.iter().all(|one| inside(&one)) {
                 life.first = life.first.min(self.loops[index].first);
                 life.last = life.last.max(self.loops[index].last);
             }
