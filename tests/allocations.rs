@@ -13,10 +13,10 @@ static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Allocations and reallocations in a number of runs, after some that were not counted.
 fn counted(folder: &str, threads: usize) -> usize {
-    let limits = Limits::default();
+    let (limits, machine) = (Limits::default(), tarsia::machine("cpu").expect("the default target"));
     let folder = Folder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder with a model");
-    let start = tarsia::load(&folder.model, limits).expect("the model can be read");
-    let program = tarsia::compile(start, Phase::Tiles).expect("it compiles").program.expect("to the end");
+    let start = tarsia::load(&folder.model, limits, &machine).expect("the model can be read");
+    let program = tarsia::compile(start, Phase::Tiles, &machine).expect("it compiles").program.expect("to the end");
     let inputs = set_inputs(&folder.sets[0], program.inputs.len(), &limits).expect("the set has all inputs");
     let session = Session::new(program, &SessionOptions { threads, ..SessionOptions::default() }).expect("a session");
     let shapes: Vec<&[usize]> = inputs.iter().map(tarsia::Tensor::shape).collect();

@@ -17,11 +17,15 @@ const SPELLINGS: [&str; 5] = [
     "tests/models/deepseek_v3_tiny_sorted_segments",
 ];
 
+fn cpu() -> tarsia::Machine {
+    tarsia::machine("cpu").expect("the default target")
+}
+
 fn compiled(folder: &str, last: Phase) -> tarsia::Compiled {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let model = tarsia::Folder::open(&folder).expect("a model folder").model;
-    let start = tarsia::load(&model, tarsia::Limits::default()).expect("it loads");
-    tarsia::compile(start, last).expect("it compiles")
+    let start = tarsia::load(&model, tarsia::Limits::default(), &cpu()).expect("it loads");
+    tarsia::compile(start, last, &cpu()).expect("it compiles")
 }
 
 fn bodies(graph: &Graph) -> impl Iterator<Item = &Graph> {
@@ -86,7 +90,7 @@ fn whatever_is_covered_can_be_lowered() {
     let mut failures = Vec::new();
     for seed in 0..400 {
         let (graph, _) = tarsia::graph::random::graph(seed, &options);
-        if let Err(error) = tarsia::compile(Start::Graph(graph), Phase::Tiles) {
+        if let Err(error) = tarsia::compile(Start::Graph(graph), Phase::Tiles, &cpu()) {
             failures.push(format!("seed {seed}: {error}"));
         }
     }
@@ -120,7 +124,7 @@ fn gathered_bytes(graph: &Graph) -> usize {
 
 #[test]
 fn memory_of_the_gathering_export_does_not_grow_with_the_weights() {
-    let compiled = compiled(SPELLINGS[0], Phase::Tiles);
+    let compiled = compiled(SPELLINGS[0], Phase::Tiles, &cpu());
     let program = compiled.program.expect("a program");
     let per_token = gathered_bytes(&compiled.kernels.expect("kernels").0);
     // The attention mask grows with the square of the tokens; up to here it is smaller than the rest.
@@ -161,7 +165,8 @@ fn gathering(width: usize, inner: usize, experts: usize) -> Graph {
 #[test]
 fn memory_of_experts_grows_with_tokens_and_not_with_tokens_times_weights() {
     for (width, inner, experts) in [(64, 96, 16), (64, 96, 64), (64, 192, 16), (512, 1024, 64)] {
-        let compiled = tarsia::compile(Start::Graph(gathering(width, inner, experts)), Phase::Tiles).expect("compiles");
+        let compiled =
+            tarsia::compile(Start::Graph(gathering(width, inner, experts)), Phase::Tiles, &cpu()).expect("compiles");
         let program = compiled.program.expect("a program");
         let per_token = gathered_bytes(&compiled.kernels.expect("kernels").0);
         assert_eq!(per_token, 2 * 4 * width * inner * 4);
@@ -196,7 +201,8 @@ fn experts_that_are_not_gathered_give_what_gathering_gives() {
         })
         .collect();
     let expected = eval::run(&graph, &inputs).expect("the reference evaluates it");
-    let program = tarsia::compile(Start::Graph(graph), Phase::Tiles).expect("compiles").program.expect("a program");
+    let program =
+        tarsia::compile(Start::Graph(graph), Phase::Tiles, &cpu()).expect("compiles").program.expect("a program");
     let session = Session::new(program, &SessionOptions::default()).expect("a session");
     let found = session.run(&inputs).expect("it runs");
     let (expected, found) = (expected[0].as_slice::<f32>().expect("f32"), found[0].as_slice::<f32>().expect("f32"));

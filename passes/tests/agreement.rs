@@ -1,7 +1,7 @@
 //! Random graphs mean the same before and after rewriting.
 
 use tarsia_graph::{eval, random};
-use tarsia_passes::{Options, optimise, simplify::simplify};
+use tarsia_passes::{Options, emit::Folding, optimise, simplify::simplify};
 use tarsia_tensor::Tensor;
 
 /// Every implementation's rounding stays within this on these graphs.

@@ -4,7 +4,7 @@ use tarsia_graph::{Graph, Op, Origin, Type, Value, text};
 use tarsia_passes::{
     Options, Report,
     cover::{ByKernels, Options as CoverOptions, Rates, cover},
-    emit::Emitter,
+    emit::{Emitter, Folding},
     optimise,
     simplify::inline,
 };

@@ -87,6 +87,6 @@ impl Accumulator {
         if self.once || self.is_shared() {
             return product(builder, !self.once);
         }
-        builder.if_positive(progress, |builder| product(builder, true), |builder| product(builder, false))
+        builder.if_positive(Dim::ONE - progress, |builder| product(builder, false), |builder| product(builder, true))
     }
 }

@@ -15,6 +15,7 @@ use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Layout, Opcode, Operand, Region};
 
 use crate::{
+    accumulator::Accumulator,
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
     map::Target,
@@ -86,7 +87,8 @@ impl Attention<'_> {
             spans[group] = Span { start: Dim::ZERO, size, capacity };
         }
         let size = self.nest.size(queries);
-        let part = size.as_usize().unwrap_or(BLOCK[0]).clamp(1, BLOCK[0]);
+        let most = builder.target.elements(BLOCK[0]);
+        let part = size.as_usize().unwrap_or(most).clamp(1, most);
         let start = builder.grid(size.ceil_div(&Dim::from(part))) * Dim::from(part);
         let left = size - start.clone();
         spans[queries] = Span { start, size: left.minimum(&Dim::from(part)), capacity: part };
@@ -98,7 +100,13 @@ impl Attention<'_> {
         let (rows, capacity) = (spans[queries].size.clone(), spans[queries].capacity);
         let column =
             |builder: &mut KernelBuilder| builder.scratch(self.dtype, &[capacity, 1], &[rows.clone(), Dim::ONE]);
-        let acc = self.matrix_tile(builder, 2, [queries, columns], spans);
+        let pair = |groups: [usize; 2]| groups.map(|g| (spans[g].size.clone(), spans[g].capacity));
+        let (size, room): (Vec<Dim>, Vec<usize>) = pair([queries, columns]).into_iter().unzip();
+        let reached = builder.target.vectors_reach_accumulator;
+        let acc = match reached {
+            true => self.matrix_tile(builder, 2, [queries, columns], spans),
+            false => builder.scratch(self.dtype, &room, &size),
+        };
         let (max, sum, next, factor) = (column(builder), column(builder), column(builder), column(builder));
         let tile = |region: &Region| Operand::Tile(region.clone());
         let lowest = if self.dtype == DType::F64 { f64::MIN } else { f64::from(f32::MIN) };
@@ -106,8 +114,9 @@ impl Attention<'_> {
             builder.instr(Opcode::Fill, vec![tile(region)], vec![Operand::Real(value)]);
         }
         let lhs = self.operand(builder, 0, 0, [queries, head], spans)?;
-        let size = self.nest.size(keys);
-        let part = size.as_usize().unwrap_or(BLOCK[1]).clamp(1, BLOCK[1]);
+        let (result, size) = (size, self.nest.size(keys));
+        let most = builder.target.elements(BLOCK[1]);
+        let part = size.as_usize().unwrap_or(most).clamp(1, most);
         builder.for_each(size.clone(), part as i64, |builder, start| {
             let mut spans = spans.to_vec();
             let left = size.clone() - start.clone();
@@ -131,7 +140,14 @@ impl Attention<'_> {
             let weights = self.matrix_tile(builder, 0, [queries, keys], &spans);
             builder.copy(tile(&weights), tile(&scores));
             let values = self.operand(builder, 2, 1, [keys, columns], &spans)?;
-            builder.instr(Opcode::Mmad { accumulate: true }, vec![tile(&acc)], vec![tile(&weights), values]);
+            if reached {
+                builder.instr(Opcode::Mmad { accumulate: true }, vec![tile(&acc)], vec![tile(&weights), values]);
+                return Ok(());
+            }
+            let part = Accumulator::new(builder, self.dtype, &room, &result, true);
+            let part =
+                part.sum(builder, Dim::ONE, |builder, part| part.add(builder, Dim::ZERO, tile(&weights), values))?;
+            op(builder, BinaryFn::Add, &acc, &acc, &part);
             Ok::<(), String>(())
         })?;
         builder.instr(Opcode::Binary(BinaryFn::Div), vec![tile(&acc)], vec![tile(&acc), tile(&sum)]);
@@ -142,9 +158,12 @@ impl Attention<'_> {
     fn scores(&self, builder: &mut KernelBuilder, lhs: &Operand, spans: &[Span]) -> Result<Region, String> {
         let [queries, keys, head, _] = self.groups;
         let rhs = self.operand(builder, 1, 1, [head, keys], spans)?;
-        let scores = self.matrix_tile(builder, 2, [queries, keys], spans);
+        let pair = [queries, keys].map(|g| (spans[g].size.clone(), spans[g].capacity));
+        let (size, room): (Vec<Dim>, Vec<usize>) = pair.into_iter().unzip();
+        let scores = Accumulator::new(builder, self.dtype, &room, &size, true);
+        let scores =
+            scores.sum(builder, Dim::ONE, |builder, scores| scores.add(builder, Dim::ZERO, lhs.clone(), rhs))?;
         let tile = || Operand::Tile(scores.clone());
-        builder.instr(Opcode::Mmad { accumulate: false }, vec![tile()], vec![lhs.clone(), rhs]);
         let scale = Operand::Real(self.scale);
         let Some(&mask) = self.operands.get(3) else {
             builder.instr(Opcode::Binary(BinaryFn::Mul), vec![tile()], vec![tile(), scale]);

@@ -3,7 +3,8 @@
 //! A work item computes one block. It takes the longer of its products and of what it streams from memory, and before that what it
 //! packs; the items are dealt out to the cores, so that few large items can cost more than many small ones.
 
-use tarsia_tile::{Layout, Machine};
+use tarsia_tensor::DType;
+use tarsia_tile::{Layout, Machine, machine::GLOBAL};
 
 use crate::target::Target;
 
@@ -25,9 +26,9 @@ pub struct Rates {
 impl Rates {
     /// Reads them from a description.
     pub fn of(machine: &Machine, matrix_space: &str) -> Rates {
-        let f32 = tarsia_tensor::DType::F32;
+        let f32 = DType::F32;
         let product = machine.product(f32, f32).map(|(_, product)| product);
-        let path = machine.path("gm", matrix_space, &[]);
+        let path = machine.path(GLOBAL, matrix_space, &[]);
         Rates {
             cores: machine.core_count().max(1),
             products: product.map_or(1.0, |product| product.per_cycle),
@@ -136,11 +137,16 @@ mod tests {
     use super::*;
 
     fn cpu() -> Target {
-        Target::of(&Machine::builtin("cpu").expect("the description is tested")).expect("it has all units")
+        Target::of(&Machine::builtin("cpu").expect("the description is tested"), 0).expect("it has all units")
     }
 
     fn side(target: &Target, sizes: &[usize], packed: bool, which: usize) -> Side {
-        Side::new(sizes.iter().map(|&size| Some(size)).collect(), packed, target.matrix_layouts[which], which)
+        Side::new(
+            sizes.iter().map(|&size| Some(size)).collect(),
+            packed,
+            target.matrix_layouts_for(DType::F32)[which],
+            which,
+        )
     }
 
     fn items(sides: [&Side; 2], [m, n]: [usize; 2]) -> usize {

@@ -78,7 +78,7 @@ fn gather(
     let fixed = |group: usize| (varying.contains(&group) && Some(group) != picked).then_some(1);
     let inner = |group: usize| (Some(group) == picked && nest.depends(&along, group)).then_some(1);
     let fixed = |group: usize| fixed(group).or(inner(group));
-    let capacity = capacities(&nest, TILE_ELEMENTS, &fixed);
+    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut axes: Vec<usize> = picked.into_iter().collect();
     axes.extend((0..nest.groups.len()).filter(|&group| Some(group) != picked && spans[group].capacity != 1));
@@ -157,7 +157,7 @@ fn scatter(
     let rank = data.rank();
     let axis = along.unwrap_or(0);
     // Loops over everything but one run of indices (scatter along) or the row (scatter rows).
-    let chunk = 256usize;
+    let chunk = builder.target.elements(256);
     let index_dtype = builder.param_of(params[1]).dtype;
     let dtype = stored_dtype(data.dtype);
     let outer: Vec<usize> = match along {
@@ -217,16 +217,23 @@ fn scatter(
 
 /// Copies all elements of one parameter to another of the same type.
 fn whole_copy(builder: &mut KernelBuilder, from: ParamId, to: ParamId, count: &Dim) -> Result<(), String> {
-    let view = |param| {
-        Operand::Global(View {
-            param,
-            axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ONE)] }],
-            size: vec![count.clone()],
-            fill: None,
-        })
+    let view = |param, start: Dim, size: &Dim| {
+        let axes = vec![Axis { start, steps: vec![(0, Dim::ONE)] }];
+        Operand::Global(View { param, axes, size: vec![size.clone()], fill: None })
     };
-    builder.copy(view(to), view(from));
-    Ok(())
+    if builder.target.copies_globally {
+        builder.copy(view(to, Dim::ZERO, count), view(from, Dim::ZERO, count));
+        return Ok(());
+    }
+    let part = builder.target.elements(TILE_ELEMENTS);
+    let dtype = builder.param_of(from).dtype;
+    builder.for_each(count.clone(), part as i64, |builder, start| {
+        let size = (count.clone() - start.clone()).minimum(&Dim::from(part));
+        let tile = Operand::Tile(builder.scratch(dtype, &[part], std::slice::from_ref(&size)));
+        builder.copy(tile.clone(), view(from, start.clone(), &size));
+        builder.copy(view(to, start, &size), tile);
+        Ok(())
+    })
 }
 
 fn linear(shape: &[Dim], position: &[Dim]) -> Dim {

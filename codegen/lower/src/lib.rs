@@ -23,11 +23,14 @@ mod map;
 mod matrix;
 mod nest;
 mod order;
+mod overlap;
 mod pack;
 mod place;
 mod program;
+mod route;
 mod routed;
 mod rows;
+mod synchronise;
 mod target;
 mod window;
 

@@ -32,7 +32,7 @@ pub(crate) fn lower_map(
 ) -> Result<(), String> {
     let roots: Vec<Value> = targets.iter().map(|target| target.value).collect();
     let nest = Nest::trace(body, &roots)?;
-    let capacity = capacities(&nest, TILE_ELEMENTS, &|_| None);
+    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &|_| None);
     let spans = open_grid(builder, &nest, &capacity);
     let mut emitter = Emitter::new(builder, body, &nest, leaves, spans);
     for target in targets {

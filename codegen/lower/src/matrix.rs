@@ -15,6 +15,7 @@ use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Access, Axis, Layout, Opcode, Operand, ParamId, Region, View};
 
 use crate::{
+    accumulator::Accumulator,
     blocks::{self, Side},
     builder::{KernelBuilder, Packing, Source},
     emit::{Emitter, Leaf, Span},
@@ -164,35 +165,34 @@ impl<'a> Product<'a> {
         spans: &[Span],
         packed: &[Option<Packed>; 2],
     ) -> Result<Region, String> {
-        let target = builder.target;
         let (size, capacity): (Vec<Dim>, Vec<usize>) =
             self.result_axes().iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
-        let tile = builder.tile(&target.matrix_spaces[2].clone(), self.accumulator, capacity, target.accumulator);
-        let acc = Region::at_origin(tile, size);
         let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
-        let size = self.nest.size(*chunked);
+        let (result, size) = (size, self.nest.size(*chunked));
         let part = balanced(size.as_usize(), (self.block[2] / inner.max(1)).max(1));
         let once = self.roles.outer.is_empty() && size.as_usize() == Some(part) && part > 0;
-        if !once {
-            builder.instr(Opcode::Fill, vec![Operand::Tile(acc.clone())], vec![Operand::Real(0.0)]);
-        }
-        self.sum(builder, &self.roles.outer, spans.to_vec(), &mut |builder, spans| {
-            builder.for_each(size.clone(), part.max(1) as i64, |builder, start| {
-                let mut spans = spans.clone();
-                let left = size.clone() - start.clone();
-                spans[*chunked] = Span { start, size: left.minimum(&Dim::from(part)), capacity: part };
-                for &group in whole {
-                    let size = self.nest.size(group);
-                    spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
-                }
-                let lhs = self.operand(builder, 0, &spans, packed)?;
-                let rhs = self.operand(builder, 1, &spans, packed)?;
-                builder.instr(Opcode::Mmad { accumulate: !once }, vec![Operand::Tile(acc.clone())], vec![lhs, rhs]);
-                Ok::<(), String>(())
+        let acc = Accumulator::new(builder, self.accumulator, &capacity, &result, once);
+        let summed = self.roles.depth.iter().chain(&self.roles.outer);
+        let terms = Dim::product(summed.map(|&group| self.nest.size(group)).collect::<Vec<_>>().iter());
+        acc.sum(builder, terms, |builder, acc| {
+            self.sum(builder, &self.roles.outer, spans.to_vec(), &mut |builder, spans| {
+                builder.for_each(size.clone(), part.max(1) as i64, |builder, start| {
+                    let mut spans = spans.clone();
+                    let left = size.clone() - start.clone();
+                    spans[*chunked] = Span { start, size: left.minimum(&Dim::from(part)), capacity: part };
+                    for &group in whole {
+                        let size = self.nest.size(group);
+                        spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
+                    }
+                    let lhs = self.operand(builder, 0, &spans, packed)?;
+                    let rhs = self.operand(builder, 1, &spans, packed)?;
+                    let summed = self.roles.outer.iter().chain([chunked]);
+                    let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
+                    acc.add(builder, progress, lhs, rhs)
+                })
             })
-        })?;
-        Ok(acc)
+        })
     }
 
     fn sum(

@@ -31,7 +31,7 @@ pub(crate) fn lower_order(
         return Err("an order with an epilogue".into());
     }
     let length = ty.shape[axis].clone();
-    let capacity = length.as_usize().unwrap_or(LONGEST_ROW);
+    let capacity = length.as_usize().unwrap_or(builder.target.elements(LONGEST_ROW));
     let kept = result.shape[axis].clone();
     let kept_capacity = kept.as_usize().unwrap_or(capacity).min(capacity.max(1));
     let outer = builder.grid(Dim::product(&ty.shape[..axis]));

@@ -112,11 +112,8 @@ mod tests {
     fn tiles_written_piece_by_piece_keep_their_memory() {
         // One row a turn is written to tile 0; all of it is read in every turn.
         let part = Region { offset: vec![Dim::symbol("%i")], size: vec![Dim::ONE], ..region_of(0) };
-        let write = Stmt::Instr(Instr {
-            op: Opcode::Fill,
-            dst: vec![Operand::Tile(part)],
-            src: vec![Operand::Real(0.0)],
-        });
+        let write =
+            Stmt::Instr(Instr { op: Opcode::Fill, dst: vec![Operand::Tile(part)], src: vec![Operand::Real(0.0)] });
         let body = vec![write, copy(1, 0), copy(2, 1)];
         let found = addresses(3, vec![Stmt::For { var: Symbol::new("%i"), end: Dim::Const(4), step: 1, body }]);
         assert!(found[0] != found[1] && found[0] != found[2], "{found:?}");

@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Real, Type, Value, classify};
 use tarsia_tensor::{DType, Dim, Tensor};
 use tarsia_tile::{
-    Access, Buffer, BufferId, BufferKind, Constant, KernelId, Layout, LoopStep, Machine, ParamId, Port, Program,
-    ScanStep, Step,
+    Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, LoopStep, Machine, ParamId, Port,
+    Program, ScanStep, Step,
     verify::{Stage, verify},
 };
 
@@ -23,9 +23,12 @@ use crate::{
     matrix,
     nest::stored_dtype,
     order,
+    overlap::overlap,
     pack::{self, Pool},
     place::place,
+    route::route,
     routed, rows,
+    synchronise::synchronise,
     target::Target,
     window,
 };
@@ -35,10 +38,9 @@ use crate::{
 /// # Errors
 /// If some node has no tile program; the error names it and the model's nodes behind it.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError>> {
-    let target = Target::of(machine)
-        .map_err(|reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }])?;
-    let mut program = lower_with(graph, &target, &mut Pool::default())?;
-    place_all(&mut program, machine)?;
+    let unfit = |reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }];
+    let targets = (0..=HALVINGS).map(|halvings| Target::of(machine, halvings)).collect::<Result<Vec<_>, _>>();
+    let program = lower_with(graph, machine, &targets.map_err(unfit)?, &mut Pool::default(), false)?;
     verify(&program, machine, Stage::Synchronised).map_err(|faults| {
         let reason = faults.to_string();
         vec![LowerError { op: program.name.clone(), origin: Origin::default(), reason }]
@@ -46,24 +48,26 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError
     Ok(program)
 }
 
-/// Places the tiles of all kernels, those of nested programs too.
-fn place_all(program: &mut Program, machine: &Machine) -> Result<(), Vec<LowerError>> {
-    let mut errors = Vec::new();
-    for kernel in &mut program.kernels {
-        if let Err(reason) = place(kernel, machine) {
-            errors.push(LowerError { op: kernel.name.clone(), origin: Origin::default(), reason });
-        }
+/// A kernel that does not fit the machine's memories is generated again with tiles of half the size, at most so often.
+const HALVINGS: usize = 8;
+
+/// Why a kernel cannot run on a machine as it is.
+enum Unfit {
+    /// Its tiles take more memory than there is.
+    TooLarge(String),
+    /// No unit computes it, or no path moves its data.
+    Impossible(String),
+}
+
+/// What becomes of a kernel after it is cut into tiles: routed, placed, overlapped, synchronised.
+fn fit(kernel: &mut Kernel, machine: &Machine) -> Result<(), Unfit> {
+    route(kernel, machine).map_err(Unfit::Impossible)?;
+    place(kernel, machine).map_err(Unfit::TooLarge)?;
+    if machine.has_concurrent_pipes() {
+        overlap(kernel, machine);
+        synchronise(kernel, machine).map_err(Unfit::Impossible)?;
     }
-    for step in &mut program.steps {
-        let nested: Vec<&mut Program> = match step {
-            Step::If { then_branch, else_branch, .. } => vec![then_branch, else_branch],
-            Step::Loop(step) => vec![&mut step.body],
-            Step::Scan(step) => vec![&mut step.body],
-            _ => Vec::new(),
-        };
-        errors.extend(nested.into_iter().filter_map(|program| place_all(program, machine).err()).flatten());
-    }
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    Ok(())
 }
 
 /// Where a value is.
@@ -75,11 +79,13 @@ struct Stored {
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    machine: &'a Machine,
+    /// The machine with ever smaller tiles.
+    targets: &'a [Target],
     /// Whether the program is inside another.
     inner: bool,
     /// Inputs by their number.
     inputs: BTreeMap<usize, Port>,
-    target: &'a Target,
     pool: &'a mut Pool,
     program: Program,
     stored: FxHashMap<Value, Stored>,
@@ -87,18 +93,21 @@ struct Lowering<'a> {
     errors: Vec<LowerError>,
 }
 
-fn lower_with(graph: &Graph, target: &Target, pool: &mut Pool) -> Result<Program, Vec<LowerError>> {
-    lower_within(graph, target, pool, false)
-}
-
-/// As [`lower_with`]; the inputs and outputs of a program inside another hold their elements as device memory does.
-fn lower_within(graph: &Graph, target: &Target, pool: &mut Pool, inner: bool) -> Result<Program, Vec<LowerError>> {
-    let program = Program { name: graph.name.clone(), target: target.name.clone(), ..Program::default() };
+/// Lowers a graph; the inputs and outputs of a program inside another hold their elements as device memory does.
+fn lower_with(
+    graph: &Graph,
+    machine: &Machine,
+    targets: &[Target],
+    pool: &mut Pool,
+    inner: bool,
+) -> Result<Program, Vec<LowerError>> {
+    let program = Program { name: graph.name.clone(), target: machine.name.clone(), ..Program::default() };
     let mut lowering = Lowering {
         graph,
+        machine,
+        targets,
         inner,
         inputs: BTreeMap::new(),
-        target,
         pool,
         program,
         stored: FxHashMap::default(),
@@ -113,7 +122,7 @@ fn lower_within(graph: &Graph, target: &Target, pool: &mut Pool, inner: bool) ->
     lowering.finish()
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     fn finish(mut self) -> Result<Program, Vec<LowerError>> {
         if !self.errors.is_empty() {
             return Err(self.errors);
@@ -346,7 +355,7 @@ impl Lowering<'_> {
     }
 
     fn nested(&mut self, graph: &Graph) -> Program {
-        lower_within(graph, self.target, self.pool, true).unwrap_or_else(|errors| {
+        lower_with(graph, self.machine, self.targets, self.pool, true).unwrap_or_else(|errors| {
             self.errors.extend(errors);
             Program::default()
         })
@@ -359,24 +368,50 @@ impl Lowering<'_> {
         if let Some(parts) = concat::parts(&body) {
             let results = self.results(id);
             for part in parts {
-                let built = concat::lower_part(&part, self.target, &self.graph[id].origin)
-                    .map_err(|e| error(self.graph, id, e))?;
+                let built = self.fitted(id, |target| {
+                    concat::lower_part(&part, target, &self.graph[id].origin).map_err(|e| error(self.graph, id, e))
+                })?;
                 self.launch(id, &part.body, &operands, &results, built)?;
             }
             return Ok(());
         }
-        let built = self.build(id, &body, &operands)?;
+        let built = self.fitted(id, |target| self.build(id, &body, &operands, target))?;
         let results = self.results(id);
         self.launch(id, &body, &operands, &results, built)
     }
 
-    fn build<'t>(&self, id: NodeId, body: &Graph, operands: &[Value]) -> Result<KernelBuilder<'t>, LowerError>
-    where
-        Self: 't,
-    {
+    /// A kernel that runs on the machine, with tiles as large as fit, and what its parameters are bound to.
+    fn fitted(
+        &self,
+        id: NodeId,
+        generate: impl Fn(&'a Target) -> Result<KernelBuilder<'a>, LowerError>,
+    ) -> Result<(Kernel, Vec<Source>), LowerError> {
+        let mut unfit = None;
+        for target in self.targets {
+            let (mut kernel, sources) = match (generate(target), unfit.take()) {
+                (Ok(builder), _) => builder.finish(),
+                // Smaller tiles do not help; what was wrong with the larger ones is the reason.
+                (Err(_), Some(reason)) | (Err(reason), None) => return Err(reason),
+            };
+            match fit(&mut kernel, self.machine) {
+                Ok(()) => return Ok((kernel, sources)),
+                Err(Unfit::TooLarge(reason)) => unfit = Some(error(self.graph, id, reason)),
+                Err(Unfit::Impossible(reason)) => return Err(error(self.graph, id, reason)),
+            }
+        }
+        Err(unfit.unwrap_or_else(|| error(self.graph, id, "there are no tiles to try".into())))
+    }
+
+    fn build(
+        &self,
+        id: NodeId,
+        body: &Graph,
+        operands: &[Value],
+        target: &'a Target,
+    ) -> Result<KernelBuilder<'a>, LowerError> {
         let (kind, anchors) = classify(body).map_err(|e| error(self.graph, id, e))?;
         let name = format!("{kind}{}", id.index());
-        let mut builder = KernelBuilder::new(&name, &self.graph[id].origin, self.target);
+        let mut builder = KernelBuilder::new(&name, &self.graph[id].origin, target);
         let leaves = leaf_params(&mut builder, body);
         let targets: Vec<Result_> = body
             .outputs()
@@ -431,9 +466,8 @@ impl Lowering<'_> {
         body: &Graph,
         operands: &[Value],
         results: &[BufferId],
-        builder: KernelBuilder,
+        (mut kernel, sources): (Kernel, Vec<Source>),
     ) -> Result<(), LowerError> {
-        let (mut kernel, sources) = builder.finish();
         if self.program.kernels.iter().any(|other| other.name == kernel.name) {
             kernel.name = format!("{}_{}", kernel.name, self.program.kernels.len());
         }

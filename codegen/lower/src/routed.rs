@@ -13,6 +13,7 @@ use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Access, Axis, Layout, Opcode, Operand, ParamId, Region, View};
 
 use crate::{
+    accumulator::Accumulator,
     builder::{KernelBuilder, Packing, Source},
     emit::Leaf,
     map::Target,
@@ -61,16 +62,17 @@ pub(crate) fn lower_routed(
     let left = columns - first.clone();
     let width = (left.minimum(&Dim::from(part)), part);
     let index = builder.param_of(routed.ids).dtype;
-    builder.for_each(ids.clone(), IDS as i64, |builder, start| {
-        let size = (ids.clone() - start.clone()).minimum(&Dim::from(IDS));
-        let positions = builder.scratch(DType::I64, &[IDS], std::slice::from_ref(&size));
+    let (most_ids, most_rows) = (builder.target.elements(IDS), builder.target.elements(ROWS));
+    builder.for_each(ids.clone(), most_ids as i64, |builder, start| {
+        let size = (ids.clone() - start.clone()).minimum(&Dim::from(most_ids));
+        let positions = builder.scratch(DType::I64, &[most_ids], std::slice::from_ref(&size));
         let count = builder.symbol("n");
         let source =
             View { param: routed.ids, axes: vec![along(start.clone(), 0)], size: vec![size.clone()], fill: None };
         let source = match index == DType::I64 && builder.target.direct {
             true => Operand::Global(source),
             false => {
-                let tile = builder.scratch(DType::I64, &[IDS], std::slice::from_ref(&size));
+                let tile = builder.scratch(DType::I64, &[most_ids], std::slice::from_ref(&size));
                 builder.copy(Operand::Tile(tile.clone()), Operand::Global(source));
                 Operand::Tile(tile)
             }
@@ -81,8 +83,8 @@ pub(crate) fn lower_routed(
             vec![source, Operand::Index(expert.clone()), Operand::Index(start)],
         );
         let count = Dim::from(count);
-        builder.for_each(count.clone(), ROWS as i64, |builder, from| {
-            let rows = (count.clone() - from.clone()).minimum(&Dim::from(ROWS));
+        builder.for_each(count.clone(), most_rows as i64, |builder, from| {
+            let rows = (count.clone() - from.clone()).minimum(&Dim::from(most_rows));
             let picks = Region { offset: vec![from], size: vec![rows.clone()], ..positions.clone() };
             routed.block(builder, &expert, &picks, &rows, (&first, &width), &depth)
         })
@@ -188,63 +190,63 @@ impl Routed {
         depth: &Dim,
     ) -> Result<(), String> {
         let target = builder.target;
+        let most = target.elements(ROWS);
         let space = target.matrix_spaces.clone();
         let [left, right] = target.matrix_layouts_for(self.dtype);
         let tile = |builder: &mut KernelBuilder, role: usize, layout, capacity: [usize; 2], size: [&Dim; 2]| {
             let tile = builder.tile(&space[role], self.dtype, capacity.to_vec(), layout);
             Region::at_origin(tile, size.map(Dim::clone).to_vec())
         };
-        let acc = tile(builder, 2, target.accumulator, [ROWS, *wide], [rows, width]);
-        builder.instr(Opcode::Fill, vec![Operand::Tile(acc.clone())], vec![Operand::Real(0.0)]);
         let source_rows = match self.repeat.is(1) {
             true => picks.clone(),
             false => {
-                let divided = builder.scratch(DType::I64, &[ROWS], std::slice::from_ref(rows));
+                let divided = builder.scratch(DType::I64, &[most], std::slice::from_ref(rows));
                 let source = vec![Operand::Tile(picks.clone()), Operand::Index(self.repeat.clone())];
                 builder.instr(Opcode::Binary(BinaryFn::Div), vec![Operand::Tile(divided.clone())], source);
                 divided
             }
         };
         let part = depth.as_usize().unwrap_or(target.matrix_block[2]).clamp(1, target.matrix_block[2]);
-        builder.for_each(depth.clone(), part as i64, |builder, start| {
-            let size = (depth.clone() - start.clone()).minimum(&Dim::from(part));
-            let stored = builder.param_of(self.x).dtype;
-            let gathered = builder.scratch(stored, &[ROWS, part], &[rows.clone(), size.clone()]);
-            let view = View {
-                param: self.x,
-                axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ONE)] }, along(start.clone(), 1)],
-                size: vec![rows.clone(), size.clone()],
-                fill: None,
-            };
-            let picked = vec![Operand::Global(view), Operand::Tile(source_rows.clone())];
-            builder.instr(Opcode::Gather, vec![Operand::Tile(gathered.clone())], picked);
-            let lhs = tile(builder, 0, left, [ROWS, part], [rows, &size]);
-            builder.copy(Operand::Tile(lhs.clone()), Operand::Tile(gathered));
-            let rhs = match self.packed {
-                true => Operand::Global(View {
-                    param: self.weights,
-                    axes: vec![along(expert.clone() * depth.clone() + start.clone(), 0), along(first.clone(), 1)],
-                    size: vec![size.clone(), width.clone()],
+        let acc = Accumulator::new(builder, self.dtype, &[most, *wide], &[rows.clone(), width.clone()], false);
+        let acc = acc.sum(builder, depth.clone(), |builder, acc| {
+            builder.for_each(depth.clone(), part as i64, |builder, start| {
+                let size = (depth.clone() - start.clone()).minimum(&Dim::from(part));
+                let stored = builder.param_of(self.x).dtype;
+                let gathered = builder.scratch(stored, &[most, part], &[rows.clone(), size.clone()]);
+                let view = View {
+                    param: self.x,
+                    axes: vec![Axis { start: Dim::ZERO, steps: vec![(0, Dim::ONE)] }, along(start.clone(), 1)],
+                    size: vec![rows.clone(), size.clone()],
                     fill: None,
-                }),
-                false => {
-                    let rhs = tile(builder, 1, right, [part, *wide], [&size, width]);
-                    let [e, k, n] = &self.stride;
-                    let origin = expert.clone() * e.clone() + start.clone() * k.clone() + first.clone() * n.clone();
-                    let axis = Axis { start: origin, steps: vec![(0, k.clone()), (1, n.clone())] };
-                    let view = View {
+                };
+                let picked = vec![Operand::Global(view), Operand::Tile(source_rows.clone())];
+                builder.instr(Opcode::Gather, vec![Operand::Tile(gathered.clone())], picked);
+                let lhs = tile(builder, 0, left, [most, part], [rows, &size]);
+                builder.copy(Operand::Tile(lhs.clone()), Operand::Tile(gathered));
+                let rhs = match self.packed {
+                    true => Operand::Global(View {
                         param: self.weights,
-                        axes: vec![axis],
+                        axes: vec![along(expert.clone() * depth.clone() + start.clone(), 0), along(first.clone(), 1)],
                         size: vec![size.clone(), width.clone()],
                         fill: None,
-                    };
-                    builder.copy(Operand::Tile(rhs.clone()), Operand::Global(view));
-                    Operand::Tile(rhs)
-                }
-            };
-            let product = Opcode::Mmad { accumulate: true };
-            builder.instr(product, vec![Operand::Tile(acc.clone())], vec![Operand::Tile(lhs), rhs]);
-            Ok::<(), String>(())
+                    }),
+                    false => {
+                        let rhs = tile(builder, 1, right, [part, *wide], [&size, width]);
+                        let [e, k, n] = &self.stride;
+                        let origin = expert.clone() * e.clone() + start.clone() * k.clone() + first.clone() * n.clone();
+                        let axis = Axis { start: origin, steps: vec![(0, k.clone()), (1, n.clone())] };
+                        let view = View {
+                            param: self.weights,
+                            axes: vec![axis],
+                            size: vec![size.clone(), width.clone()],
+                            fill: None,
+                        };
+                        builder.copy(Operand::Tile(rhs.clone()), Operand::Global(view));
+                        Operand::Tile(rhs)
+                    }
+                };
+                acc.add(builder, start.clone(), Operand::Tile(lhs), rhs)
+            })
         })?;
         let view = View {
             param: self.result,
@@ -256,7 +258,7 @@ impl Routed {
         let rounded = match stored == self.dtype {
             true => acc,
             false => {
-                let rounded = builder.scratch(stored, &[ROWS, *wide], &[rows.clone(), width.clone()]);
+                let rounded = builder.scratch(stored, &[most, *wide], &[rows.clone(), width.clone()]);
                 builder.copy(Operand::Tile(rounded.clone()), Operand::Tile(acc));
                 rounded
             }

@@ -35,11 +35,12 @@ pub(crate) fn lower_rows(
     let nest = Nest::trace(body, &roots)?;
     let rows: Vec<usize> = (0..nest.groups.len()).filter(|&group| nest.is_row(group)).collect();
     let length = Dim::product(rows.iter().map(|&group| nest.size(group)).collect::<Vec<_>>().iter());
-    let expected = length.as_usize().unwrap_or(EXPECTED_ROW);
+    let (most, most_expected) = (builder.target.elements(TILE_ELEMENTS), builder.target.elements(EXPECTED_ROW));
+    let expected = length.as_usize().unwrap_or(most_expected);
     // Several row groups share what is expected of one: 4096, 64 · 64, 16 · 16 · 16 …
-    let unknown = 1 << (EXPECTED_ROW.ilog2() as usize / rows.len().max(1));
+    let unknown = 1 << (most_expected.ilog2() as usize / rows.len().max(1));
     let single = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
-    let capacity = capacities(&nest, TILE_ELEMENTS, &single);
+    let capacity = capacities(&nest, most, &single);
     let spans = open_grid(builder, &nest, &capacity);
     // Positive exactly where every row group fits its capacity.
     let fits = rows
@@ -51,7 +52,7 @@ pub(crate) fn lower_rows(
     let cumulative = body.node_ids().any(|id| matches!(body[id].op, Op::Scan { .. }));
     let fits = if cumulative {
         Dim::ONE
-    } else if expected <= TILE_ELEMENTS {
+    } else if expected <= most {
         fits
     } else {
         Dim::ZERO
@@ -176,7 +177,7 @@ fn chunks(
 ) -> Result<(), String> {
     let Some((&group, rest)) = rows.split_first() else { return body(builder, spans.to_vec()) };
     // Only the innermost row group is cut into chunks.
-    let part = if rest.is_empty() { CHUNK } else { 1 };
+    let part = if rest.is_empty() { builder.target.elements(CHUNK) } else { 1 };
     let size = nest.size(group);
     builder.for_each(size.clone(), part as i64, |builder, start| {
         let mut spans = spans.to_vec();

@@ -473,6 +473,17 @@ pub enum Opcode {
     },
 }
 
+impl Kernel {
+    /// The parameter that stands for the memory of this one: what is written may be one buffer under several shapes, so written
+    /// parameters of one type count as the same memory.
+    pub fn memory_of(&self, id: ParamId) -> ParamId {
+        let written = |param: &Param| param.access != Access::Read;
+        let Some(param) = self.params.get(id.0 as usize).filter(|param| written(param)) else { return id };
+        let same = |other: &Param| written(other) && other.dtype == param.dtype;
+        self.params.iter().position(same).map_or(id, |first| ParamId(first as u32))
+    }
+}
+
 impl Layout {
     /// Elements that a `rows × columns` matrix (or any row-major shape) takes, padding included.
     pub fn elements(&self, shape: &[usize]) -> Option<usize> {

@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use bind::{BindCheck, Violated};
-pub use instr::{access_transforms, transforms};
+pub use instr::{access_transforms, compute_type, transforms};
 pub use place::{Life, lives};
 pub use prove::Variable;
 pub use steps::in_place_pairs;

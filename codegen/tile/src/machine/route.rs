@@ -117,7 +117,7 @@ impl Machine {
         }
     }
 
-    fn space_of(&self, transfer: &Transfer, state: State) -> Option<&str> {
+    fn space_of<'a>(&'a self, transfer: &'a Transfer, state: State) -> Option<&'a str> {
         match state {
             State::Start => Some(&transfer.from.space),
             State::Tile { space, .. } => self.spaces.get(space).map(|space| space.name.as_str()),
@@ -142,7 +142,7 @@ impl Machine {
             next.push(State::Goal);
         }
         let tiles = self.spaces.iter().position(|space| space.name == path.to && space.scope == Scope::Core);
-        for space in tiles {
+        if let Some(space) = tiles {
             for (converted, spread) in [(false, false), (true, false), (false, true), (true, true)] {
                 let dtype = if converted { transfer.to.dtype } else { transfer.from.dtype };
                 for layout in self.layouts_between(space, dtype, transfer) {

@@ -62,7 +62,7 @@ impl Machine {
 }
 
 /// The type in which an instruction computes: that of its first operand of the rule [`TypeRule::Value`], else of its first array.
-pub(crate) fn compute_type(kernel: &Kernel, instr: &Instr) -> Option<DType> {
+pub fn compute_type(kernel: &Kernel, instr: &Instr) -> Option<DType> {
     let row = instr.op.row();
     let pairs = || row.src.iter().zip(&instr.src).chain(row.dst.iter().zip(&instr.dst));
     let value = pairs().filter(|(role, _)| role.dtype == TypeRule::Value);

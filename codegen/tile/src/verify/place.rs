@@ -88,11 +88,13 @@ pub fn lives(kernel: &Kernel) -> Vec<Option<Life>> {
 /// Whether one part of a tile holds another for certain.
 fn covers(whole: &Region, part: &Region) -> bool {
     whole.slot == part.slot
-        && whole.offset.iter().zip(&whole.size).zip(part.offset.iter().zip(&part.size)).all(|((start, size), (at, n))| {
-            let before = at.clone() - start.clone();
-            let after = start.clone() + size.clone() - at.clone() - n.clone();
-            before.range().low >= 0 && after.range().low >= 0
-        })
+        && whole.offset.iter().zip(&whole.size).zip(part.offset.iter().zip(&part.size)).all(
+            |((start, size), (at, n))| {
+                let before = at.clone() - start.clone();
+                let after = start.clone() + size.clone() - at.clone() - n.clone();
+                before.range().low >= 0 && after.range().low >= 0
+            },
+        )
 }
 
 struct Walk<'k> {

@@ -1,7 +1,8 @@
 //! Synchronisation: every dependence between pipes is ordered by events, every signal is taken exactly once.
 //!
 //! Pipes of a core are in-order queues that run concurrently; a work item begins with all of them idle. `set_event` signals
-//! when everything before it on its pipe is done; `wait_event` holds what follows on its pipe; a barrier, and an instruction
+//! when everything before it on its pipe is done; `wait_event` holds what follows on its pipe and takes the signal: a flag is set
+//! again only by a pipe that comes after that. A barrier, and an instruction
 //! that defines a scalar, hold everything that follows.
 //!
 //! The kernel is walked as the core would issue it, with vector clocks per pipe, for several sample values of the program's
@@ -92,6 +93,8 @@ struct Walk<'k> {
     clocks: Vec<Clock>,
     /// Signals not taken yet: pipes and number, with the clock at the signal.
     events: BTreeMap<(usize, usize, i64), (Clock, Anchor)>,
+    /// The waiting pipe's clock at the last wait for an event: a flag is set again only after that.
+    waits: BTreeMap<(usize, usize, i64), u64>,
     touched: Vec<Touch>,
     faults: BTreeSet<(Anchor, String)>,
     left: usize,
@@ -116,6 +119,7 @@ impl<'k> Walk<'k> {
             path,
             clocks: vec![vec![0; pipes.len()]; pipes.len()],
             events: BTreeMap::new(),
+            waits: BTreeMap::new(),
             touched: Vec::new(),
             faults: BTreeSet::new(),
             left: STATEMENTS,
@@ -213,13 +217,22 @@ impl<'k> Walk<'k> {
             return self.fault(format!("event {found} from `{from}` to `{to}`: there are {ids}, from 0"));
         };
         if set {
+            if self.waits.get(&(a, b, id)).is_some_and(|&wait| self.clocks[a][b] < wait) {
+                self.fault(format!(
+                    "event {id} from `{from}` to `{to}` may be set again before `{to}` has taken it: nothing orders them"
+                ));
+            }
             let signal = (self.clocks[a].clone(), self.path.clone());
             if self.events.insert((a, b, id), signal).is_some() {
                 self.fault(format!("event {id} from `{from}` to `{to}` is set again before it is waited for"));
             }
         } else {
             match self.events.remove(&(a, b, id)) {
-                Some((clock, _)) => join(&mut self.clocks[b], &clock),
+                Some((clock, _)) => {
+                    self.clocks[b][b] += 1;
+                    self.waits.insert((a, b, id), self.clocks[b][b]);
+                    join(&mut self.clocks[b], &clock);
+                }
                 None => self.fault(format!("event {id} from `{from}` to `{to}` is waited for, but not set")),
             }
         }
@@ -261,7 +274,7 @@ impl<'k> Walk<'k> {
 
     fn place(&self, operand: &Operand) -> Option<Place> {
         match operand {
-            Operand::Global(view) => Some(Place::Param(view.param.0)),
+            Operand::Global(view) => Some(Place::Param(self.kernel.memory_of(view.param).0)),
             Operand::Tile(region) => {
                 let tile = self.kernel.tiles.get(region.tile.0 as usize)?;
                 let slot = self.value(&region.slot).and_then(|slot| usize::try_from(slot).ok());

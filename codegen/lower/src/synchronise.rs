@@ -1,0 +1,331 @@
+//! Synchronisation: events between pipes wherever one needs what another has done, or must not disturb it.
+//!
+//! The kernel is walked in program order with what each pipe may still be doing. Before an instruction that meets an access which its
+//! pipe is not ordered after, the pipe of that access signals and its own waits: `set A→B; wait A→B`, side by side, so that they are
+//! paired in every path through the kernel. A loop begins in a state that holds in every turn.
+//!
+//! A flag must not be set again before its waiter has taken it. Where A is not known to come after B's last wait, B signals A first;
+//! where that is not possible either, a barrier holds all pipes. Event 0 of each pair is used here, the others by `overlap`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tarsia_tensor::{Dim, Symbol};
+use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
+
+/// Orders the accesses of all pipes of the kernel's core.
+///
+/// # Errors
+/// If an instruction runs on no pipe, or a tile has no address.
+pub(crate) fn synchronise(kernel: &mut Kernel, machine: &Machine) -> Result<(), String> {
+    let mut pipes: Vec<&str> = machine.cores.iter().flat_map(|core| core.pipes.iter().map(String::as_str)).collect();
+    pipes.sort_unstable();
+    pipes.dedup();
+    if pipes.len() < 2 || pipes.len() > 64 {
+        return Ok(());
+    }
+    let body = std::mem::take(&mut kernel.body);
+    let mut copies = BTreeSet::new();
+    slots(&body, &mut copies);
+    let result = Pass { kernel, machine, pipes, copies }.block(&body, &mut State::default());
+    kernel.body = result?;
+    Ok(())
+}
+
+/// Bytes of a space, or a parameter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Tile { space: String, start: usize, end: usize, tile: TileId },
+    Param(u32),
+}
+
+impl Place {
+    fn meets(&self, other: &Place) -> bool {
+        match (self, other) {
+            (Place::Param(a), Place::Param(b)) => a == b,
+            (Place::Tile { space, start, end, .. }, Place::Tile { space: s, start: from, end: to, .. }) => {
+                space == s && start < to && from < end
+            }
+            _ => false,
+        }
+    }
+}
+
+/// An access: where, by which pipe, whether it writes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Touch {
+    place: Place,
+    pipe: usize,
+    write: bool,
+}
+
+impl Touch {
+    fn meets(&self, other: &Touch) -> bool {
+        self.pipe != other.pipe && (self.write || other.write) && self.place.meets(&other.place)
+    }
+}
+
+/// What is known at one point of the program.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    /// The latest accesses, each with the pipes that come after it, as bits.
+    touched: BTreeMap<Touch, u64>,
+    /// Pairs of pipes (from, to) whose event 0, or whose other events, `from` may set too early: it may not come after the last wait.
+    pending: BTreeSet<(usize, usize, bool)>,
+    /// What was known to the signalling pipe at the signals that no wait has taken yet.
+    signals: Vec<((usize, usize, Dim), BTreeSet<Touch>)>,
+}
+
+impl State {
+    /// Everything that `from` has done or comes after, `to` comes after.
+    fn learn(&mut self, from: usize, to: usize) {
+        for (touch, seen) in &mut self.touched {
+            if touch.pipe == from || *seen >> from & 1 == 1 {
+                *seen |= 1 << to;
+            }
+        }
+        // Waits of `from` lie behind it too.
+        self.pending.retain(|&(set, waited, _)| (set, waited) != (to, from));
+    }
+
+    /// What holds whichever way this point was reached.
+    fn join(&mut self, other: &State) {
+        for (touch, seen) in &other.touched {
+            self.touched.entry(touch.clone()).and_modify(|known| *known &= seen).or_insert(*seen);
+        }
+        self.pending.extend(other.pending.iter().copied());
+        self.signals.clear();
+    }
+}
+
+struct Pass<'k, 'm> {
+    kernel: &'k Kernel,
+    machine: &'m Machine,
+    pipes: Vec<&'m str>,
+    /// Tiles with the variables that choose among their copies.
+    copies: BTreeSet<(TileId, Symbol)>,
+}
+
+fn slots(body: &[Stmt], found: &mut BTreeSet<(TileId, Symbol)>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Instr(instr) => {
+                for operand in instr.dst.iter().chain(&instr.src) {
+                    if let Operand::Tile(region) = operand {
+                        found.extend(region.slot.symbols().into_iter().map(|symbol| (region.tile, symbol)));
+                    }
+                }
+            }
+            Stmt::For { body, .. } => slots(body, found),
+            Stmt::If { then, otherwise, .. } => {
+                slots(then, found);
+                slots(otherwise, found);
+            }
+        }
+    }
+}
+
+impl Pass<'_, '_> {
+    fn block(&self, body: &[Stmt], state: &mut State) -> Result<Vec<Stmt>, String> {
+        let mut result = Vec::with_capacity(body.len());
+        for stmt in body {
+            match stmt {
+                Stmt::Instr(instr) => self.instr(instr, state, &mut result)?,
+                Stmt::If { condition, then, otherwise } => {
+                    let mut other = state.clone();
+                    let then = self.block(then, state)?;
+                    let otherwise = self.block(otherwise, &mut other)?;
+                    state.join(&other);
+                    result.push(Stmt::If { condition: condition.clone(), then, otherwise });
+                }
+                Stmt::For { var, end, step, body } => {
+                    // What came before the loop is waited for once, not in every turn.
+                    let mut inside = BTreeSet::new();
+                    self.touches(body, &mut inside)?;
+                    inside.iter().for_each(|touch| self.order(touch, state, &mut result));
+                    let body = self.turns(var, body, state)?;
+                    result.push(Stmt::For { var: var.clone(), end: end.clone(), step: *step, body });
+                }
+            }
+        }
+        Ok(result)
+    }
+
+    /// A loop's body, for a state that holds at the beginning of every turn.
+    fn turns(&self, var: &Symbol, body: &[Stmt], state: &mut State) -> Result<Vec<Stmt>, String> {
+        state.signals.clear();
+        loop {
+            let mut turn = state.clone();
+            let result = self.block(body, &mut turn)?;
+            let mut again = state.clone();
+            let mut carried = turn.clone();
+            // The turns before have used other copies of these, or signalled that they are done.
+            carried.touched.retain(|touch, _| !self.is_copied(touch, var));
+            again.join(&carried);
+            if again == *state {
+                state.join(&turn);
+                return Ok(result);
+            }
+            *state = again;
+        }
+    }
+
+    /// Whether each turn of a loop uses another copy of the tile than the turn before.
+    fn is_copied(&self, touch: &Touch, var: &Symbol) -> bool {
+        let Place::Tile { tile, .. } = touch.place else { return false };
+        self.copies.contains(&(tile, var.clone()))
+    }
+
+    fn instr(&self, instr: &Instr, state: &mut State, out: &mut Vec<Stmt>) -> Result<(), String> {
+        match &instr.op {
+            Opcode::SetEvent { from, to, event } => {
+                let (from, to) = (self.pipe(from)?, self.pipe(to)?);
+                if event.as_const().is_some() {
+                    // The first signals of a loop: nobody may still wait for earlier ones.
+                    for (a, b) in [(from, to), (to, from)] {
+                        if state.pending.contains(&(a, b, true)) {
+                            self.sync(b, a, state, out);
+                        }
+                    }
+                }
+                let known = |(touch, seen): (&Touch, &u64)| touch.pipe == from || seen >> from & 1 == 1;
+                let touches =
+                    state.touched.iter().filter(|(t, s)| known((t, s))).map(|(touch, _)| touch.clone()).collect();
+                state.signals.push(((from, to, event.clone()), touches));
+            }
+            Opcode::WaitEvent { from, to, event } => self.wait(self.pipe(from)?, self.pipe(to)?, event, state),
+            Opcode::Barrier { .. } => self.barrier(state),
+            _ => {
+                let pipe = self.pipe(self.machine.pipe_of(self.kernel, instr)?)?;
+                let mut touches = BTreeSet::new();
+                self.accesses(instr, pipe, &mut touches)?;
+                touches.iter().for_each(|touch| self.order(touch, state, out));
+                state.touched.extend(touches.into_iter().map(|touch| (touch, 0)));
+                if instr.dst.iter().any(|operand| matches!(operand, Operand::Scalar(..))) {
+                    // Nothing is issued before the scalar is there.
+                    (0..self.pipes.len()).filter(|&other| other != pipe).for_each(|other| state.learn(pipe, other));
+                }
+            }
+        }
+        out.push(Stmt::Instr(instr.clone()));
+        Ok(())
+    }
+
+    /// A wait that `overlap` put in.
+    fn wait(&self, from: usize, to: usize, event: &Dim, state: &mut State) {
+        let key = (from, to, event.clone());
+        if let Some(at) = state.signals.iter().rposition(|(signal, _)| *signal == key) {
+            let (_, known) = state.signals.remove(at);
+            for (touch, seen) in &mut state.touched {
+                *seen |= u64::from(known.contains(touch)) << to;
+            }
+        }
+        state.pending.insert((from, to, true));
+        if event.as_const().is_some() {
+            // The last signals of a loop: its copied tiles are done with, and the waits before them too.
+            for (touch, seen) in &mut state.touched {
+                let Place::Tile { tile, .. } = touch.place else { continue };
+                if touch.pipe == from && self.kernel.tiles[tile.0 as usize].slots > 1 {
+                    *seen |= 1 << to;
+                }
+            }
+            state.pending.remove(&(to, from, true));
+        }
+    }
+
+    /// Orders an access after all that it meets.
+    fn order(&self, touch: &Touch, state: &mut State, out: &mut Vec<Stmt>) {
+        let open = |state: &State| {
+            let unseen = |(other, seen): &(&Touch, &u64)| touch.meets(other) && *seen >> touch.pipe & 1 == 0;
+            state.touched.iter().find(unseen).map(|(other, _)| other.pipe)
+        };
+        while let Some(other) = open(state) {
+            self.sync(other, touch.pipe, state, out);
+        }
+    }
+
+    /// Makes `to` wait for all that `from` has been given.
+    fn sync(&self, from: usize, to: usize, state: &mut State, out: &mut Vec<Stmt>) {
+        let events = |a: usize, b: usize| self.machine.event_ids(self.pipes[a], self.pipes[b]) > 0;
+        let open = |state: &State, a: usize, b: usize| state.pending.contains(&(a, b, false));
+        let answered = !open(state, from, to) || events(to, from) && !open(state, to, from);
+        if !events(from, to) || !answered {
+            self.barrier(state);
+            out.push(Stmt::Instr(Instr { op: Opcode::Barrier { pipe: None }, dst: Vec::new(), src: Vec::new() }));
+            return;
+        }
+        if open(state, from, to) {
+            self.signal(to, from, state, out);
+        }
+        self.signal(from, to, state, out);
+    }
+
+    fn signal(&self, from: usize, to: usize, state: &mut State, out: &mut Vec<Stmt>) {
+        let name = |pipe: usize| self.pipes[pipe].to_owned();
+        let set = Opcode::SetEvent { from: name(from), to: name(to), event: Dim::ZERO };
+        let wait = Opcode::WaitEvent { from: name(from), to: name(to), event: Dim::ZERO };
+        out.extend([set, wait].map(|op| Stmt::Instr(Instr { op, dst: Vec::new(), src: Vec::new() })));
+        state.learn(from, to);
+        state.pending.insert((from, to, false));
+    }
+
+    fn barrier(&self, state: &mut State) {
+        *state = State::default();
+    }
+
+    fn pipe(&self, name: &str) -> Result<usize, String> {
+        self.pipes.iter().position(|pipe| *pipe == name).ok_or_else(|| format!("there is no pipe `{name}`"))
+    }
+
+    fn touches(&self, body: &[Stmt], found: &mut BTreeSet<Touch>) -> Result<(), String> {
+        for stmt in body {
+            match stmt {
+                Stmt::Instr(Instr {
+                    op: Opcode::SetEvent { .. } | Opcode::WaitEvent { .. } | Opcode::Barrier { .. },
+                    ..
+                }) => {}
+                Stmt::Instr(instr) => {
+                    let pipe = self.pipe(self.machine.pipe_of(self.kernel, instr)?)?;
+                    self.accesses(instr, pipe, found)?;
+                }
+                Stmt::For { body, .. } => self.touches(body, found)?,
+                Stmt::If { then, otherwise, .. } => {
+                    self.touches(then, found)?;
+                    self.touches(otherwise, found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accesses(&self, instr: &Instr, pipe: usize, found: &mut BTreeSet<Touch>) -> Result<(), String> {
+        for (operands, write) in [(&instr.src, false), (&instr.dst, true)] {
+            for operand in operands {
+                if let Some(place) = self.place(operand)? {
+                    if write && instr.op.reads_destination() {
+                        found.insert(Touch { place: place.clone(), pipe, write: false });
+                    }
+                    found.insert(Touch { place, pipe, write });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, operand: &Operand) -> Result<Option<Place>, String> {
+        match operand {
+            Operand::Global(view) => Ok(Some(Place::Param(self.kernel.memory_of(view.param).0))),
+            Operand::Tile(Region { tile, .. }) => {
+                let id = *tile;
+                let tile = &self.kernel.tiles[id.0 as usize];
+                let bytes = tile.layout.elements(&tile.shape).and_then(|n| tile.dtype.bytes_of(n));
+                let bytes = bytes.and_then(|bytes| bytes.checked_mul(tile.slots));
+                let (Some(start), Some(bytes)) = (tile.address, bytes) else {
+                    return Err(format!("the tile `{}` has no address", tile.name));
+                };
+                let space = tile.space.clone();
+                Ok(Some(Place::Tile { space, start, end: start.saturating_add(bytes), tile: id }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
