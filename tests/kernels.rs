@@ -124,7 +124,7 @@ fn gathered_bytes(graph: &Graph) -> usize {
 
 #[test]
 fn memory_of_the_gathering_export_does_not_grow_with_the_weights() {
-    let compiled = compiled(SPELLINGS[0], Phase::Tiles, &cpu());
+    let compiled = compiled(SPELLINGS[0], Phase::Tiles);
     let program = compiled.program.expect("a program");
     let per_token = gathered_bytes(&compiled.kernels.expect("kernels").0);
     // The attention mask grows with the square of the tokens; up to here it is smaller than the rest.
