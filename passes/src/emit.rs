@@ -153,13 +153,19 @@ impl Emitter {
     }
 
     fn folded(&mut self, op: &Op, operands: &[Value]) -> Option<Vec<Tensor>> {
-        let foldable = !matches!(op, Op::Broadcast { .. } | Op::Random { .. } | Op::Input { .. } | Op::Constant { .. })
+        let foldable = !matches!(op, Op::Random { .. } | Op::Input { .. } | Op::Constant { .. })
             && !matches!(op.kind(), Kind::Control | Kind::Host);
         if !foldable {
             return None;
         }
-        let tensors: Vec<&Tensor> = operands.iter().map(|&v| self.graph.constant(v)).collect::<Option<_>>()?;
         let types = tarsia_graph::infer(op, &operands.iter().map(|&v| self.graph.ty(v)).collect::<Vec<_>>()).ok()?;
+        if let Some(empty) = types.iter().map(fold::empty).collect() {
+            return Some(empty);
+        }
+        if let Op::Broadcast { .. } = op {
+            return None;
+        }
+        let tensors: Vec<&Tensor> = operands.iter().map(|&v| self.graph.constant(v)).collect::<Option<_>>()?;
         let sizes = types.iter().map(|ty| ty.dtype.bytes_of(ty.count().as_usize()?));
         let bytes = sizes.sum::<Option<usize>>()?;
         let given: usize = tensors.iter().map(|tensor| tensor.bytes().len()).sum();

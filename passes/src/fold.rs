@@ -1,12 +1,19 @@
 //! Evaluation at compile time, through the reference evaluation.
 
 use tarsia_graph::{Op, Type, eval};
-use tarsia_tensor::{Class, DType, Numbers, Overflow, Tensor};
+use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, Tensor};
 
 /// The results of an op on known operands; `None` where it cannot be evaluated.
 pub fn evaluate(op: &Op, operands: &[&Tensor]) -> Option<Vec<Tensor>> {
     let operands: Vec<Tensor> = operands.iter().map(|&tensor| tensor.clone()).collect();
     eval::op(op, &operands, &tarsia_tensor::Bindings::new()).ok()
+}
+
+/// The value of a type that has no elements, whatever its symbols are.
+pub fn empty(ty: &Type) -> Option<Tensor> {
+    let shape: Vec<usize> = ty.shape.iter().map(Dim::as_usize).collect::<Option<_>>()?;
+    let numbers = ty.dtype != DType::String && shape.contains(&0);
+    numbers.then(|| Tensor::new(ty.dtype, &shape, Default::default()).ok()).flatten()
 }
 
 /// Whether evaluating an op at compile time is quick: the reference evaluation is slow, and takes no large products.

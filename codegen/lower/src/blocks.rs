@@ -75,7 +75,7 @@ impl Side {
             let step = if inner == 1 { self.panel } else { 1 };
             let part = |parts: usize| if parts == 1 { size } else { size.div_ceil(parts).next_multiple_of(step) };
             found.extend((1..=PARTS.min(size)).map(|parts| part(parts).min(size).saturating_mul(inner)));
-            inner = inner.saturating_mul(size);
+            inner = inner.saturating_mul(size.max(1));
         }
         found.sort_unstable();
         found.dedup();

@@ -3,7 +3,7 @@
 //! Two unknown sizes that must agree are taken to be equal; binding checks it at run time.
 
 use smallvec::{SmallVec, smallvec};
-use tarsia_tensor::{DType, Dim};
+use tarsia_tensor::{DType, Dim, ReduceFn};
 use thiserror::Error;
 
 use crate::{Contraction, Op, Type, composite};
@@ -79,6 +79,7 @@ fn result_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
             shape[*axis] = Dim::ONE;
             one(DType::I64, shape)
         }
+        Op::Scan { function: ReduceFn::Mean, .. } => Err("a running mean is no op: divide a running sum".into()),
         Op::Scan { axis, .. } => check_axis(*axis, x[0].rank()).and_then(|()| one(x[0].dtype, x[0].shape.clone())),
         Op::Contract { spec, dtype } => one(*dtype, contract_shape(spec, &x[0].shape, &x[1].shape)?),
         Op::Conv { .. } | Op::WindowReduce { .. } => window_types(op, x),

@@ -57,7 +57,8 @@ impl Trace {
             }
         }
         for _ in 0..REFINEMENTS {
-            let mut walk = Walk { body, trace: start.clone(), seen: BTreeSet::new(), along: None };
+            let mut walk =
+                Walk { body, trace: start.clone(), seen: BTreeSet::new(), along: None, cut: BTreeSet::new() };
             match roots.iter().try_for_each(|&root| walk.visit(root, &start.root)) {
                 Ok(()) => return Ok(walk.trace),
                 Err(Obstacle::Opaque(reason)) => return Err(reason.to_owned()),
@@ -105,14 +106,16 @@ impl Trace {
 struct Walk<'a> {
     body: &'a Graph,
     trace: Trace,
-    seen: BTreeSet<(Value, Vec<Index>)>,
+    seen: BTreeSet<(Value, Vec<Index>, BTreeSet<usize>)>,
     /// The row axes of the first reduction.
     along: Option<BTreeSet<usize>>,
+    /// Axes along which only a part is computed here: those of the concatenations that read the value.
+    cut: BTreeSet<usize>,
 }
 
 impl Walk<'_> {
     fn visit(&mut self, value: Value, index: &[Index]) -> Result<(), Obstacle> {
-        if !self.seen.insert((value, index.to_vec())) {
+        if !self.seen.insert((value, index.to_vec(), self.cut.clone())) {
             return Ok(());
         }
         let body = self.body;
@@ -130,7 +133,21 @@ impl Walk<'_> {
             self.trace.uses.push((value, index.to_vec()));
         }
         let indices = self.operand_indices(node, &types, index)?;
-        operands.iter().zip(indices).try_for_each(|(&operand, index)| self.visit(operand, &index))
+        let part = match node.op {
+            Op::Concat { axis } => self.whole(&index[axis], &node.types[0].shape[axis]),
+            _ => None,
+        };
+        self.cut.extend(part);
+        operands.iter().zip(indices).try_for_each(|(&operand, index)| self.visit(operand, &index))?;
+        part.map(|axis| self.cut.remove(&axis));
+        Ok(())
+    }
+
+    /// The iteration axis that the index just is, if it runs along all of an axis of this size.
+    fn whole(&self, index: &Index, size: &Dim) -> Option<usize> {
+        let [(axis, step)] = index.steps.as_slice() else { return None };
+        let all = step.is(1) && index.base.is(0) && self.trace.space[*axis] == *size && !self.cut.contains(axis);
+        all.then_some(*axis)
     }
 
     /// The index of every operand when the result is at `index`.
@@ -139,16 +156,14 @@ impl Walk<'_> {
             Op::Reduce { axes, .. } => vec![self.reduced(&types[0].shape, axes, index)?],
             Op::ArgReduce { axis, .. } => vec![self.reduced(&types[0].shape, &[*axis], index)?],
             Op::Scan { axis, .. } => {
-                let row = whole_axis(&index[*axis]).ok_or(Obstacle::Opaque("part of a cumulative reduction"))?;
+                let row = self.whole(&index[*axis], &types[0].shape[*axis]);
+                let row = row.ok_or(Obstacle::Opaque("part of a cumulative reduction"))?;
                 self.claim(BTreeSet::from([row]))?;
                 vec![index.to_vec()]
             }
             Op::Concat { axis } => {
-                let whole = whole_axis(&index[*axis]).ok_or(Obstacle::Opaque("part of a joined value"))?;
-                let size = &self.trace.space[whole];
-                if *size != node.types[0].shape[*axis] {
-                    return Err(Obstacle::Opaque("part of a joined value"));
-                }
+                let size = &node.types[0].shape[*axis];
+                self.whole(&index[*axis], size).ok_or(Obstacle::Opaque("part of a joined value"))?;
                 if size.as_const().is_none_or(|size| size > JOINED) {
                     return Err(Obstacle::Opaque("values joined along an axis that is long or of unknown size"));
                 }
@@ -172,7 +187,7 @@ impl Walk<'_> {
         let mut along = BTreeSet::new();
         for &axis in axes {
             let free = |a: usize, inner: &[Index], space: &[Dim]| {
-                space[a] == operand[axis] && !inner.iter().any(|i| !i.step(a).is(0))
+                space[a] == operand[axis] && !self.cut.contains(&a) && !inner.iter().any(|i| !i.step(a).is(0))
             };
             let space = &self.trace.space;
             let known = self.trace.rows.iter().rev().copied().find(|&a| free(a, &inner, space));
@@ -248,14 +263,6 @@ impl Walk<'_> {
                 _ => return Err(Obstacle::Opaque("padding of a computed value")),
             }
         }
-    }
-}
-
-/// The iteration axis that the index just is.
-fn whole_axis(index: &Index) -> Option<usize> {
-    match index.steps.as_slice() {
-        [(axis, step)] if step.is(1) && index.base.is(0) => Some(*axis),
-        _ => None,
     }
 }
 

@@ -187,10 +187,13 @@ impl Maker<'_> {
                 self.add(Op::ArgReduce { function, axis, last }, &[x], Rounding::None)
             }
             1 => {
-                let function = self.draw_function(x, self.sizes(x)[axis])?;
+                let function = match self.draw_function(x, self.sizes(x)[axis])? {
+                    ReduceFn::Mean => ReduceFn::Max,
+                    function => function,
+                };
                 let (exclusive, reverse) = (self.stream.one_in(2), self.stream.one_in(2));
                 // The identity of the extremes is no finite number.
-                let exclusive = exclusive && !matches!(function, ReduceFn::Min | ReduceFn::Max | ReduceFn::Mean);
+                let exclusive = exclusive && !matches!(function, ReduceFn::Min | ReduceFn::Max);
                 let rounding = self.sum_rounding(x, function, self.sizes(x)[axis]);
                 self.add(Op::Scan { function, axis, exclusive, reverse }, &[x], rounding)
             }
