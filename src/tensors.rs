@@ -64,14 +64,15 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Vec<(Option<String>, Tensor)
             Ok(vec![(None, read_npy(path, BufReader::new(file), limits)?)])
         }
         "npz" => {
-            let mut archive = npyz::npz::NpzArchive::open(path).map_err(|reason| io(path, reason))?;
-            let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
-            let mut tensors = Vec::with_capacity(names.len());
-            for name in names {
-                let Some(array) = archive.by_name(&name).map_err(|reason| io(path, reason))? else { continue };
-                tensors.push((Some(name), from_npy(path, array, limits)?));
-            }
-            Ok(tensors)
+            let broken = |reason: zip::result::ZipError| io(path, reason.into());
+            let mut archive = zip::ZipArchive::new(BufReader::new(open(path)?)).map_err(broken)?;
+            (0..archive.len())
+                .map(|entry| {
+                    let entry = archive.by_index(entry).map_err(broken)?;
+                    let name = entry.name().map_err(broken)?.trim_end_matches(".npy").to_owned();
+                    Ok((Some(name), read_npy(path, entry, limits)?))
+                })
+                .collect()
         }
         "pb" => {
             let (name, tensor) = tarsia_onnx::data::read_tensor(path, limits)?;
@@ -176,10 +177,7 @@ fn numpy_type(dtype: DType) -> Option<(DType, &'static str)> {
 }
 
 fn read_npy(path: &Path, reader: impl Read, limits: &Limits) -> Result<Tensor, FileError> {
-    from_npy(path, npyz::NpyFile::new(reader).map_err(|reason| io(path, reason))?, limits)
-}
-
-fn from_npy<R: Read>(path: &Path, file: npyz::NpyFile<R>, limits: &Limits) -> Result<Tensor, FileError> {
+    let file = npyz::NpyFile::new(reader).map_err(|reason| io(path, reason))?;
     let name = file.dtype().descr();
     let text = name.trim_matches(['\'', '"']);
     let unknown = || FileError::Type { path: path.to_owned(), dtype: text.to_owned() };
