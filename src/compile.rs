@@ -74,6 +74,13 @@ pub enum Start {
     Program(Program),
 }
 
+/// How to compile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Keep explanations: the report tells by which rules ops were derived.
+    pub explain: bool,
+}
+
 /// What compilation makes of a model.
 #[derive(Debug, Default)]
 pub struct Compiled {
@@ -147,6 +154,14 @@ fn read_text(path: &Path, limits: &Limits) -> Result<String, Error> {
 /// # Errors
 /// If a phase fails.
 pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled, Error> {
+    compile_with(start, last, machine, Options::default())
+}
+
+/// Compiles up to and including `last`.
+///
+/// # Errors
+/// If a phase fails.
+pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Options) -> Result<Compiled, Error> {
     let mut compiled = Compiled::default();
     let mut clock = Instant::now();
     let mut lap = |times: &mut Vec<(Phase, Duration)>, phase| {
@@ -164,7 +179,7 @@ pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled,
             if last == Phase::Graph {
                 return Ok(compiled);
             }
-            let optimised = optimise(graph, &machine)?;
+            let optimised = optimise(graph, machine, options)?;
             lap(&mut compiled.times, Phase::Optimised);
             let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine)?) } else { None };
             compiled.optimised = Some(optimised);
@@ -187,11 +202,12 @@ pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled,
 ///
 /// # Errors
 /// If a pass fails.
-pub fn optimise(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::Report), Error> {
+pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(Graph, tarsia_passes::Report), Error> {
     let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "optimise", reason: e.to_string() };
     let (model, cover) = (cost::model(machine), tarsia_passes::cover::Options::default());
     let extract = tarsia_passes::cover::ByKernels { model: &model, options: &cover };
-    let options = tarsia_passes::Options { extract: &extract, ..tarsia_passes::Options::default() };
+    let explain = options.explain;
+    let options = tarsia_passes::Options { extract: &extract, explain, ..tarsia_passes::Options::default() };
     tarsia_passes::optimise(graph, &options).map_err(internal)
 }
 

@@ -20,12 +20,15 @@ mod folder;
 pub mod tensors;
 
 pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
-pub use compile::{Compiled, Phase, Start, compile, cover, load, lower, machine, optimise};
+pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover, load, lower, machine, optimise};
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
 pub use tarsia_onnx::Limits;
-pub use tarsia_passes::cover::{Decision, Decisions};
+pub use tarsia_passes::{
+    Derivation,
+    cover::{Decision, Decisions},
+};
 pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};
 pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
 pub use tarsia_tile as tile;

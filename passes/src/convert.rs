@@ -14,11 +14,21 @@ use crate::{
     saturate::Saturated,
 };
 
-/// The e-graph of a region, with the class of each output. `fixed` tells which inputs are constants.
+/// A region as an e-graph.
+pub struct Loaded {
+    /// The e-graph.
+    pub egraph: Egraph,
+    /// The class of each output.
+    pub roots: Vec<Id>,
+    /// The class of each value, in the order of nodes.
+    pub values: Vec<Id>,
+}
+
+/// The e-graph of a region. `fixed` tells which inputs are constants.
 ///
 /// # Errors
 /// If the region has an op that is not in the language.
-pub fn load(region: &Graph, fixed: &[bool], explain: bool) -> Result<(Egraph, Vec<Id>), PassError> {
+pub fn load(region: &Graph, fixed: &[bool], explain: bool) -> Result<Loaded, PassError> {
     let outside = region.inputs().iter().enumerate().map(|(i, (_, id))| Outside {
         ty: region.ty(Value::from(*id)).clone(),
         fixed: fixed.get(i).copied().unwrap_or(false),
@@ -29,6 +39,7 @@ pub fn load(region: &Graph, fixed: &[bool], explain: bool) -> Result<(Egraph, Ve
         egraph = egraph.with_explanations_enabled();
     }
     let mut classes: FxHashMap<Value, Id> = FxHashMap::default();
+    let mut values = Vec::new();
     for (i, (_, id)) in region.inputs().iter().enumerate() {
         let class = egraph.add(Enode::leaf(Head::Input(i as u32)));
         classes.insert((*id).into(), class);
@@ -46,6 +57,7 @@ pub fn load(region: &Graph, fixed: &[bool], explain: bool) -> Result<(Egraph, Ve
         let class = add_op(&mut egraph, &node.op, &operands).ok_or(PassError::Inexpressible(node.op.name()))?;
         if let [_] = node.types.as_slice() {
             classes.insert(id.into(), class);
+            values.push(class);
             continue;
         }
         for output in 0..node.types.len() {
@@ -53,12 +65,13 @@ pub fn load(region: &Graph, fixed: &[bool], explain: bool) -> Result<(Egraph, Ve
             let get = OpName::find("get").ok_or(PassError::Inexpressible("get"))?;
             let result = egraph.add(Enode { head: Head::Op(get), children: SmallVec::from_slice(&[index, class]) });
             classes.insert(Value { node: id, output: output as u32 }, result);
+            values.push(result);
         }
     }
     egraph.analysis.current = Origins::default();
     let roots = region.outputs().iter().map(|output| classes[&output.value]).collect();
     egraph.rebuild();
-    Ok((egraph, roots))
+    Ok(Loaded { egraph, roots, values })
 }
 
 /// The graph of the chosen terms, with the inputs and outputs of the region that was loaded.

@@ -27,6 +27,7 @@ use tarsia_graph::{Graph, GraphError, Op, Origin, Value};
 
 use crate::{
     PassError,
+    derivation::{Derivation, Step},
     emit::{Emitter, Folding},
     simplify::{ordered, walk, with_subgraphs},
 };
@@ -47,18 +48,27 @@ const LAWS: &[(&str, LawFn)] = &[
     ("sum-of-segments", unsort::segments),
 ];
 
-/// Rewrites a graph by the laws until none applies; counts their applications.
+/// What the laws did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// How often each law was applied.
+    pub laws: BTreeMap<String, usize>,
+    /// One for every application.
+    pub derivations: Vec<Derivation>,
+}
+
+/// Rewrites a graph by the laws until none applies; tells of their applications.
 ///
 /// # Errors
 /// If a rewritten node does not type-check, which is a defect.
-pub fn route(graph: &Graph, laws: &mut BTreeMap<String, usize>) -> Result<Graph, PassError> {
+pub fn route(graph: &Graph, applied: &mut Applied) -> Result<Graph, PassError> {
     /// A model needs one round for each law on the way from its form to the routed one.
     const ROUNDS: usize = 8;
     let mut graph = graph.clone();
     for _ in 0..ROUNDS {
-        let mut applied = 0;
-        let next = round(&graph, laws, &mut applied).map_err(PassError::in_pass("experts"))?;
-        if applied == 0 {
+        let before = applied.derivations.len();
+        let next = round(&graph, applied).map_err(PassError::in_pass("experts"))?;
+        if applied.derivations.len() == before {
             break;
         }
         graph = next;
@@ -66,7 +76,7 @@ pub fn route(graph: &Graph, laws: &mut BTreeMap<String, usize>) -> Result<Graph,
     Ok(graph)
 }
 
-fn round(graph: &Graph, laws: &mut BTreeMap<String, usize>, applied: &mut usize) -> Result<Graph, GraphError> {
+fn round(graph: &Graph, applied: &mut Applied) -> Result<Graph, GraphError> {
     let (mut emitter, inputs) = Emitter::new(graph, Folding::all(64 << 20));
     let mut done: FxHashMap<Value, Value> = FxHashMap::default();
     for ((_, id), value) in graph.inputs().iter().zip(inputs) {
@@ -83,10 +93,10 @@ fn round(graph: &Graph, laws: &mut BTreeMap<String, usize>, applied: &mut usize)
             op => {
                 // A sum inside a longer sum is left to the longer one.
                 let inner = matches!(op, Op::Binary(tarsia_graph::BinaryFn::Add)) && is_inner_sum(graph, id);
-                let found = if inner { None } else { by_law(&mut emitter, op, &operands, &node.origin, laws)? };
+                let found = if inner { None } else { by_law(&mut emitter, op, &operands, &node.origin)? };
                 match found {
-                    Some(results) if fits(&emitter, &results, &node.types) => {
-                        *applied += 1;
+                    Some((law, results)) if fits(&emitter, &results, &node.types) => {
+                        applied.note(law, &emitter, &results, &node.origin);
                         results
                     }
                     _ => {
@@ -106,6 +116,15 @@ fn round(graph: &Graph, laws: &mut BTreeMap<String, usize>, applied: &mut usize)
     Ok(ordered(&emitter.graph))
 }
 
+impl Applied {
+    fn note(&mut self, law: &str, emitter: &Emitter, results: &[Value], origin: &Origin) {
+        *self.laws.entry(law.to_owned()).or_default() += 1;
+        let ops = results.iter().map(|&value| emitter.producer(value).0.name().to_owned()).collect();
+        let steps = vec![Step { rule: law.to_owned(), backwards: false }];
+        self.derivations.push(Derivation { ops, origin: origin.names().map(str::to_owned).collect(), steps });
+    }
+}
+
 fn is_inner_sum(graph: &Graph, id: tarsia_graph::NodeId) -> bool {
     let users = graph.users(id);
     let add = Op::Binary(tarsia_graph::BinaryFn::Add);
@@ -118,12 +137,10 @@ fn by_law(
     op: &Op,
     operands: &[Value],
     origin: &Origin,
-    laws: &mut BTreeMap<String, usize>,
-) -> Result<Option<SmallVec<[Value; 1]>>, GraphError> {
+) -> Result<Option<(&'static str, SmallVec<[Value; 1]>)>, GraphError> {
     for (name, law) in LAWS {
         if let Some(results) = law(emitter, op, operands, origin)? {
-            *laws.entry((*name).to_owned()).or_default() += 1;
-            return Ok(Some(results));
+            return Ok(Some((name, results)));
         }
     }
     Ok(None)

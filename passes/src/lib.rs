@@ -11,6 +11,7 @@
 
 mod convert;
 pub mod cover;
+mod derivation;
 pub mod emit;
 mod error;
 pub mod experts;
@@ -28,5 +29,6 @@ pub mod saturate;
 pub mod simplify;
 
 pub use convert::grow;
+pub use derivation::{Derivation, Step};
 pub use error::PassError;
 pub use optimise::{Options, RegionReport, Report, optimise};

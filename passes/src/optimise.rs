@@ -1,6 +1,6 @@
 //! The whole of rewriting: simplify, saturate region by region, extract, put together, simplify.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use tarsia_graph::{Graph, GraphError, Op, Value};
 
 use crate::{
     PassError, convert,
+    derivation::{Derivation, Local, derivations},
     emit::{Emitter, Folding},
     experts,
     extract::{Extract, Greedy, choice_cost},
@@ -33,6 +34,8 @@ pub struct Options<'a> {
     pub constant_bytes: usize,
     /// Saturate each different region once.
     pub reuse: bool,
+    /// Keep explanations, and report how the chosen ops were derived.
+    pub explain: bool,
 }
 
 impl Default for Options<'_> {
@@ -44,6 +47,7 @@ impl Default for Options<'_> {
             extract: &Greedy,
             constant_bytes: 256 << 20,
             reuse: true,
+            explain: false,
         }
     }
 }
@@ -61,6 +65,8 @@ pub struct Report {
     pub applied: BTreeMap<String, usize>,
     /// How often each graph-level law was applied.
     pub laws: BTreeMap<String, usize>,
+    /// How the chosen ops were derived, if that was asked for.
+    pub derivations: Vec<Derivation>,
 }
 
 impl Report {
@@ -105,17 +111,31 @@ pub fn optimise(graph: &Graph, options: &Options) -> Result<(Graph, Report), Pas
     Ok((optimised, report))
 }
 
+/// What became of a region.
+#[derive(Clone)]
+struct Rewritten {
+    body: Graph,
+    derivations: Rc<[Local]>,
+}
+
 struct State<'a, 'o> {
     options: &'a Options<'o>,
     /// Different regions and what became of them, by hash.
-    known: FxHashMap<u64, SmallVec<[(Graph, Graph); 1]>>,
+    known: FxHashMap<u64, SmallVec<[(Graph, Rewritten); 1]>>,
 }
 
 impl State<'_, '_> {
     fn optimise(&mut self, graph: &Graph, report: &mut Report) -> Result<Graph, PassError> {
         let bytes = self.options.constant_bytes;
         let graph = simplify(graph, Folding::small(bytes))?;
-        let graph = experts::route(&graph, &mut report.laws)?;
+        let mut routed = experts::Applied::default();
+        let graph = experts::route(&graph, &mut routed)?;
+        for (law, n) in routed.laws {
+            *report.laws.entry(law).or_default() += n;
+        }
+        if self.options.explain {
+            report.derivations.extend(routed.derivations);
+        }
         let graph = simplify(&graph, Folding::small(bytes))?;
         let rewritten = self.rewrite(&graph, report)?;
         simplify(&rewritten, Folding::all(bytes))
@@ -149,7 +169,8 @@ impl State<'_, '_> {
                 Part::Region(nodes) => {
                     let cutout = region::cut(graph, &nodes, &wanted).map_err(&in_pass)?;
                     let body = self.region(&cutout, nodes.len(), report)?;
-                    put_back(&mut emitter, &cutout, &body, &mut done).map_err(&in_pass)?;
+                    report.derivations.extend(body.derivations.iter().map(|local| cutout_derivation(&cutout, local)));
+                    put_back(&mut emitter, &cutout, &body.body, &mut done).map_err(&in_pass)?;
                 }
             }
         }
@@ -159,7 +180,7 @@ impl State<'_, '_> {
         Ok(ordered(&emitter.graph))
     }
 
-    fn region(&mut self, cutout: &Cutout, size: usize, report: &mut Report) -> Result<Graph, PassError> {
+    fn region(&mut self, cutout: &Cutout, size: usize, report: &mut Report) -> Result<Rewritten, PassError> {
         report.regions += 1;
         let key = cutout.hash();
         if self.options.reuse
@@ -169,10 +190,13 @@ impl State<'_, '_> {
             return Ok(body.clone());
         }
         let options = self.options;
-        let saturated = saturate(&cutout.graph, &cutout.fixed, options.rules, &options.limits, false)?;
+        let mut saturated = saturate(&cutout.graph, &cutout.fixed, options.rules, &options.limits, options.explain)?;
         let choice = options.extract.choose(&saturated)?;
         let body = convert::grow(&saturated, &choice, &cutout.graph)?;
         let cost_after = choice_cost(&saturated.egraph, &choice);
+        let derivations =
+            if options.explain { derivations(&mut saturated, &choice, &cutout.graph) } else { Vec::new() };
+        let body = Rewritten { body, derivations: derivations.into() };
         let Saturated { health, .. } = saturated;
         report.saturated.push(RegionReport { size, health, cost_before: initial_cost(cutout)?, cost_after });
         self.known.entry(key).or_default().push((cutout.graph.clone(), body.clone()));
@@ -182,7 +206,7 @@ impl State<'_, '_> {
 
 /// The static cost of a region as it is.
 fn initial_cost(cutout: &Cutout) -> Result<f64, PassError> {
-    let (egraph, roots) = convert::load(&cutout.graph, &cutout.fixed, false)?;
+    let convert::Loaded { egraph, roots, values: originals } = convert::load(&cutout.graph, &cutout.fixed, false)?;
     let health = Health {
         stop: Stop::Saturated,
         iterations: 0,
@@ -191,9 +215,15 @@ fn initial_cost(cutout: &Cutout) -> Result<f64, PassError> {
         applied: BTreeMap::new(),
         missed: BTreeMap::new(),
     };
-    let initial = Saturated { egraph, roots, health };
+    let initial = Saturated { egraph, roots, originals, health };
     let choice = Greedy.choose(&initial)?;
     Ok(choice_cost(&initial.egraph, &choice))
+}
+
+/// A derivation with the names of this copy of the region.
+fn cutout_derivation(cutout: &Cutout, local: &Local) -> Derivation {
+    let origin = cutout.translate(&local.origin).names().map(str::to_owned).collect();
+    Derivation { ops: local.ops.clone(), origin, steps: local.steps.clone() }
 }
 
 fn put_back(

@@ -82,6 +82,36 @@ impl Pattern {
         }
     }
 
+    /// The term of `class` that the pattern matches with these bindings, as an id of its own.
+    pub fn instance(&self, egraph: &mut Egraph, class: Id, bindings: &Bindings) -> Option<Id> {
+        let (name, patterns) = match self {
+            Pattern::Var(var) => return bindings[*var].filter(|&id| egraph.find(id) == class),
+            Pattern::Number(value) => return is_number(egraph, class, *value).then_some(class),
+            Pattern::Leaf(head) => return egraph[class].nodes.iter().any(|node| node.head == *head).then_some(class),
+            Pattern::Node(name, patterns) => (*name, patterns),
+        };
+        let fits = |node: &&Enode| node.op() == Some(name) && node.children.len() == patterns.len();
+        let nodes: Vec<Enode> = egraph[class].nodes.iter().filter(fits).cloned().collect();
+        for node in nodes {
+            let mut orders = vec![(0..patterns.len()).collect::<Vec<usize>>()];
+            if name.commutes() {
+                orders.push(vec![1, 0]);
+            }
+            for order in orders {
+                let mut term = node.clone();
+                let matched = patterns.iter().zip(&order).all(|(pattern, &place)| {
+                    let child = egraph.find(node.children[place]);
+                    let id = pattern.instance(egraph, child, bindings);
+                    id.map(|id| term.children[place] = id).is_some()
+                });
+                if matched {
+                    return Some(egraph.add_uncanonical(term));
+                }
+            }
+        }
+        None
+    }
+
     /// All ways in which the pattern matches `class`.
     pub fn search(&self, egraph: &Egraph, class: Id, variables: usize) -> Vec<Found> {
         let mut search = Search { egraph, found: Vec::new(), covered: SmallVec::new() };

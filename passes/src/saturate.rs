@@ -73,6 +73,8 @@ pub struct Saturated {
     pub egraph: Egraph,
     /// The class of each output of the region.
     pub roots: Vec<Id>,
+    /// The classes of the region's values as they were loaded, in the order of nodes.
+    pub originals: Vec<Id>,
     /// What happened.
     pub health: Health,
 }
@@ -88,7 +90,7 @@ pub fn saturate(
     limits: &Limits,
     explain: bool,
 ) -> Result<Saturated, PassError> {
-    let (egraph, roots) = convert::load(region, fixed, explain)?;
+    let convert::Loaded { egraph, roots, values: originals } = convert::load(region, fixed, explain)?;
     let mut run = Run {
         egraph,
         rules,
@@ -108,7 +110,7 @@ pub fn saturate(
     let (nodes, classes) = (run.egraph.total_size(), run.egraph.number_of_classes());
     let health = Health { stop, iterations, nodes, classes, applied, missed };
     let roots = roots.into_iter().map(|id| run.egraph.find(id)).collect();
-    Ok(Saturated { egraph: run.egraph, roots, health })
+    Ok(Saturated { egraph: run.egraph, roots, originals, health })
 }
 
 struct Run<'a> {
@@ -206,7 +208,11 @@ impl Run<'_> {
         self.egraph.analysis.current = Default::default();
         match result {
             Ok(built) => {
-                let learnt = self.egraph.union_trusted(root, built, rule.name.as_str());
+                // An explanation is between terms, so it has to start from the one that matched.
+                let explained = self.egraph.are_explanations_enabled();
+                let matched =
+                    if explained { rule.left.instance(&mut self.egraph, root, &found.bindings) } else { None };
+                let learnt = self.egraph.union_trusted(matched.unwrap_or(root), built, rule.name.as_str());
                 *self.applied.entry(number).or_default() += usize::from(learnt);
                 learnt
             }

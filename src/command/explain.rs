@@ -1,21 +1,25 @@
 //! `tarsia explain`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use owo_colors::OwoColorize;
-use tarsia::{Error, Phase};
+use serde::Serialize;
+use tarsia::{Decision, Derivation, Error, Options, Phase};
 
 use super::{LimitArguments, TargetArgument, model_of, print_json};
 
-/// Says why the model's nodes are computed in these kernels: the chosen cut, the losing ones with their costs, and why no larger one
-/// is possible.
+/// Says why the model's nodes are computed in these kernels: by which rules their ops were derived, the chosen cut, the losing
+/// ones with their costs, and why no larger one is possible.
 #[derive(Args)]
 pub struct Arguments {
     /// The model or a graph dump; or a folder with one model.
     model: PathBuf,
     /// Only kernels that compute a node whose name contains this text.
     node: Option<String>,
+    /// Say why NODE and a node whose name contains this text are, or are not, in one kernel.
+    #[arg(long, value_name = "OTHER", requires = "node")]
+    with: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -25,31 +29,94 @@ pub struct Arguments {
     limits: LimitArguments,
 }
 
+/// A kernel and how its ops came to be.
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    decision: Decision,
+    derivations: Vec<Derivation>,
+}
+
 /// Compiles to kernels and prints the decisions.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
     let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile(start, Phase::Kernels, &machine)?;
-    let (_, mut decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
-    if let Some(text) = &arguments.node {
-        decisions.kernels.retain(|decision| decision.chosen.origin.iter().any(|name| name.contains(text.as_str())));
+    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain: true })?;
+    let (_, decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
+    let derivations = compiled.optimised.map(|(_, report)| report.derivations).unwrap_or_default();
+    let wanted = |decision: &Decision| match &arguments.node {
+        Some(text) => names(&decision.chosen.origin, text),
+        None => true,
+    };
+    let kernels: Vec<Explained> = (decisions.kernels.into_iter().filter(wanted))
+        .map(|decision| Explained { derivations: of_kernel(&decision, &derivations), decision })
+        .collect();
+    if let (Some(node), true) = (&arguments.node, kernels.is_empty()) {
+        return Err(Error::Usage(format!("no kernel computes a node whose name contains `{node}`")));
     }
-    if arguments.json {
-        print_json(&decisions)?;
-    } else {
-        decisions.kernels.iter().for_each(print);
-        for node in &decisions.uncovered {
-            anstream::println!("%{} {} is in no kernel: {}", node.node, node.op, node.reason);
+    match &arguments.with {
+        Some(other) if arguments.json => print_json(&together(&kernels, other))?,
+        Some(other) => together(&kernels, other).iter().for_each(|line| anstream::println!("{line}")),
+        None if arguments.json => print_json(&kernels)?,
+        None => {
+            kernels.iter().for_each(print);
+            for node in decisions.uncovered.iter().filter(|_| arguments.node.is_none()) {
+                anstream::println!("%{} {} is in no kernel: {}", node.node, node.op, node.reason);
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(decision: &tarsia::Decision) {
+fn names(origin: &[String], text: &str) -> bool {
+    origin.iter().any(|name| name.contains(text))
+}
+
+/// The derivations that gave a kernel some of its ops, from nodes that it computes.
+fn of_kernel(decision: &Decision, derivations: &[Derivation]) -> Vec<Derivation> {
+    let ops: BTreeSet<&String> = decision.chosen.ops.iter().collect();
+    let origin: BTreeSet<&String> = decision.chosen.origin.iter().collect();
+    let gave = |derivation: &&Derivation| {
+        derivation.ops.iter().any(|op| ops.contains(op)) && derivation.origin.iter().any(|name| origin.contains(name))
+    };
+    derivations.iter().filter(gave).cloned().collect()
+}
+
+/// Why the kernels have, or have not, a node whose name contains `other` in them too.
+fn together(kernels: &[Explained], other: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for Explained { decision, .. } in kernels {
+        let place = format!("%{} {}", decision.node, decision.kind);
+        if names(&decision.chosen.origin, other) {
+            lines.push(format!("{place}: both are in this kernel"));
+            continue;
+        }
+        for lost in decision.lost.iter().filter(|lost| names(&lost.origin, other)) {
+            let (ops, more) = (lost.ops.join(" "), lost.difference * 1e6);
+            lines.push(format!("{place}: together ({ops}) the graph would take {more:.2} us more"));
+        }
+        for refused in decision.refused.iter().filter(|refused| names(&refused.origin, other)) {
+            lines.push(format!("{place}: together ({}) they are no kernel: {}", refused.ops.join(" "), refused.reason));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("no cut that holds both was among the best ones: they are not next to each other".to_owned());
+    }
+    lines
+}
+
+fn print(kernel: &Explained) {
+    let Explained { decision, derivations } = kernel;
     let chosen = &decision.chosen;
     anstream::println!("%{} {}: {}", decision.node, decision.kind.bold(), chosen.ops.join(" "));
     anstream::println!("    of {}", chosen.origin.join(", "));
     anstream::println!("    {:.2} us alone, reads {} values", chosen.time * 1e6, chosen.operands);
+    for derivation in derivations {
+        let steps: Vec<String> = (derivation.steps.iter())
+            .map(|step| format!("{}{}", step.rule, if step.backwards { " (backwards)" } else { "" }))
+            .collect();
+        anstream::println!("    {} by {}", derivation.ops.join(" "), steps.join(", "));
+    }
     for lost in &decision.lost {
         let ops = lost.ops.join(" ");
         anstream::println!(
