@@ -22,13 +22,12 @@ fn every_kernel_of_the_digit_classifier() {
 
 #[test]
 fn the_attention_of_one_layer_of_deepseek() {
-    insta::assert_snapshot!(explain(&[&example("deepseek_v3_tiny"), "Softmax_271"]));
+    insta::assert_snapshot!(explain(&[&example("deepseek_v3_tiny"), "Softmax_259"]));
 }
 
 #[test]
 fn why_two_nodes_are_not_in_one_kernel() {
-    let model = example("deepseek_v3_tiny");
-    insta::assert_snapshot!(explain(&[&model, "node_linear_4", "--with", "Softmax_271"]));
+    insta::assert_snapshot!(explain(&[&example("digits"), "conv2", "--with", "pool"]));
 }
 
 #[test]
@@ -36,7 +35,7 @@ fn the_same_twice_and_as_json() {
     let model = example("deepseek_v3_tiny");
     let first = explain(&[&model, "--json"]);
     assert_eq!(first, explain(&[&model, "--json"]));
-    for field in ["\"chosen\"", "\"lost\"", "\"refused\"", "\"derivations\"", "\"rotary\""] {
+    for field in ["\"chosen\"", "\"lost\"", "\"refused\"", "\"derivations\"", "\"rms-norm\""] {
         assert!(first.contains(field), "{field} is not in the report");
     }
 }
@@ -51,10 +50,11 @@ fn explanations_change_no_kernel() {
             tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain }).expect("it compiles")
         };
         let (plain, explained) = (compiled(false), compiled(true));
-        assert!(
-            explained.optimised.expect("optimised").1.derivations.len()
-                > plain.optimised.expect("").1.derivations.len()
-        );
+        // All ops of the classifier are chosen as they are.
+        let derivations =
+            |compiled: &tarsia::Compiled| compiled.optimised.as_ref().map(|(_, report)| report.derivations.len());
+        assert_eq!(derivations(&plain), Some(0), "{name}");
+        assert_eq!(derivations(&explained) > Some(0), name != "digits", "{name}");
         assert!(plain.kernels.expect("kernels").0 == explained.kernels.expect("kernels").0, "{name}");
     }
 }
