@@ -5,7 +5,7 @@
 //! ```
 
 use std::{
-    fmt,
+    fmt, io,
     path::Path,
     str::FromStr,
     time::{Duration, Instant},
@@ -94,6 +94,23 @@ pub struct Compiled {
     pub program: Option<Program>,
     /// How long each phase took.
     pub times: Vec<(Phase, Duration)>,
+}
+
+impl Compiled {
+    /// Writes the text of a stage, with all of its data: [`load`] reads it back.
+    ///
+    /// # Errors
+    /// If there is no such stage, or `out` does not take the text.
+    pub fn dump(&self, phase: Phase, out: &mut dyn io::Write) -> Result<(), Error> {
+        let missing = || Error::Usage(format!("this file starts after the stage `{phase}`"));
+        let written = match phase {
+            Phase::Graph => write!(out, "{}", self.graph.as_ref().ok_or_else(missing)?),
+            Phase::Optimised => write!(out, "{}", self.optimised.as_ref().ok_or_else(missing)?.0),
+            Phase::Kernels => write!(out, "{}", self.kernels.as_ref().ok_or_else(missing)?.0),
+            Phase::Tiles => tarsia_tile::text::write(self.program.as_ref().ok_or_else(missing)?, out),
+        };
+        written.map_err(|reason| Error::Io { path: format!("the text of the stage `{phase}`").into(), reason })
+    }
 }
 
 /// Reads a model, a dump or a compiled file; what it is tells its content. A dumped program is verified for the machine it names:

@@ -59,10 +59,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         (Some(phase), Some(path)) => {
             let io = |reason| Error::Io { path: path.clone(), reason };
             let mut file = BufWriter::new(std::fs::File::create(path).map_err(io)?);
-            print(&compiled, phase, &mut file)?;
+            compiled.dump(phase, &mut file)?;
             file.flush().map_err(io)?;
         }
-        (Some(phase), None) => print(&compiled, phase, &mut BufWriter::new(std::io::stdout().lock()))?,
+        (Some(phase), None) => compiled.dump(phase, &mut BufWriter::new(std::io::stdout().lock()))?,
         (None, path) => {
             let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
             let path = path.as_deref().unwrap_or(std::path::Path::new("model.tarsia"));
@@ -73,16 +73,4 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints a stage with its data.
-fn print(compiled: &tarsia::Compiled, phase: Phase, out: &mut dyn Write) -> Result<(), Error> {
-    let missing = || Error::Usage(format!("this file starts after the stage `{phase}`"));
-    let written = match phase {
-        Phase::Graph => write!(out, "{}", compiled.graph.as_ref().ok_or_else(missing)?),
-        Phase::Optimised => write!(out, "{}", compiled.optimised.as_ref().ok_or_else(missing)?.0),
-        Phase::Kernels => write!(out, "{}", compiled.kernels.as_ref().ok_or_else(missing)?.0),
-        Phase::Tiles => write!(out, "{}", compiled.program.as_ref().ok_or_else(missing)?),
-    };
-    written.map_err(|reason| Error::Io { path: "standard output".into(), reason })
 }

@@ -35,4 +35,4 @@ pub(crate) mod tests;
 
 pub use parse::{ParseError, parse};
 pub(crate) use print::part;
-pub use print::{Anchor, Data, Line, Listing, listing, print};
+pub use print::{Anchor, Data, Line, Listing, listing, print, write};

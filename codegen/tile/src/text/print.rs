@@ -1,6 +1,7 @@
 //! Writing programs: first a list of lines, each anchored to the thing it shows, so that faults can point at lines.
 
 use std::fmt::{self, Write as _};
+use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tarsia_tensor::Dim;
@@ -70,6 +71,16 @@ pub fn print(program: &Program, data: Data) -> String {
     let mut printer = Printer::new(data);
     printer.program(program);
     printer.listing.to_string()
+}
+
+/// Writes the text of a program, with the data of its constants.
+///
+/// # Errors
+/// If `out` does not take it.
+pub fn write(program: &Program, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut printer = Printer::new(Data::Inline);
+    printer.program(program);
+    write!(out, "{}", printer.listing)
 }
 
 /// The lines of a program, without the data of its constants.
