@@ -2,7 +2,7 @@
 
 use tarsia_graph::{BinaryFn, Law};
 
-use tarsia_tensor::DType;
+use tarsia_tensor::{DType, Dim};
 
 use super::{c_fixed, c_number, exact, float, real, require, result_shape};
 use crate::{
@@ -25,7 +25,7 @@ pub(super) fn rules() -> Vec<Rule> {
         // Quotients: a · 1/b = a/b; a constant divisor becomes a factor.
         exact("one-over",           "(div 1.0 ?a)",                         "(reciprocal ?a)",                      &[float]),
         real ("times-reciprocal",   "(mul ?a (reciprocal ?b))",             "(div ?a ?b)",                          &[float]),
-        real ("div-constant",       "(div ?a ?c)",                          "(mul ?a (reciprocal ?c))",             &[float, c_fixed, c_nonzero]),
+        real ("div-constant",       "(div ?a ?c)",                          "(mul ?a (reciprocal ?c))",             &[many_floats, c_fixed, c_nonzero]),
         real ("reciprocal-sqrt",    "(reciprocal (sqrt ?a))",               "(rsqrt ?a)",                           &[float]),
         real ("sqrt-reciprocal",    "(sqrt (reciprocal ?a))",               "(rsqrt ?a)",                           &[float]),
         real ("over-sqrt",          "(div ?a (sqrt ?b))",                   "(mul ?a (rsqrt ?b))",                  &[float]),
@@ -94,6 +94,12 @@ fn laws() -> Vec<Rule> {
 
 fn numeric(m: &mut Match) -> Result<(), Miss> {
     require(m.root_type()?.dtype != DType::Bool, "a bool")
+}
+
+/// Floats, not a single one: one division costs less than the rounding that it would save.
+fn many_floats(m: &mut Match) -> Result<(), Miss> {
+    float(m)?;
+    require(m.root_type()?.count() != Dim::ONE, "a single number")
 }
 
 fn d_fixed(m: &mut Match) -> Result<(), Miss> {
