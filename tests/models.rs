@@ -1,8 +1,8 @@
 //! Every model folder with test data, compiled and compared, one test per folder and setting.
 //!
 //! The folders are those of `examples/`, of `tests/models/`, and of the folder that the environment variable
-//! `TARSIA_MODELS` names. Settings: one thread and two with the machine's best instructions, and one thread with
-//! less. A model that needs operators outside ONNX's own domain is shown as ignored.
+//! `TARSIA_MODELS` names. Settings: one thread and two with the machine's best instructions, one thread with
+//! less, and the machine with two pipes. A model that needs operators outside ONNX's own domain is shown as ignored.
 //! `models_not_passing.txt` lists what is known to fail; see `support/suite.rs`.
 
 #[path = "support/mod.rs"]
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
             skipped.insert(name, format!("needs {operator}"));
             continue;
         }
-        for (setting, threads, simd) in settings() {
-            cases.insert(format!("{name}@{setting}"), Case { target: "cpu", folder: folder.clone(), threads, simd });
+        for (setting, target, threads, simd) in settings() {
+            cases.insert(format!("{name}@{setting}"), Case { target, folder: folder.clone(), threads, simd });
         }
     }
     Suite {
@@ -44,12 +44,17 @@ fn main() -> ExitCode {
     .run(Arguments::from_args())
 }
 
-/// Name, threads, instructions: what this machine can do.
-fn settings() -> Vec<(&'static str, usize, Option<&'static str>)> {
-    let mut settings = vec![("1-thread", 1, None), ("2-threads", 2, None), ("portable", 1, Some("portable"))];
+/// Name, target, threads, instructions: what this machine can do.
+fn settings() -> Vec<(&'static str, &'static str, usize, Option<&'static str>)> {
+    let mut settings = vec![
+        ("1-thread", "cpu", 1, None),
+        ("2-threads", "cpu", 2, None),
+        ("portable", "cpu", 1, Some("portable")),
+        ("twopipe", "twopipe", 1, None),
+    ];
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        settings.push(("avx2", 1, Some("avx2")));
+        settings.push(("avx2", "cpu", 1, Some("avx2")));
     }
     settings
 }
