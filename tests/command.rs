@@ -88,6 +88,7 @@ fn mistakes_are_told_and_change_nothing() {
     break_files(folder.path());
     let digits = "examples/digits/digits.onnx";
     let seven = "examples/digits/seven.npy";
+    let deepseek = "examples/deepseek_v3_tiny/model.onnx";
     let ids = "examples/deepseek_v3_tiny/test_data_set_0/input_0.pb";
     let cases: &[&[&str]] = &[
         &["run", "absent.onnx"],
@@ -105,6 +106,7 @@ fn mistakes_are_told_and_change_nothing() {
         &["run", digits, "--input", seven, "--input", seven],
         &["run", digits, "--size", "batch"],
         &["run", digits, "--isa", "mmx"],
+        &["run", deepseek, "--size", "seq=4", "--size", "past_len=2", "--size", "total_len=4"],
         &["run", digits, "--memory-limit", "0"],
         &["compile", digits, "--emit", "assembly"],
         &["compile", digits, "-o", "digits.tarsia"],

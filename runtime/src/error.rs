@@ -102,6 +102,16 @@ pub enum RunError {
         /// What happened.
         reason: String,
     },
+    /// The sizes of the inputs do not fit together.
+    #[error("the sizes of the inputs do not fit together in {origin}: {reason}; the sizes are {sizes}")]
+    Sizes {
+        /// The model's nodes.
+        origin: String,
+        /// The rule that is broken.
+        reason: String,
+        /// All sizes by name.
+        sizes: String,
+    },
     /// A host function failed.
     #[error(transparent)]
     Host(#[from] HostError),

@@ -34,5 +34,4 @@ pub(crate) mod samples;
 pub(crate) mod tests;
 
 pub use parse::{ParseError, parse};
-pub(crate) use print::part;
-pub use print::{Anchor, Data, Line, Listing, listing, print, write};
+pub use print::{Anchor, Data, Line, Listing, listing, part, print, write};

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use smallvec::SmallVec;
 use tarsia_tensor::{BindError, Bindings, EvalError, Shape, Symbol};
-use tarsia_tile::{Arena, Port, Step};
+use tarsia_tile::{Arena, Port, Step, text::part, verify};
 
 use super::compiled::Compiled;
 use super::value::Arg;
@@ -305,4 +305,14 @@ pub fn count_error(compiled: &Compiled, found: usize) -> RunError {
     let ports = &compiled.program.inputs;
     let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
     RunError::InputCount { expected: ports.len(), names: names.join(", "), found }
+}
+
+/// The failure of a kernel, or the rule that the sizes of the inputs break in it, if that is why it failed.
+pub fn sizes_behind(error: RunError, compiled: &Compiled, kernel: u32, bindings: &Bindings) -> RunError {
+    let RunError::Kernel { origin, .. } = &error else { return error };
+    let Ok(checks) = verify::bind_checks(&compiled.program) else { return error };
+    let mut here = checks.iter().filter(|check| check.anchor.starts_with(&[part::KERNEL, kernel]));
+    let Some(violated) = here.find_map(|check| check.check(&|symbol| bindings.get(symbol)).err()) else { return error };
+    let sizes: Vec<String> = bindings.iter().map(|(symbol, value)| format!("{symbol} = {value}")).collect();
+    RunError::Sizes { origin: origin.clone(), reason: violated.to_string(), sizes: sizes.join(", ") }
 }

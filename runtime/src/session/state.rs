@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tarsia_tensor::{Bindings, Shape, Tensor};
 use tarsia_tile::{BufferKind, Port, Step};
 
-use super::bind::{BoundSegment, Cache, bind_inputs};
+use super::bind::{BoundSegment, Cache, bind_inputs, sizes_behind};
 use super::compiled::{Compiled, realigned};
 use super::profile::StepTime;
 use super::value::{Arg, is_aligned};
@@ -238,7 +238,8 @@ impl State {
                     let reason = "a buffer is used before it is written".to_owned();
                     return Err(RunError::Malformed { place: format!("step {at}"), reason });
                 }
-                super::launch::launch(&compiled.codes[kernel.0 as usize], bound, &self.args, machine)?;
+                super::launch::launch(&compiled.codes[kernel.0 as usize], bound, &self.args, machine)
+                    .map_err(|error| sizes_behind(error, compiled, kernel.0, &segment.bindings))?;
             }
             (step, _) => {
                 let results = super::control::run(self, compiled, at, step, machine)?;

@@ -16,7 +16,7 @@ use crate::{
 pub type Anchor = Vec<u32>;
 
 /// First numbers of anchors.
-pub(crate) mod part {
+pub mod part {
     /// A buffer, by index.
     pub const BUFFER: u32 = 1;
     /// An input port.

@@ -30,7 +30,7 @@ pub struct BindCheck {
 
 /// An obligation that does not hold.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{what}: {left} is not known to be at most {right}{reason}")]
+#[error("{what}: {left} must be at most {right}{reason}")]
 pub struct Violated {
     what: String,
     left: String,
