@@ -135,8 +135,8 @@ fn alone(tile: TileId, accesses: &[Access]) -> Option<Group> {
     if !first.writes || !separate || !accesses.iter().all(same) {
         return None;
     }
-    let writes = [first.at, writes().last()?.at];
-    let reads = [reads().next()?.at, reads().last()?.at];
+    let writes = [first.at, writes().next_back()?.at];
+    let reads = [reads().next()?.at, reads().next_back()?.at];
     let pipes = [writer.to_owned(), reader.to_owned()];
     (writes[1] < reads[0]).then(|| Group { pipes, tiles: BTreeSet::from([tile]), writes, reads, event: 0 })
 }

@@ -64,10 +64,16 @@ pub struct RouteError {
 }
 
 /// Where an array is on its way: nowhere but at the ends is it a view of device memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum State {
+    #[default]
     Start,
-    Tile { space: usize, layout: Layout, converted: bool, spread: bool },
+    Tile {
+        space: usize,
+        layout: Layout,
+        converted: bool,
+        spread: bool,
+    },
     Goal,
 }
 
@@ -206,12 +212,6 @@ struct Cost {
     cycles: u64,
     steps: usize,
     paths: Vec<(usize, State)>,
-}
-
-impl Default for State {
-    fn default() -> State {
-        State::Start
-    }
 }
 
 impl Cost {
