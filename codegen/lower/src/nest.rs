@@ -140,7 +140,8 @@ impl Nest {
     /// Reduced axes run along row axes.
     fn reduced_index(&self, operand: &[Dim], axes: &[usize], index: &[Index]) -> Result<Vec<Index>, Obstacle> {
         let mut inner = index.to_vec();
-        for &axis in axes {
+        // From the last one, as rows are searched: axes of one size keep their order, and can be merged.
+        for &axis in axes.iter().rev() {
             let row = self
                 .row_axis(&operand[axis], &inner)
                 .ok_or(Obstacle::Opaque("a reduction over several sets of axes"))?;
@@ -397,20 +398,22 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Makes sure that there is a row axis for every reduced axis.
+    /// Makes sure that there is a row axis for every reduced axis; new ones are in the order of the reduced axes.
     fn claim_rows(&mut self, operand: &[Dim], axes: &[usize], index: &[Index]) {
-        let mut inner = index.to_vec();
-        for &axis in axes {
-            let row = self.nest.row_axis(&operand[axis], &inner).unwrap_or_else(|| {
-                let free = |a: &usize| self.nest.space[*a] == operand[axis] && !inner.iter().any(|i| !i.step(*a).is(0));
-                let row = (0..self.nest.space.len()).rev().find(free).unwrap_or(self.nest.space.len());
-                if row == self.nest.space.len() {
-                    self.nest.space.push(operand[axis].clone());
-                }
-                self.nest.rows.insert(row);
-                row
-            });
+        let (mut inner, mut missing) = (index.to_vec(), Vec::new());
+        for &axis in axes.iter().rev() {
+            let free = |a: &usize| self.nest.space[*a] == operand[axis] && !inner.iter().any(|i| !i.step(*a).is(0));
+            let row = self.nest.row_axis(&operand[axis], &inner);
+            let Some(row) = row.or_else(|| (0..self.nest.space.len()).rev().find(free)) else {
+                missing.push(axis);
+                continue;
+            };
+            self.nest.rows.insert(row);
             inner[axis] = Index::axis(row);
+        }
+        for axis in missing.into_iter().rev() {
+            self.nest.rows.insert(self.nest.space.len());
+            self.nest.space.push(operand[axis].clone());
         }
     }
 

@@ -219,15 +219,23 @@ impl<'a> Windows<'a> {
             })?;
             return Ok(acc);
         }
-        // Places of the window that differ by whole strides see the same elements of the image.
-        let phases: Vec<usize> = (0..rank).map(|i| self.strides[i].min(self.window[i])).collect();
+        // Places of the window that differ by whole strides see the same elements of the image, copied once for all of them.
+        let mut phases: Vec<usize> = (0..rank).map(|i| self.strides[i].min(self.window[i])).collect();
+        // An image copied once for every place along the innermost axis is as wide as the result, so that all its rows are one run at
+        // each place along the other axes.
+        if let Some((innermost, others)) = self.window.split_last()
+            && others.iter().any(|&places| places > 1)
+        {
+            phases[rank - 1] = *innermost;
+        }
         for number in 0..phases.iter().product() {
             let mut rest = number;
             let mut phase = vec![0; rank];
             for i in (0..rank).rev() {
                 (phase[i], rest) = (rest % phases[i], rest / phases[i]);
             }
-            let count: Vec<usize> = (0..rank).map(|i| (self.window[i] - phase[i]).div_ceil(self.strides[i])).collect();
+            let apart = |i: usize| phases[i].max(self.strides[i]);
+            let count: Vec<usize> = (0..rank).map(|i| (self.window[i] - phase[i]).div_ceil(apart(i))).collect();
             let seen = self.seen(builder, spans, &phase, &count)?;
             self.places(builder, &count, &mut |builder, at| {
                 let place: Vec<Dim> =
@@ -286,7 +294,8 @@ impl<'a> Windows<'a> {
             let span = &spans[group];
             let (start, step, reach) = match axis.checked_sub(2) {
                 Some(i) => {
-                    let start = span.start.clone() * Dim::from(self.strides[i]) + Dim::from(phase[i]);
+                    let shift = Dim::from(phase[i] * self.dilations[i]);
+                    let start = span.start.clone() * Dim::from(self.strides[i]) + shift;
                     let reach = (count[i] - 1) * self.dilations[i];
                     (start - Dim::from(self.low[i]), Dim::from(self.strides[i]), reach)
                 }
