@@ -44,21 +44,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain: true })?;
     let (_, decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
     let derivations = compiled.optimised.map(|(_, report)| report.derivations).unwrap_or_default();
-    let wanted = |decision: &Decision| match &arguments.node {
-        Some(text) => names(&decision.chosen.origin, text),
-        None => true,
-    };
+    for text in arguments.node.iter().chain(&arguments.with) {
+        if !decisions.kernels.iter().any(|decision| names(&decision.chosen.origin, text)) {
+            return Err(Error::Usage(format!("no kernel computes a node whose name contains `{text}`")));
+        }
+    }
+    if let (Some(node), Some(other)) = (&arguments.node, &arguments.with) {
+        let lines = together(&decisions.kernels, [node, other]);
+        match arguments.json {
+            true => print_json(&lines)?,
+            false => lines.iter().for_each(|line| anstream::println!("{line}")),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = |decision: &Decision| arguments.node.as_ref().is_none_or(|text| names(&decision.chosen.origin, text));
     let kernels: Vec<Explained> = (decisions.kernels.into_iter().filter(wanted))
         .map(|decision| Explained { derivations: of_kernel(&decision, &derivations), decision })
         .collect();
-    if let (Some(node), true) = (&arguments.node, kernels.is_empty()) {
-        return Err(Error::Usage(format!("no kernel computes a node whose name contains `{node}`")));
-    }
-    match &arguments.with {
-        Some(other) if arguments.json => print_json(&together(&kernels, other))?,
-        Some(other) => together(&kernels, other).iter().for_each(|line| anstream::println!("{line}")),
-        None if arguments.json => print_json(&kernels)?,
-        None => {
+    match arguments.json {
+        true => print_json(&kernels)?,
+        false => {
             kernels.iter().for_each(print);
             for node in decisions.uncovered.iter().filter(|_| arguments.node.is_none()) {
                 anstream::println!("%{} {} is in no kernel: {}", node.node, node.op, node.reason);
@@ -82,25 +87,30 @@ fn of_kernel(decision: &Decision, derivations: &[Derivation]) -> Vec<Derivation>
     derivations.iter().filter(gave).cloned().collect()
 }
 
-/// Why the kernels have, or have not, a node whose name contains `other` in them too.
-fn together(kernels: &[Explained], other: &str) -> Vec<String> {
+/// Why two nodes, given by parts of their names, are in one kernel or not.
+fn together(kernels: &[Decision], nodes: [&str; 2]) -> Vec<String> {
     let mut lines = Vec::new();
-    for Explained { decision, .. } in kernels {
+    for decision in kernels {
         let place = format!("%{} {}", decision.node, decision.kind);
-        if names(&decision.chosen.origin, other) {
-            lines.push(format!("{place}: both are in this kernel"));
-            continue;
+        match nodes.map(|name| names(&decision.chosen.origin, name)) {
+            [true, true] => {
+                lines.push(format!("{place}: both are in this kernel"));
+                continue;
+            }
+            [false, false] => continue,
+            _ => {}
         }
-        for lost in decision.lost.iter().filter(|lost| names(&lost.origin, other)) {
+        let hold_both = |origin: &[String]| nodes.iter().all(|name| names(origin, name));
+        for lost in decision.lost.iter().filter(|lost| hold_both(&lost.origin)) {
             let (ops, more) = (lost.ops.join(" "), lost.difference * 1e6);
             lines.push(format!("{place}: together ({ops}) the graph would take {more:.2} us more"));
         }
-        for refused in decision.refused.iter().filter(|refused| names(&refused.origin, other)) {
+        for refused in decision.refused.iter().filter(|refused| hold_both(&refused.origin)) {
             lines.push(format!("{place}: together ({}) they are no kernel: {}", refused.ops.join(" "), refused.reason));
         }
     }
     if lines.is_empty() {
-        lines.push("no cut that holds both was among the best ones: they are not next to each other".to_owned());
+        lines.push("no cut that holds both was among the best ones".to_owned());
     }
     lines
 }

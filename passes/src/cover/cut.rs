@@ -57,6 +57,7 @@ pub(crate) struct Cuts {
 
 /// Seconds that a value without any kernel counts, so that equal values with one are preferred.
 const UNCOVERED: f64 = 1e-3;
+const ONE_ANCHOR: &str = "a kernel has one product, convolution or pooling";
 
 type Verdict = Result<(KernelKind, f64), Arc<str>>;
 
@@ -115,14 +116,15 @@ impl<'a> Cutter<'a> {
 
     fn of_alternative(&mut self, class: u32, alternative: u16, known: &[Cuts], found: &mut Cuts) {
         let member = self.network.get(class, alternative);
-        let mut cones = vec![Cone::root(class, alternative)];
+        let root = Cone::root(class, alternative);
+        let mut cones = vec![root.clone()];
         let mut seen: SmallVec<[Pin; 4]> = SmallVec::new();
         for (position, &pin) in member.operands.iter().enumerate() {
             if seen.contains(&pin) || self.network.role(pin) == Role::Immediate && !is_direct(&member.op) {
                 continue;
             }
             seen.push(pin);
-            cones = self.extended(&member.op, position, pin, cones, known);
+            cones = self.extended(&root, position, pin, cones, known, found);
         }
         if let (Op::Reshape { .. }, Some(&operand)) = (&member.op, member.operands.first())
             && self.network.role(operand) != Role::Immediate
@@ -138,16 +140,31 @@ impl<'a> Cutter<'a> {
     }
 
     /// Every cone with the operand read or one of its cuts taken inside; the most promising ones.
-    fn extended(&self, op: &Op, position: usize, pin: Pin, cones: Vec<Cone>, known: &[Cuts]) -> Vec<Cone> {
+    fn extended(
+        &self,
+        root: &Cone,
+        position: usize,
+        pin: Pin,
+        cones: Vec<Cone>,
+        known: &[Cuts],
+        found: &mut Cuts,
+    ) -> Vec<Cone> {
+        let op = root.members(self.network).map(|(_, member)| &member.op).next();
+        let Some(op) = op else { return cones };
         let below = &known[pin.class as usize];
         let kind = |cut: &Cut| if let Form::Kernel(kind) = cut.form { kind } else { KernelKind::Map };
         let cuts = below.cuts.iter().map(|cut| (&cut.cone, kind(cut)));
         let fragments = below.fragments.iter().map(|cone| (cone, KernelKind::Map));
-        let absorbs = |(cone, kind): &(&Cone, KernelKind)| self.absorbs(op, position, cone, *kind);
-        let inside: SmallVec<[&Cone; 8]> = match self.network.role(pin) {
-            Role::Compute => cuts.chain(fragments).filter(absorbs).map(|(cone, _)| cone).collect(),
-            _ => SmallVec::new(),
-        };
+        let mut inside: SmallVec<[&Cone; 8]> = SmallVec::new();
+        let computed = self.network.role(pin) == Role::Compute;
+        for (part, kind) in cuts.chain(fragments).filter(|_| computed) {
+            match (self.absorbs(op, position, part, kind), root.union(part)) {
+                (Ok(()), Some(union)) if self.anchors(&union) > 1 => self.refuse(&union, ONE_ANCHOR, found),
+                (Ok(()), _) => inside.push(part),
+                (Err(reason), Some(union)) => self.refuse(&union, reason, found),
+                (Err(_), None) => {}
+            }
+        }
         let mut next: Vec<Cone> = Vec::with_capacity(cones.len() * (1 + inside.len()));
         for cone in cones {
             for part in &inside {
@@ -185,21 +202,35 @@ impl<'a> Cutter<'a> {
         cones
     }
 
-    /// Whether `op` may take a cut of its operand inside, as far as can be told at a glance; `legal` has the last word.
-    fn absorbs(&self, op: &Op, position: usize, cone: &Cone, kind: KernelKind) -> bool {
+    /// Notes why a cone is no kernel.
+    fn refuse(&self, cone: &Cone, reason: impl Into<Arc<str>>, found: &mut Cuts) {
+        if found.refusals.len() < self.options.refusals {
+            found.refusals.push(Refusal { inner: cone.inner.clone(), reason: reason.into() });
+        }
+    }
+
+    /// Why `op` cannot take a cut of its operand inside, as far as can be told at a glance; `legal` has the last word.
+    fn absorbs(&self, op: &Op, position: usize, cone: &Cone, kind: KernelKind) -> Result<(), &'static str> {
         let moves = || cone.members(self.network).all(|(_, member)| kernel::moves_operand(&member.op));
         let scatters = |op: &Op| matches!(op, Op::ScatterRows { .. } | Op::ScatterAlong { .. });
         if kind == KernelKind::Order || cone.members(self.network).any(|(_, member)| scatters(&member.op)) {
-            return false;
+            return Err("what is sorted or scattered is not complete before the kernel ends");
         }
-        match KernelKind::anchored_by(op) {
-            None => true,
-            Some(KernelKind::Rows) => matches!(kind, KernelKind::Map | KernelKind::Rows),
-            Some(KernelKind::Contract) => moves(),
-            Some(KernelKind::Attention) if position == 3 => kind == KernelKind::Map,
-            Some(KernelKind::Attention) => moves(),
-            Some(_) => false,
-        }
+        let (fits, otherwise) = match KernelKind::anchored_by(op) {
+            None => return Ok(()),
+            Some(KernelKind::Rows) => (
+                matches!(kind, KernelKind::Map | KernelKind::Rows),
+                "rows are reduced of what is computed point by point",
+            ),
+            Some(KernelKind::Attention) if position == 3 => {
+                (kind == KernelKind::Map, "a mask is computed point by point")
+            }
+            Some(KernelKind::Contract | KernelKind::Attention) => {
+                (moves(), "a product reads its operands several times: they are moved on the way, not computed")
+            }
+            Some(_) => (false, "its elements are read several times or in another order than they are computed in"),
+        };
+        if fits { Ok(()) } else { Err(otherwise) }
     }
 
     /// How many anchors other than reductions are inside.
@@ -223,9 +254,7 @@ impl<'a> Cutter<'a> {
         match verdict {
             Ok((kind, time)) => found.cuts.push(Cut { cone, form: Form::Kernel(kind), time, key }),
             Err(reason) => {
-                if found.refusals.len() < self.options.refusals {
-                    found.refusals.push(Refusal { inner: cone.inner.clone(), reason });
-                }
+                self.refuse(&cone, reason, found);
                 let loose = |op: &Op| matches!(op.kind(), Kind::Pointwise | Kind::Movement);
                 if cone.members(self.network).all(|(_, member)| loose(&member.op)) {
                     found.fragments.push(cone);
