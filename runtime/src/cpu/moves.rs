@@ -167,7 +167,13 @@ simd_kernel! {
         // SAFETY: the caller's contract; vectors of f32 carry any bits.
         unsafe {
             if bytes < width {
-                return std::ptr::copy_nonoverlapping(src, dst, bytes);
+                // Short rows are many: no call for each.
+                let (words, whole) = (bytes / 4, bytes / 4 * 4);
+                S::store_n(dst.cast(), words, S::load_n(src.cast(), words));
+                for i in whole..bytes {
+                    *dst.add(i) = *src.add(i);
+                }
+                return;
             }
             if bytes > 1 << 16 {
                 return std::ptr::copy_nonoverlapping(src, dst, bytes);

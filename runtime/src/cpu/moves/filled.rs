@@ -66,16 +66,25 @@ unsafe fn window<T: Copy>(
     let (len, stride) = (lens.get(inner).copied().unwrap_or(1), strides.get(inner).copied().unwrap_or(1));
     let step = |axis: &SourceAxis<'_>| axis.steps.get(inner).copied().unwrap_or(0);
     let along: isize = axes.iter().map(|axis| axis.stride * step(axis)).sum();
-    let mut row = Row { index: [0; RANK], offset: 0, to: 0 };
-    for (index, axis) in row.index.iter_mut().zip(axes) {
-        *index = axis.start;
-        row.offset += axis.start * axis.stride;
+    let (outer, rank) = outer_axes(&lens[..inner], strides, axes);
+    // Along an axis whose index is the same in all rows, so are the positions in range.
+    let mut always = (0, len as isize);
+    let (mut moving, mut count) = ([(0, 0); RANK], 0);
+    let mut row = Row { index: [0; RANK], offset: axes.iter().map(|axis| axis.start * axis.stride).sum(), to: 0 };
+    for axis in axes {
+        if (0..inner).any(|d| lens[d] != 1 && axis.steps[d] != 0) {
+            (moving[count], row.index[count]) = ((axis.len as isize, step(axis)), axis.start);
+            count += 1;
+        } else {
+            let (low, high) = in_range(axis.start, step(axis), axis.len as isize, len as isize);
+            always = (always.0.max(low), always.1.min(high));
+        }
     }
     let mut place = [0usize; RANK];
     loop {
-        let (mut first, mut end) = (0isize, len as isize);
-        for (axis, &index) in axes.iter().zip(&row.index) {
-            let (low, high) = in_range(index, step(axis), axis.len as isize, len as isize);
+        let (mut first, mut end) = always;
+        for (&(size, step), &index) in moving[..count].iter().zip(&row.index) {
+            let (low, high) = in_range(index, step, size, len as isize);
             (first, end) = (first.max(low), end.min(high));
         }
         let first = first.min(len as isize);
@@ -90,26 +99,53 @@ unsafe fn window<T: Copy>(
                 run(isa, axis, src.offset(row.offset + first * along), to.offset(first * stride));
             }
         }
-        let mut d = inner;
+        let mut d = rank;
         loop {
             if d == 0 {
                 return;
             }
             d -= 1;
             place[d] += 1;
-            row.advance(axes, d, 1, strides[d]);
-            if place[d] < lens[d] {
+            row.advance(&outer[d], 1, count);
+            if place[d] < outer[d].len {
                 break;
             }
-            row.advance(axes, d, -(lens[d] as isize), strides[d]);
+            row.advance(&outer[d], -(place[d] as isize), count);
             place[d] = 0;
         }
     }
 }
 
+/// An axis of a copy other than the innermost, and what a step along it moves.
+#[derive(Clone, Copy, Default)]
+struct Outer {
+    len: usize,
+    /// By axis of the source that any outer axis moves along: the index.
+    index: [isize; RANK],
+    /// Elements of the source.
+    offset: isize,
+    /// Elements of the destination.
+    to: isize,
+}
+
+/// The axes with more than one place.
+fn outer_axes(lens: &[usize], strides: &[isize], axes: &[SourceAxis<'_>]) -> ([Outer; RANK], usize) {
+    let (mut outer, mut rank) = ([Outer::default(); RANK], 0);
+    let long = || (0..lens.len()).filter(|&d| lens[d] != 1);
+    for d in long() {
+        let offset = axes.iter().map(|axis| axis.steps[d] * axis.stride).sum();
+        let mut index = [0; RANK];
+        let moving = axes.iter().filter(|axis| long().any(|d| axis.steps[d] != 0));
+        index.iter_mut().zip(moving).for_each(|(index, axis)| *index = axis.steps[d]);
+        outer[rank] = Outer { len: lens[d], index, offset, to: strides[d] };
+        rank += 1;
+    }
+    (outer, rank)
+}
+
 /// Where a row of a copy begins.
 struct Row {
-    /// By axis of the source: the index.
+    /// By axis of the source that moves: the index.
     index: [isize; RANK],
     /// Elements from the source's first one.
     offset: isize,
@@ -118,19 +154,19 @@ struct Row {
 }
 
 impl Row {
-    /// Moves by `count` places along axis `d` of the copy.
-    #[inline]
-    fn advance(&mut self, axes: &[SourceAxis<'_>], d: usize, count: isize, stride: isize) {
-        for (index, axis) in self.index.iter_mut().zip(axes) {
-            let by = axis.steps[d] * count;
-            *index += by;
-            self.offset += by * axis.stride;
+    /// Moves by `places` along an axis; `count` axes of the source move at all.
+    #[inline(always)]
+    fn advance(&mut self, axis: &Outer, places: isize, count: usize) {
+        for (index, by) in self.index[..count].iter_mut().zip(&axis.index) {
+            *index += by * places;
         }
-        self.to += stride * count;
+        self.offset += axis.offset * places;
+        self.to += axis.to * places;
     }
 }
 
 /// The positions `low..high` at which `index + position * step` is in `0..len`, out of `0..count`.
+#[inline]
 pub(crate) fn in_range(index: isize, step: isize, len: isize, count: isize) -> (isize, isize) {
     let (ceil, floor) = (|a: isize, b: isize| a.div_euclid(b) + isize::from(a.rem_euclid(b) != 0), isize::div_euclid);
     match step {

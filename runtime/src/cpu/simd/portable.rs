@@ -69,7 +69,7 @@ impl Simd for Portable {
     unsafe fn load_n(p: *const f32, n: usize) -> F {
         let mut v = [0.0; LANES];
         // SAFETY: `n < LANES` elements are readable.
-        unsafe { std::ptr::copy_nonoverlapping(p, v.as_mut_ptr(), n) };
+        unsafe { std::ptr::copy_nonoverlapping(p.cast::<u8>(), v.as_mut_ptr().cast(), 4 * n) };
         v
     }
     #[inline(always)]
@@ -80,7 +80,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_n(p: *mut f32, n: usize, v: F) {
         // SAFETY: `n < LANES` elements are writable.
-        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), p, n) }
+        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr().cast::<u8>(), p.cast(), 4 * n) }
     }
     #[inline(always)]
     unsafe fn load_even(p: *const f32) -> F {
