@@ -10,9 +10,12 @@ of its own pinned to the same cores. A ratio is tarsia's median latency to onnxr
 round*; the table has the median of the rounds' ratios and their range. `~` marks a cell in which other processes
 took more than 5 % of the cores' time, `!` outputs that do not match the expected ones.
 
+Where onnxruntime cannot be imported Tarsia is measured alone, and a warning says so.
+
 With --json the last line of standard output is a JSON array of all cells with every round.
 """
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -33,6 +36,9 @@ def main():
     arguments = parse()
     if not arguments.tarsia.exists():
         sys.exit(f"{arguments.tarsia} is not there: cargo build --release")
+    arguments.peer = importlib.util.find_spec("onnxruntime") is not None
+    if not arguments.peer:
+        print("WARNING: onnxruntime cannot be imported; Tarsia is measured ALONE", file=sys.stderr)
     cells = []
     print(heading(), flush=True)
     for threads in arguments.threads:
@@ -69,6 +75,8 @@ def measure(arguments, folder, threads):
         "tarsia": [str(arguments.tarsia), "bench", str(folder), *options, "--json"],
         "onnxruntime": [sys.executable, str(HERE / "peer_onnxruntime.py"), str(folder), *options],
     }
+    if not arguments.peer:
+        del commands["onnxruntime"]
     cell = {"model": folder.resolve().name, "threads": threads, "rounds": []}
     for number in range(arguments.rounds):
         results = {}
@@ -77,6 +85,8 @@ def measure(arguments, folder, threads):
             if "error" in results[name]:
                 return cell | {"error": f"{name}: {results[name]['error']}"}
         cell["rounds"].append(results)
+    if not arguments.peer:
+        return cell
     ratios = [r["tarsia"]["median_ms"] / r["onnxruntime"]["median_ms"] for r in cell["rounds"]]
     return cell | {"ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)]}
 
@@ -131,20 +141,23 @@ def row(cell):
     rounds = cell["rounds"]
 
     def middle(name, key):
-        values = [r[name][key] for r in rounds if key in r[name]]
+        values = [r[name][key] for r in rounds if key in r.get(name, {})]
         return format(statistics.median(values), ".4g") if values else "-"
 
     def latency(name):
-        marks = "!" if any(r[name].get("match") is False for r in rounds) else ""
-        marks += "~" if any(r[name]["others"] > NOISE for r in rounds) else ""
+        marks = "!" if any(r.get(name, {}).get("match") is False for r in rounds) else ""
+        marks += "~" if any(r.get(name, {}).get("others", 0) > NOISE for r in rounds) else ""
         return middle(name, "median_ms") + marks
 
     def both(key):
         return f"{middle('tarsia', key)} / {middle('onnxruntime', key)}"
 
-    low, high = cell["ratio_range"]
+    ratio = ["-", "-"]
+    if "ratio" in cell:
+        low, high = cell["ratio_range"]
+        ratio = [f"{cell['ratio']:.2f}", f"{low:.2f}-{high:.2f}"]
     fields = [cell["model"], str(cell["threads"]), latency("tarsia"), latency("onnxruntime")]
-    fields += [f"{cell['ratio']:.2f}", f"{low:.2f}-{high:.2f}", both("load_ms"), both("rss_mb")]
+    fields += [*ratio, both("load_ms"), both("rss_mb")]
     return f"| {' | '.join(fields)} |"
 
 
