@@ -139,7 +139,7 @@ fn bounds_that_symbols_decide_are_checked_at_binding() {
     assert!(at(96).is_ok() && at(200).is_ok());
     assert_eq!(
         at(95).unwrap_err().to_string(),
-        "the highest index into axis 1 of `x`: k + 31 is not known to be at most q - 1 (it is more at k = 64)"
+        "the highest index into axis 1 of `x`: k + 31 must be at most q - 1 (it is more at k = 64)"
     );
 }
 
