@@ -95,8 +95,12 @@ impl Numbers {
     }
 
     /// Packs the elements as `dtype`, little-endian. Floats round half to even (narrow floats overflow as `overflow`
-    /// says), integers wrap; the class is converted first where it differs (see [`Numbers::cast`]).
+    /// says), integers wrap; the class is converted first where it differs (see [`Numbers::cast`]). Texts have no packed form:
+    /// no bytes.
     pub fn encode(&self, dtype: DType, overflow: Overflow) -> Vec<u8> {
+        if dtype.class() == Class::String {
+            return Vec::new();
+        }
         match (self.clone_as(dtype.class()), MiniFloat::of(dtype)) {
             (Numbers::Float(v), Some(format)) => pack(dtype, v.iter().map(|&x| format.encode(x, overflow))),
             (Numbers::Float(v), None) => match dtype {
@@ -188,6 +192,13 @@ fn pack(dtype: DType, values: impl Iterator<Item = u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_have_no_packed_numbers() {
+        let numbers = Numbers::Int(vec![1, 2]);
+        assert!(numbers.encode(DType::String, Overflow::Special).is_empty());
+        assert!(crate::Tensor::from_numbers(DType::String, &[2], &numbers).is_err());
+    }
 
     #[test]
     fn sub_byte_types_round_trip_odd_counts() {

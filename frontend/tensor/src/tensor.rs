@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{DType, Numbers, Overflow};
+use crate::{Class, DType, Numbers, Overflow};
 
 /// Sizes of the axes of a concrete tensor.
 pub type Shape = SmallVec<[usize; 6]>;
@@ -101,8 +101,11 @@ impl Tensor {
     /// A tensor of `dtype` from widened numbers, rounding as [`Numbers::encode`] does.
     ///
     /// # Errors
-    /// If the count does not match the shape.
+    /// If the count does not match the shape, or the type is of texts.
     pub fn from_numbers(dtype: DType, shape: &[usize], numbers: &Numbers) -> Result<Tensor, TensorError> {
+        if dtype.class() == Class::String {
+            return Err(TensorError::NotNumeric(dtype));
+        }
         Tensor::new(dtype, shape, numbers.encode(dtype, Overflow::Special).into())
     }
 
