@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 use tarsia_tensor::{DType, Dim, ReduceFn};
 use thiserror::Error;
 
-use crate::{Contraction, Op, Type, composite};
+use crate::{Contraction, Kind, Op, Type, composite};
 
 /// Operands do not fit an op.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -27,6 +27,8 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
     let (low, high) = op.arity();
     let result = if operands.len() < low || operands.len() > high {
         Err(format!("it takes {low} to {high} operands"))
+    } else if computes(op) && operands.iter().any(|ty| ty.dtype == DType::String) {
+        Err("it computes with numbers, not with texts".to_owned())
     } else {
         result_types(op, operands)
     };
@@ -37,6 +39,11 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
         };
         TypeError { op: op.name(), found, reason }
     })
+}
+
+/// Whether an op adds up, multiplies or orders elements.
+fn computes(op: &Op) -> bool {
+    matches!(op.kind(), Kind::Reduce | Kind::Contract | Kind::Window | Kind::Composite)
 }
 
 fn result_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
@@ -356,4 +363,18 @@ fn index_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
         _ => unreachable!("not an index op"),
     };
     Ok(smallvec![Type::new(x[0].dtype, shape)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_moved_but_not_computed_with() {
+        let texts = Type::new(DType::String, vec![Dim::from(3usize), Dim::from(2usize)]);
+        let error = infer(&Op::Softmax { axis: 1 }, &[&texts]).unwrap_err();
+        assert!(error.to_string().contains("numbers"), "{error}");
+        assert!(infer(&Op::Reduce { function: ReduceFn::Max, axes: vec![0] }, &[&texts]).is_err());
+        assert_eq!(infer(&Op::Transpose { perm: vec![1, 0] }, &[&texts]).unwrap()[0].dtype, DType::String);
+    }
 }
