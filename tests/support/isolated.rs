@@ -32,12 +32,17 @@ pub fn serve_if_worker(run: fn(&str) -> Result<(), String>) {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string().replace('\n', " ");
     }));
     for case in std::io::stdin().lines().map_while(Result::ok) {
-        let verdict = catch_unwind(AssertUnwindSafe(|| run(&case)))
-            .unwrap_or_else(|_| Err(PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        let verdict = catch_unwind(AssertUnwindSafe(|| run(&case))).unwrap_or_else(|_| Err(last_panic()));
         let line = serde_json::to_string(&verdict.err()).expect("a string is JSON");
         println!("{VERDICT}{line}");
     }
     std::process::exit(0);
+}
+
+/// Where the last panic of this worker was and what it said.
+#[allow(dead_code, reason = "not every harness catches panics itself")]
+pub fn last_panic() -> String {
+    PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Worker processes, as many as there are test threads.
