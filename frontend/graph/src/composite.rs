@@ -8,7 +8,7 @@ use tarsia_tensor::{DType, Dim, Numbers, Tensor};
 
 use crate::{
     BinaryFn, Contraction, Graph, GraphError, Op, Origin, ReduceFn, Type, UnaryFn, Value,
-    infer::{agree, check_axis, contract_shape, same_dtype},
+    infer::{agree, broadcast_shapes, check_axis, contract_shape, same_dtype},
 };
 
 /// The result types of a composite.
@@ -41,6 +41,16 @@ pub(crate) fn infer(op: &Op, x: &[&Type]) -> Result<SmallVec<[Type; 1]>, String>
             let gathered: Vec<Dim> =
                 x[2].shape.iter().chain(x[1].shape.get(1..).unwrap_or_default()).cloned().collect();
             Ok(smallvec![Type::new(*dtype, contract_shape(spec, &x[0].shape, &gathered)?)])
+        }
+        Op::LayerNorm { .. } | Op::RmsNorm { .. } => {
+            same_dtype(x)?;
+            for parameter in &x[1..] {
+                let shape = broadcast_shapes(&x[0].shape, &parameter.shape)?;
+                if shape.len() != x[0].rank() || !shape.iter().zip(&x[0].shape).all(|(a, b)| agree(a, b)) {
+                    return Err("scale and bias must broadcast to the first operand's shape".into());
+                }
+            }
+            Ok(smallvec![x[0].clone()])
         }
         _ => {
             same_dtype(x)?;

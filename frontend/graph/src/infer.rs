@@ -3,7 +3,7 @@
 //! Two unknown sizes that must agree are taken to be equal; binding checks it at run time.
 
 use smallvec::{SmallVec, smallvec};
-use tarsia_tensor::{DType, Dim, ReduceFn};
+use tarsia_tensor::{DType, Dim, ReduceFn, element_count};
 use thiserror::Error;
 
 use crate::{Contraction, Kind, Op, Type, composite};
@@ -30,7 +30,10 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
     } else if computes(op) && operands.iter().any(|ty| ty.dtype == DType::String) {
         Err("it computes with numbers, not with texts".to_owned())
     } else {
-        result_types(op, operands)
+        result_types(op, operands).and_then(|types| match types.iter().find(|ty| is_too_large(ty)) {
+            Some(ty) => Err(format!("its result {ty} is larger than any memory")),
+            None => Ok(types),
+        })
     };
     result.map_err(|reason| {
         let found = match operands {
@@ -39,6 +42,13 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
         };
         TypeError { op: op.name(), found, reason }
     })
+}
+
+/// Whether the bytes of a type of known sizes cannot be counted.
+fn is_too_large(ty: &Type) -> bool {
+    let sizes: Option<Vec<usize>> = ty.shape.iter().map(Dim::as_usize).collect();
+    let bytes = |sizes: &Vec<usize>| element_count(sizes).and_then(|count| ty.dtype.bytes_of(count));
+    sizes.is_some_and(|sizes| !sizes.contains(&0) && bytes(&sizes).is_none_or(|bytes| bytes > isize::MAX as usize))
 }
 
 /// Whether an op adds up, multiplies or orders elements.
@@ -376,5 +386,26 @@ mod tests {
         assert!(error.to_string().contains("numbers"), "{error}");
         assert!(infer(&Op::Reduce { function: ReduceFn::Max, axes: vec![0] }, &[&texts]).is_err());
         assert_eq!(infer(&Op::Transpose { perm: vec![1, 0] }, &[&texts]).unwrap()[0].dtype, DType::String);
+    }
+
+    #[test]
+    fn sizes_that_no_memory_holds_are_refused() {
+        let half = Type::new(DType::F32, vec![Dim::from(1usize << 31), Dim::from(1usize << 29)]);
+        assert!(infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&half]).is_ok());
+        let whole = Type::new(DType::F32, vec![Dim::from(1usize << 32), Dim::from(1usize << 32), Dim::ONE]);
+        let error = infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&whole]).unwrap_err();
+        assert!(error.to_string().contains("larger than any memory"), "{error}");
+        let empty = Type::new(DType::F32, vec![Dim::from(1usize << 62), Dim::from(1usize << 62), Dim::ZERO]);
+        assert!(infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&empty]).is_ok());
+    }
+
+    #[test]
+    fn norms_keep_the_shape() {
+        let ty = |sizes: &[usize]| Type::new(DType::F32, sizes.iter().map(|&n| Dim::from(n)).collect::<Vec<_>>());
+        let norm = Op::RmsNorm { axis: 1, epsilon: crate::Real(1e-5) };
+        assert!(infer(&norm, &[&ty(&[2, 3]), &ty(&[3])]).is_ok());
+        for scale in [&[2][..], &[4, 2, 3], &[5, 3]] {
+            assert!(infer(&norm, &[&ty(&[2, 3]), &ty(scale)]).is_err(), "{scale:?}");
+        }
     }
 }
