@@ -48,6 +48,7 @@ impl<'m> KernelBuilder<'m> {
             params: Vec::new(),
             tiles: Vec::new(),
             grid: Vec::new(),
+            lanes: None,
             body: Vec::new(),
         };
         KernelBuilder { target, kernel, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }

@@ -89,7 +89,8 @@ mod tests {
 
     fn addresses(tiles: usize, body: Vec<Stmt>) -> Vec<usize> {
         let tiles = (0..tiles).map(|i| tile(&format!("t{i}"))).collect();
-        let mut kernel = Kernel { name: "k".into(), origin: vec![], params: vec![], tiles, grid: vec![], body };
+        let mut kernel =
+            Kernel { name: "k".into(), origin: vec![], params: vec![], tiles, grid: vec![], lanes: None, body };
         place(&mut kernel, &Machine::builtin("cpu").unwrap()).unwrap();
         kernel.tiles.iter().map(|tile| tile.address.unwrap()).collect()
     }

@@ -217,8 +217,22 @@ pub struct Kernel {
     pub tiles: Vec<Tile>,
     /// Independent work items: a variable from 0 up to (not including) each size; items may run in any order, on any core.
     pub grid: Vec<(Symbol, Dim)>,
+    /// The cores that share one work item, where several do.
+    pub lanes: Option<Lanes>,
     /// What every work item does.
     pub body: Vec<Stmt>,
+}
+
+/// Several equal cores that work on one item side by side with another kind of core. What touches a tile of their space is carried
+/// out by each of them, on a tile of its own and with its own value of the variable; everything else is carried out once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lanes {
+    /// Which of them: 0 up to, not including, `count`.
+    pub var: Symbol,
+    /// How many they are.
+    pub count: usize,
+    /// The space that each of them has for itself.
+    pub space: String,
 }
 
 /// What a kernel does to a parameter.

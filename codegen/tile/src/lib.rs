@@ -15,8 +15,8 @@ pub mod text;
 pub mod verify;
 
 pub use ir::{
-    Access, Axis, Buffer, BufferId, BufferKind, Constant, Fractal, Instr, Kernel, KernelId, Layout, LoopStep, Opcode,
-    Operand, Order, Param, ParamId, Port, Program, Region, ScanStep, Step, Stmt, Tile, TileId, View,
+    Access, Axis, Buffer, BufferId, BufferKind, Constant, Fractal, Instr, Kernel, KernelId, Lanes, Layout, LoopStep,
+    Opcode, Operand, Order, Param, ParamId, Port, Program, Region, ScanStep, Step, Stmt, Tile, TileId, View,
 };
 pub use machine::Machine;
 pub use plan::{Arena, Place, Plan, PlanError};

@@ -31,8 +31,11 @@ use crate::{Fractal, Layout, optable::Class};
 pub use route::{End, Hop, RouteError, Transfer};
 
 /// The machines that come with the compiler: name and description file.
-const BUILTIN: &[(&str, &str)] =
-    &[("cpu", include_str!("../targets/cpu.toml")), ("twopipe", include_str!("../targets/twopipe.toml"))];
+const BUILTIN: &[(&str, &str)] = &[
+    ("cpu", include_str!("../targets/cpu.toml")),
+    ("twopipe", include_str!("../targets/twopipe.toml")),
+    ("ascend910b2", include_str!("../targets/ascend910b2.toml")),
+];
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -97,6 +100,9 @@ pub struct CoreKind {
     pub name: String,
     /// How many the chip has.
     pub count: usize,
+    /// How many of them work on one item together, where a kernel uses them beside another kind of core.
+    #[serde(default = "one")]
+    pub lanes: usize,
     /// Its pipes: in-order queues that run concurrently.
     pub pipes: Vec<String>,
     /// The spaces that each core has for itself.
@@ -104,6 +110,10 @@ pub struct CoreKind {
     pub spaces: Vec<String>,
     /// Where the numbers come from.
     pub source: String,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Who sees a space.
@@ -124,6 +134,9 @@ pub struct Space {
     pub name: String,
     /// Who sees it.
     pub scope: Scope,
+    /// The space of whose memory this one is a part, for scratch that lies in device memory.
+    #[serde(default)]
+    pub backing: Option<String>,
     /// Capacity; per core if private.
     pub bytes: u64,
     /// Alignment of addresses in bytes.

@@ -27,6 +27,7 @@ pub fn kernel(name: &str, grid: &[(&str, &str)]) -> K {
         params: vec![],
         tiles: vec![],
         grid,
+        lanes: None,
         body: vec![],
     })
 }

@@ -7,8 +7,8 @@ use tarsia_tensor::{DType, Dim, Symbol};
 
 use super::{ALIGNMENT, schema};
 use crate::{
-    Access, Axis, Buffer, BufferId, BufferKind, Constant, Instr, Kernel, KernelId, Layout, LoopStep, Opcode, Operand,
-    Param, ParamId, Port, Program, Region, ScanStep, Step, Stmt, Tile, TileId, View,
+    Access, Axis, Buffer, BufferId, BufferKind, Constant, Instr, Kernel, KernelId, Lanes, Layout, LoopStep, Opcode,
+    Operand, Param, ParamId, Port, Program, Region, ScanStep, Step, Stmt, Tile, TileId, View,
 };
 
 /// The program of a header.
@@ -127,8 +127,14 @@ impl Decoder<'_> {
             params: all(&kernel.params, |param| self.param(param))?,
             tiles: all(&kernel.tiles, |tile| self.tile(tile))?,
             grid: grid.map(|(&var, &size)| Ok((self.symbol(var)?, self.dim(size)?))).collect::<Result<_, String>>()?,
+            lanes: kernel.lanes.as_ref().map(|lanes| self.lanes(lanes)).transpose()?,
             body: self.body(&kernel.body)?,
         })
+    }
+
+    fn lanes(&self, lanes: &schema::Lanes) -> Result<Lanes, String> {
+        let count = usize::try_from(lanes.count).map_err(|_| "more lanes than can be counted")?;
+        Ok(Lanes { var: self.symbol(lanes.variable)?, count, space: self.name(lanes.space)? })
     }
 
     fn symbol(&self, number: u32) -> Result<Symbol, String> {

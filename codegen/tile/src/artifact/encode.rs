@@ -127,6 +127,11 @@ impl Encoder {
             grid_variables: kernel.grid.iter().map(|(var, _)| self.string(var.name())).collect(),
             grid_sizes: kernel.grid.iter().map(|(_, size)| self.dim(size)).collect(),
             body: self.body(&kernel.body),
+            lanes: kernel.lanes.as_ref().map(|lanes| schema::Lanes {
+                variable: self.string(lanes.var.name()),
+                count: lanes.count as u64,
+                space: self.string(&lanes.space),
+            }),
         }
     }
 

@@ -96,6 +96,19 @@ pub struct Kernel {
     pub grid_sizes: Vec<u32>,
     #[prost(message, repeated, tag = "7")]
     pub body: Vec<Stmt>,
+    #[prost(message, optional, tag = "8")]
+    pub lanes: Option<Lanes>,
+}
+
+/// See [`crate::Lanes`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Lanes {
+    #[prost(uint32, tag = "1")]
+    pub variable: u32,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    #[prost(uint32, tag = "3")]
+    pub space: u32,
 }
 
 /// See [`crate::Param`].

@@ -14,8 +14,8 @@ use super::{
     operand::{KernelScope, dim, parts, real, sizes, symbol_of},
 };
 use crate::{
-    Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, LoopStep, Param, ParamId, Port, Program,
-    ScanStep, Step, Stmt, Tile,
+    Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Lanes, Layout, LoopStep, Param, ParamId, Port,
+    Program, ScanStep, Step, Stmt, Tile,
     name::{shortened, split_top},
 };
 
@@ -174,6 +174,7 @@ impl<'a> Parser<'a> {
             params: Vec::new(),
             tiles: Vec::new(),
             grid: Vec::new(),
+            lanes: None,
             body: Vec::new(),
         };
         if cursor.eat("from ") {
@@ -201,6 +202,8 @@ impl<'a> Parser<'a> {
                         axis.split_once('<').ok_or_else(|| Fault::new(axis, "expected `variable < size`"))?;
                     kernel.grid.push((symbol_of(var)?, dim(size)?));
                 }
+            } else if cursor.eat("lanes ") {
+                kernel.lanes = Some(lanes(cursor.rest())?);
             } else {
                 break;
             }
@@ -376,6 +379,18 @@ fn buffer(mut cursor: Cursor<'_>) -> Parsed<'_, Buffer> {
     };
     cursor.end()?;
     Ok(Buffer { name, dtype, shape, layout, kind })
+}
+
+/// `variable < count in space`.
+fn lanes(text: &str) -> Parsed<'_, Lanes> {
+    let wrong = || Fault::new(text, "expected `variable < count in space`");
+    let (var, rest) = text.split_once('<').ok_or_else(wrong)?;
+    let (count, space) = rest.split_once(" in ").ok_or_else(wrong)?;
+    let count = count.trim().parse().map_err(|_| wrong())?;
+    let mut cursor = Cursor::new(space);
+    let space = cursor.name()?;
+    cursor.end()?;
+    Ok(Lanes { var: symbol_of(var)?, count, space })
 }
 
 fn param(mut cursor: Cursor<'_>) -> Parsed<'_, Param> {

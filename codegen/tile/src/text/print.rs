@@ -8,7 +8,7 @@ use tarsia_tensor::Dim;
 
 use super::operand::KernelNames;
 use crate::{
-    Access, Buffer, BufferId, BufferKind, Constant, Kernel, LoopStep, Port, Program, ScanStep, Step, Stmt, Tile,
+    Access, Buffer, BufferId, BufferKind, Constant, Kernel, Lanes, LoopStep, Port, Program, ScanStep, Step, Stmt, Tile,
     name::Name,
 };
 
@@ -37,6 +37,8 @@ pub mod part {
     pub const GRID: u32 = 3;
     /// In a kernel: the body; then the index of a statement, then 0 or 1 for a block inside, and so on.
     pub const BODY: u32 = 4;
+    /// In a kernel: the cores that share an item.
+    pub const LANES: u32 = 5;
 }
 
 /// Whether constants are written out.
@@ -201,6 +203,9 @@ impl Printer {
             if !kernel.grid.is_empty() {
                 let axes: Vec<String> = kernel.grid.iter().map(|(var, size)| format!("{var} < {size}")).collect();
                 p.at(&[part::GRID], |p| p.line(format!("grid {}", axes.join(", "))));
+            }
+            if let Some(Lanes { var, count, space }) = &kernel.lanes {
+                p.at(&[part::LANES], |p| p.line(format!("lanes {var} < {count} in {}", Name(space))));
             }
             p.at(&[part::BODY], |p| p.body(&kernel.body, &names));
         });

@@ -143,9 +143,18 @@ fn kernel() -> impl Strategy<Value = Kernel> {
         prop::collection::vec(param, 0..3),
         prop::collection::vec(tile, 0..3),
         prop::collection::vec((symbol(), dim()), 0..3),
+        prop::option::of((symbol(), 1usize..4, name()).prop_map(|(var, count, space)| Lanes { var, count, space })),
         prop::collection::vec(stmt(), 0..4),
     )
-        .prop_map(|(name, origin, params, tiles, grid, body)| Kernel { name, origin, params, tiles, grid, body })
+        .prop_map(|(name, origin, params, tiles, grid, lanes, body)| Kernel {
+            name,
+            origin,
+            params,
+            tiles,
+            grid,
+            lanes,
+            body,
+        })
 }
 
 fn port() -> impl Strategy<Value = Port> {

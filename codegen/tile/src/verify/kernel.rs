@@ -10,7 +10,7 @@ use super::{
     prove::{Context, Variable},
     sync,
 };
-use crate::{Access, Instr, Kernel, Layout, Machine, Opcode, Operand, ParamId, Region, Stmt, Tile, text::part};
+use crate::{Access, Instr, Kernel, Lanes, Layout, Machine, Opcode, Operand, ParamId, Region, Stmt, Tile, text::part};
 
 /// Statements nested deeper than this are refused.
 const DEPTH: usize = 64;
@@ -61,6 +61,7 @@ pub(super) fn kernel(
         check.report.path.pop();
         check.enter(Variable { symbol: var.clone(), high: size.clone() - Dim::ONE, step: 1 });
     }
+    check.lanes();
     check.report.path.push(part::BODY);
     check.body(&kernel.body, 0);
     check.report.path.pop();
@@ -77,6 +78,22 @@ pub(super) fn kernel(
 }
 
 impl Check<'_, '_> {
+    /// The lanes are cores that the machine has, and their variable is one.
+    fn lanes(&mut self) {
+        let Some(Lanes { var, count, space }) = &self.kernel.lanes else { return };
+        self.report.path.push(part::LANES);
+        self.report.fault_if(*count == 0, || "there is at least one lane".into());
+        if let Some((machine, _)) = self.machine {
+            let kind = machine.cores.iter().find(|core| core.spaces.contains(space) && core.lanes >= *count);
+            self.report.fault_if(kind.is_none(), || {
+                format!("{} has no {count} cores with a space `{space}` that work on one item", machine.name)
+            });
+        }
+        self.declare(var);
+        self.report.path.pop();
+        self.enter(Variable { symbol: var.clone(), high: Dim::from(count.saturating_sub(1)), step: 1 });
+    }
+
     fn declarations(&mut self) {
         let mut names = FxHashMap::<&str, ()>::default();
         for (at, param) in self.kernel.params.iter().enumerate() {
