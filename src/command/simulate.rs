@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{DType, Error, Machine, Phase, Session, SimOptions, SimReport, Tensor, read_set, tile};
 
-use super::{LimitArguments, SessionArguments, may_write, model_of, print_json, run, spinner, values};
+use super::{LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values};
 
 /// Most instructions of a timeline.
 const SPANS: usize = 400_000;
@@ -91,7 +91,7 @@ struct Json<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<&'a SimReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    outputs: Option<Vec<run::OutputSummary>>,
+    outputs: Option<Vec<runs::OutputSummary>>,
 }
 
 /// A program and what it is simulated on.
@@ -131,7 +131,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         None => table::print(&report, arguments.top),
     }
     for output in outputs.iter().flatten() {
-        run::print(output);
+        runs::print(output);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -196,15 +196,15 @@ impl Arguments {
         Ok(tarsia::simulate(&subject.program, &subject.machine, &bindings, &options)?)
     }
 
-    fn outputs(&self, program: tile::Program, inputs: &[Tensor]) -> Result<Vec<run::OutputSummary>, Error> {
+    fn outputs(&self, program: tile::Program, inputs: &[Tensor]) -> Result<Vec<runs::OutputSummary>, Error> {
         let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
         let session = Session::new(program, &self.session.options(self.limits))?;
         let outputs = session.run(inputs)?;
         if let Some(folder) = &self.output {
-            run::write(folder, &names, &outputs, self.force)?;
+            runs::write(folder, &names, &outputs, self.force)?;
         }
         let top = self.top.min(5);
-        Ok(names.iter().zip(&outputs).map(|(name, tensor)| run::summary(name, tensor, top)).collect())
+        Ok(names.iter().zip(&outputs).map(|(name, tensor)| runs::summary(name, tensor, top)).collect())
     }
 }
 
