@@ -32,6 +32,8 @@ pub struct Target {
     bytes: ([usize; 3], usize),
     /// Rates that decide how large blocks are.
     pub rates: Rates,
+    /// The products of two operands of one type that the matrix unit has, and the type of their sum.
+    products: Vec<(DType, DType)>,
     /// What the matrix unit takes as left and right operand.
     operands: [OperandRule; 2],
     /// How often tiles have been halved, because their kernel did not fit the machine's memories.
@@ -73,6 +75,7 @@ impl Target {
             accumulator,
             matrix_block: LARGEST_BLOCK,
             streamed_block: LARGEST_BLOCK,
+            products: matrix.products.iter().filter(|p| p.a == p.b).map(|p| (p.a, p.acc)).collect(),
             operands: [a.clone(), b.clone()],
             halvings,
         };
@@ -109,6 +112,12 @@ impl Target {
         });
         // Half of each space, and room for the epilogue's tiles, which are as large as the accumulator.
         operands && bytes[2].saturating_mul(4) <= self.elements(vector)
+    }
+
+    /// The type in which values of type `stored` are multiplied and summed as `sum`: their own where the unit has that product, else
+    /// `computed`.
+    pub fn product_dtype(&self, stored: DType, sum: DType, computed: DType) -> DType {
+        if self.products.contains(&(stored, sum)) { stored } else { computed }
     }
 
     /// The layouts of left and right operands of a product in `dtype`; types without a fractal form stay row-major.
