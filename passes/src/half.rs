@@ -7,7 +7,9 @@
 //! x : f32 ──kernel──► y : f32 ──kernel──► z        x : f16 ──[f32 … clamp, f16]──► y : f16 ──[f32 …]──► z
 //! ```
 //! What keeps its type: inputs and results of the graph (and of the bodies of loops and branches), operands of ops that are no kernels,
-//! constants of one element (kernels hold them as immediates), and all that is not f32. A value that is more than a product is clamped
+//! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: logits, whose exponential is
+//! off by as much as they are off in absolute terms; values on their way into the steps of a quantised type, which would land on
+//! another step; and dequantised values, which would leave their steps (products of them are f32 too). A value that is more than a product is clamped
 //! to ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
 //! nothing else would make NaN. Larger constants are clamped alike; infinities among them stay.
 
@@ -16,7 +18,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
-use tarsia_graph::{BinaryFn, Graph, GraphError, Kind, NodeId, Op, Origin, Type, Value, kernel::legal};
+use tarsia_graph::{
+    BinaryFn, Graph, GraphError, Kind, NodeId, Op, Origin, Type, UnaryFn, Value,
+    kernel::{legal, moves_operand},
+};
 use tarsia_tensor::{DType, Numbers, Tensor};
 
 use crate::{
@@ -92,7 +97,8 @@ impl Halving<'_> {
             Op::Kernel { body } => {
                 let kept: Vec<Option<&'static str>> =
                     results(graph, id).into_iter().map(|value| self.kept(value)).collect();
-                let (kernel, operands, fits) = self.kernel(body, &operands, &kept, &node.origin)?;
+                let (kernel, operands, fits) =
+                    self.kernel(body, &graph.operands(id), &operands, &kept, &node.origin)?;
                 for (value, kept) in results(graph, id).into_iter().zip(kept) {
                     note(report, graph, value, kept.or((!fits).then_some("its kernel takes no conversions")));
                 }
@@ -115,8 +121,11 @@ impl Halving<'_> {
         if graph.ty(value).dtype != DType::F32 {
             return Some("not f32");
         }
-        if graph.constant(value).is_some_and(|tensor| tensor.count() == 1) {
+        if graph.ty(value).count().is(1) {
             return Some("a single number");
+        }
+        if self.is_dequantised(value) {
+            return Some("dequantised");
         }
         if graph.outputs().iter().any(|output| output.value == value) {
             return Some("a result");
@@ -125,8 +134,13 @@ impl Halving<'_> {
             if edge.output != value.output {
                 continue;
             }
-            match graph[user].op {
-                Op::Kernel { .. } => {}
+            match &graph[user].op {
+                Op::Kernel { body } => {
+                    let input = body.inputs().get(edge.operand as usize);
+                    if let Some(reason) = input.and_then(|(_, input)| sensitive(body, *input)) {
+                        return Some(reason);
+                    }
+                }
                 Op::Reshape { .. } => {
                     if let Some(reason) = self.kept(user.into()) {
                         return Some(reason);
@@ -138,23 +152,39 @@ impl Halving<'_> {
         None
     }
 
-    /// The kernel with these operands, the operands it needs, and whether what `kept` does not keep is f16 inside it.
+    /// Whether a kernel computes a value from one of a quantised type.
+    fn is_dequantised(&self, value: Value) -> bool {
+        match &self.graph[value.node].op {
+            Op::Reshape { .. } => self.is_dequantised(self.graph.operands(value.node)[0]),
+            Op::Kernel { body } => {
+                body.outputs().get(value.output as usize).is_some_and(|output| has_steps(body, output.value))
+            }
+            _ => false,
+        }
+    }
+
+    /// The kernel with operands that were `from` and are `operands` now, the operands it needs, and whether what `kept` does not keep is f16 inside it.
     fn kernel(
         &mut self,
         body: &Arc<Graph>,
+        from: &[Value],
         operands: &[Value],
         kept: &[Option<&'static str>],
         origin: &Origin,
     ) -> Result<(Op, Vec<Value>, bool), GraphError> {
+        let exact: Vec<bool> = from.iter().map(|&value| self.is_dequantised(value)).collect();
         let mut halved = operands.to_vec();
         for (value, (_, input)) in halved.iter_mut().zip(body.inputs()) {
-            if reads_directly(body, (*input).into()) && self.emitter.ty(*value).dtype == DType::F32 {
+            if !exact.contains(&true)
+                && reads_directly(body, (*input).into())
+                && self.emitter.ty(*value).dtype == DType::F32
+            {
                 *value = self.other(*value, DType::F16, origin)?;
             }
         }
         let types: Vec<Type> = halved.iter().map(|&value| self.emitter.ty(value).clone()).collect();
         let narrow: Vec<bool> = kept.iter().map(Option::is_none).collect();
-        let new = halve(body, &types, &narrow)?;
+        let new = halve(body, &types, &exact, &narrow)?;
         if legal(&new).is_ok() {
             return Ok((Op::Kernel { body: Arc::new(new) }, halved, true));
         }
@@ -214,12 +244,50 @@ fn reads_directly(body: &Graph, input: Value) -> bool {
         && body.ty(input).dtype == DType::F32
 }
 
-/// A kernel's body for operands of these types, with the results in `narrow` in f16.
-fn halve(body: &Graph, types: &[Type], narrow: &[bool]) -> Result<Graph, GraphError> {
-    let mut new = Body { graph: Graph::new(&body.name), old: body, done: FxHashMap::default() };
-    for ((name, id), ty) in body.inputs().iter().zip(types) {
+/// The types that quantisation has.
+fn is_quantised(dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8 | DType::I4 | DType::U4) || dtype.is_float() && dtype.bits() <= 8
+}
+
+/// Why an input of a body has to be more precise than f16, if it has.
+fn sensitive(body: &Graph, input: NodeId) -> Option<&'static str> {
+    let mut reached = vec![false; body.node_count()];
+    reached[input.index()] = true;
+    for id in body.node_ids() {
+        let node = &body[id];
+        if !body.operands(id).iter().any(|value| reached[value.node.index()]) {
+            continue;
+        }
+        match &node.op {
+            Op::Softmax { .. } | Op::Unary(UnaryFn::Exp) => return Some("logits of an exponential"),
+            Op::Cast { dtype, .. } if is_quantised(*dtype) => return Some("quantised where it is read"),
+            op => reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement),
+        }
+    }
+    None
+}
+
+/// Whether a value follows from one of a quantised type by point-wise ops and movements.
+fn has_steps(body: &Graph, value: Value) -> bool {
+    let mut steps = vec![false; body.node_count()];
+    for id in body.node_ids().filter(|id| *id <= value.node) {
+        let (node, operands) = (&body[id], body.operands(id));
+        let from_bytes = operands.iter().any(|&operand| is_quantised(body.ty(operand).dtype));
+        let follows = operands.iter().any(|operand| steps[operand.node.index()]);
+        let kept = matches!(node.op.kind(), Kind::Pointwise | Kind::Movement);
+        steps[id.index()] = matches!(node.op, Op::Cast { .. }) && from_bytes || kept && follows;
+    }
+    steps[value.node.index()]
+}
+
+/// A kernel's body for operands of these types, with the results in `narrow` in f16. Products of operands in `exact` are not narrowed.
+fn halve(body: &Graph, types: &[Type], exact: &[bool], narrow: &[bool]) -> Result<Graph, GraphError> {
+    let mut new = Body { graph: Graph::new(&body.name), old: body, done: FxHashMap::default(), exact: Vec::new() };
+    new.exact.resize(body.node_count(), false);
+    for (((name, id), ty), &exact) in body.inputs().iter().zip(types).zip(exact) {
         let value = new.graph.add_input(name, ty.clone());
         new.done.insert((*id).into(), value);
+        new.exact[id.index()] = exact;
     }
     for id in body.node_ids().filter(|&id| !matches!(body[id].op, Op::Input { .. })) {
         new.node(id)?;
@@ -236,19 +304,23 @@ struct Body<'a> {
     old: &'a Graph,
     /// The values; what was f32 may be f16.
     done: FxHashMap<Value, Value>,
+    /// The nodes whose values f16 does not hold.
+    exact: Vec<bool>,
 }
 
 impl Body<'_> {
     fn node(&mut self, id: NodeId) -> Result<(), GraphError> {
         let node = &self.old[id];
         let operands = self.old.operands(id);
+        let exact = operands.iter().any(|operand| self.exact[operand.node.index()]);
+        self.exact[id.index()] = exact && moves_operand(&node.op);
         let as_half = match &node.op {
             Op::Constant { value } => {
                 let value = self.graph.add_constant(value.clone(), node.origin.clone());
                 self.done.insert(id.into(), value);
                 return Ok(());
             }
-            Op::Contract { .. } | Op::Conv { .. } | Op::Routed { .. } | Op::Attention { .. } => true,
+            Op::Contract { .. } | Op::Conv { .. } | Op::Routed { .. } | Op::Attention { .. } => !exact,
             // What only moves elements moves them as they are stored.
             op if matches!(op.kind(), Kind::Movement | Kind::Index | Kind::Window | Kind::Order) => {
                 operands.first().is_some_and(|first| self.graph.ty(self.done[first]).dtype == DType::F16)
@@ -331,4 +403,50 @@ fn clamp(body: &mut Graph, value: Value) -> Result<Value, GraphError> {
         clamped = body.add(Op::Binary(function), &[clamped, bound], Origin::default())?.into();
     }
     Ok(clamped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernels(text: &str) -> Graph {
+        text.parse().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn stored(graph: &Graph) -> Vec<(String, String)> {
+        let (halved, report) = half(graph).unwrap();
+        assert!(halved.outputs().iter().zip(graph.outputs()).all(|(a, b)| halved.ty(a.value) == graph.ty(b.value)));
+        report.into_iter().map(|storage| (storage.dtype, storage.reason.to_owned())).collect()
+    }
+
+    const CHAIN: &str = r#"graph @chain(%0 "x": f32[8, 4], %1 "w": f32[4, 4]) {
+  %2 = kernel(%0) {
+    body: graph @""(%0 "x0": f32[8, 4]) {
+      %1 = tanh(%0) : f32[8, 4]
+      return %1 as "y0"
+    }
+  } : f32[8, 4]
+  %3 = kernel(%2, %1) {
+    body: graph @""(%0 "x0": f32[8, 4], %1 "x1": f32[4, 4]) {
+      %2 = contract(%0, %1) {spec: "ab,bc->ac", dtype: f32} : f32[8, 4]
+      return %2 as "y0"
+    }
+  } : f32[8, 4]
+  %4 = kernel(%3) {
+    body: graph @""(%0 "x0": f32[8, 4]) {
+      %1 = LAST : f32[8, 4]
+      return %1 as "y0"
+    }
+  } : f32[8, 4]
+  return %4 as "y"
+}
+"#;
+
+    #[test]
+    fn what_kernels_hand_on_is_half_unless_its_rounding_would_grow() {
+        let with = |last: &str| stored(&kernels(&CHAIN.replace("LAST", last)));
+        let reasons = |last: &str| with(last).into_iter().map(|(_, reason)| reason).collect::<Vec<_>>();
+        assert_eq!(reasons("tanh(%0)"), ["read by kernels only", "read by kernels only", "a result"]);
+        assert_eq!(reasons("softmax(%0) {axis: 1}"), ["read by kernels only", "logits of an exponential", "a result"]);
+    }
 }
