@@ -24,6 +24,23 @@ impl Machine {
         self.cores.iter().map(|core| core.count).sum()
     }
 
+    /// The machine with only `count` groups of cores: as many cores of every kind as work on `count` items side by side. Memories and
+    /// their bandwidth stay.
+    ///
+    /// # Errors
+    /// If it has not so many, or none are asked for.
+    pub fn with_cores(&self, count: usize) -> Result<Machine, MachineError> {
+        let groups = self.cores.iter().map(|core| core.count / core.lanes.max(1)).min().unwrap_or(0);
+        if count == 0 || count > groups {
+            return Err(MachineError::Cores { name: self.name.clone(), count, groups });
+        }
+        let mut machine = self.clone();
+        for core in &mut machine.cores {
+            core.count = (core.count * count / groups).max(1);
+        }
+        Ok(machine)
+    }
+
     /// The path between two spaces with these transforms, the fastest if there are several.
     pub fn path(&self, from: &str, to: &str, needed: &[Transform]) -> Option<&Path> {
         let fits =
