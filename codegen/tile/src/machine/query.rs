@@ -3,8 +3,8 @@
 use tarsia_tensor::DType;
 
 use super::{
-    Conversion, CoreKind, Events, LayoutPattern, LayoutRule, Machine, OperandRule, Path, Product, Rate, Space,
-    Transform, Unit,
+    Conversion, CoreKind, Events, LayoutPattern, LayoutRule, Machine, MachineError, OperandRule, Path, Product, Rate,
+    Space, Transform, Unit,
 };
 use crate::{Layout, optable::Class};
 
