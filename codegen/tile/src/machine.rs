@@ -211,6 +211,9 @@ pub struct Banks {
     /// How many times longer an instruction takes that writes to a group from which it reads.
     #[serde(default = "once")]
     pub write_conflict: f64,
+    /// How many times longer a move out of the space takes that begins while another pipe of the core writes into it.
+    #[serde(default = "once")]
+    pub beside_write: f64,
 }
 
 /// A pattern of layouts, for some element types.

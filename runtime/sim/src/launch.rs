@@ -105,6 +105,7 @@ impl Launch<'_> {
             all_groups: code.groups,
             memories: self.memories,
             free: Free::default(),
+            past_cache: self.options.past_cache,
             spans: self.options.spans.saturating_sub(timeline.spans.len()),
         };
         let (outcome, bottleneck) = match cache {
@@ -118,7 +119,7 @@ impl Launch<'_> {
                 (outcome, bottleneck)
             }
             Some(cache) => {
-                let known = equal::known(&code, &mut prices, &groups, self.memories, cache)?;
+                let known = equal::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
                 let outcome = engine::run(&setup, &mut prices, Source::Known(&known))?;
                 let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Known(&known));
                 let bottleneck = self.bottleneck(&setup, &outcome, again)?;
