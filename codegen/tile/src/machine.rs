@@ -175,9 +175,9 @@ pub struct Cache {
     /// Bytes per cycle that all users together get from it.
     #[serde(default)]
     pub bytes_per_cycle: Option<f64>,
-    /// Bytes per cycle that the cores together get which read one address at one time, where such reads wait for each other.
+    /// Cycles between two requests for one address: the cores that read it at one time wait for each other.
     #[serde(default)]
-    pub same_address_bytes_per_cycle: Option<f64>,
+    pub same_address_cycles: Option<f64>,
     /// Where the numbers come from.
     pub source: String,
 }

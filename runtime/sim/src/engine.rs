@@ -20,7 +20,7 @@ use crate::{
     SimError,
     cache::{Cache, Memory, Traffic},
     code::Code,
-    price::{PriceId, Prices},
+    price::{LINE, PriceId, Prices},
     share::{Address, CACHE, Demand, MEMORY, Share},
     walk::{Cursor, Issue, Issued},
 };
@@ -238,7 +238,8 @@ impl<'e, 's> Engine<'e, 's> {
             rate(free.memory, space.and_then(|space| space.bytes_per_cycle)),
             rate(free.cache, cache.and_then(|cache| cache.bytes_per_cycle)),
         ];
-        let same_address = rate(free.cache, cache.and_then(|cache| cache.same_address_bytes_per_cycle));
+        let wait = cache.and_then(|cache| cache.same_address_cycles).filter(|_| !free.cache);
+        let same_address = wait.unwrap_or(0.0);
         let mut engine = Engine {
             setup,
             prices,
@@ -663,7 +664,8 @@ impl<'e, 's> Engine<'e, 's> {
                     Source::Known(known) => known[role].get(issued.access).map_or(0.0, |known| known.readers),
                     _ => 0.0,
                 };
-                address = Some(Address { place: (memory.id, start), bytes: geometry.bytes, readers });
+                let requests = geometry.runs() * (geometry.run as f64 / LINE as f64).ceil();
+                address = Some(Address { place: (memory.id, start), requests, readers });
             }
             traffic.add(&part);
         }

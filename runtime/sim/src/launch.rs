@@ -181,7 +181,7 @@ impl Launch<'_> {
         }
         let cache = space.and_then(|space| space.cache.as_ref());
         let rate = cache.and_then(|cache| cache.bytes_per_cycle).unwrap_or(f64::INFINITY);
-        let serial = cache.is_some_and(|cache| cache.same_address_bytes_per_cycle.is_some());
+        let serial = cache.is_some_and(|cache| cache.same_address_cycles.is_some());
         if serial || worth((traffic.cores() + outcome.local) / rate) {
             candidates.push(("cache".into(), Free { cache: true, ..Free::default() }));
         }

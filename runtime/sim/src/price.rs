@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Rows of a matrix in device memory are best this many bytes apart.
-const LINE: i64 = 512;
+pub(crate) const LINE: i64 = 512;
 
 /// The cost of one instruction at certain sizes.
 #[derive(Clone, Debug, Default)]

@@ -55,7 +55,7 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     positive("clock.hertz".into(), machine.clock.hertz);
     for space in &machine.spaces {
         positive(format!("space {}: bytes_per_cycle", space.name), space.bytes_per_cycle.unwrap_or(1.0));
-        let rates = space.cache.iter().flat_map(|cache| [cache.bytes_per_cycle, cache.same_address_bytes_per_cycle]);
+        let rates = space.cache.iter().flat_map(|cache| [cache.bytes_per_cycle, cache.same_address_cycles]);
         rates.flatten().for_each(|rate| positive(format!("space {}: a rate of its cache", space.name), rate));
     }
     for path in &machine.paths {
