@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tarsia_tensor::{Atom, Dim, Range, Symbol};
+use tarsia_tensor::{Atom, Dim, Range, Symbol, Term};
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
 
 use crate::place::place;
@@ -171,7 +171,10 @@ fn ranges(kernel: &Kernel) -> BTreeMap<Symbol, Range> {
         for stmt in body {
             match stmt {
                 Stmt::For { var, end, step, body } => {
-                    if let Some(end) = end.as_const() {
+                    let known =
+                        |symbol: &Symbol| found.get(symbol).copied().unwrap_or(Range { low: 0, high: i64::MAX });
+                    let end = end.range_with(&known).high;
+                    if end < i64::MAX {
                         let high = (end - 1).max(0) / step.max(&1) * step;
                         found.insert(var.clone(), Range { low: 0, high });
                     }
@@ -211,13 +214,20 @@ fn fits(size: &Dim, room: &Dim, low: &dyn Fn(&Dim) -> i64) -> bool {
     if let Some(inner) = size.unless_negative() {
         return fits(&inner, room, low);
     }
-    if let Dim::Poly(poly) = size
-        && let ([term], 0) = (poly.terms.as_slice(), poly.constant)
-        && let ([Atom::Min(a, b)], 1) = (term.factors.as_slice(), term.coefficient)
-    {
-        return fits(a, room, low) || fits(b, room, low);
+    if size.at_most(room) || low(&(room.clone() - size.clone())) >= 0 {
+        return true;
     }
-    size.at_most(room) || low(&(room.clone() - size.clone())) >= 0
+    let minimum = |term: &Term| match (term.factors.as_slice(), term.coefficient) {
+        ([atom @ Atom::Min(a, b)], 1) => Some((Dim::from(atom.clone()), a.clone(), b.clone())),
+        _ => None,
+    };
+    if let Dim::Poly(poly) = size
+        && let Some((minimum, a, b)) = poly.terms.iter().find_map(minimum)
+    {
+        let rest = size.clone() - minimum;
+        return fits(&(rest.clone() + a), room, low) || fits(&(rest + b), room, low);
+    }
+    false
 }
 
 impl Group {
