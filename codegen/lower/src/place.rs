@@ -28,10 +28,11 @@ pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String
             .and_then(|b| b.checked_mul(tile.slots));
         let bytes = bytes.ok_or_else(|| format!("tile `{}` is too large, or its slots are not aligned", tile.name))?;
         let neighbours = taken.entry(tile.space.clone()).or_default();
-        let apart = space.banks.as_ref().filter(|_| bytes >= SMALL).and_then(|banks| {
-            let address = apart_fit(neighbours, life, bytes, space.alignment, banks)?;
-            ((address + bytes) as u64 <= space.bytes).then_some(address)
-        });
+        let apart =
+            space.banks.as_ref().filter(|banks| bytes >= SMALL && banks.read_conflict > 1.0).and_then(|banks| {
+                let address = apart_fit(neighbours, life, bytes, space.alignment, banks)?;
+                ((address + bytes) as u64 <= space.bytes).then_some(address)
+            });
         let address = apart.unwrap_or_else(|| first_fit(neighbours, life, bytes, space.alignment));
         if (address + bytes) as u64 > space.bytes {
             let name = &tile.name;

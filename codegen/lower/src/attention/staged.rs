@@ -28,7 +28,7 @@ const SIDE: usize = 128;
 /// Rows of a work item.
 const ROWS: usize = 256;
 /// Keys of a chunk.
-const KEYS: usize = 512;
+const KEYS: usize = 1024;
 /// Elements of a ring's copy are a multiple of this, so that copies are aligned.
 const COPY: usize = 256;
 /// Keys of the weights and values that the stage holds.
@@ -530,8 +530,10 @@ impl Work<'_, '_> {
             whole.offset[place.axis] = place.offset.clone();
             Operand::Tile(whole)
         };
-        let tile = builder.scratch(DType::F32, &capacity, &size);
-        builder.copy(Operand::Tile(tile.clone()), exchanged(self.pipeline.scores.0));
+        // What comes and what is computed are different tiles, so that the next piece can come early.
+        let (come, tile) =
+            (builder.scratch(DType::F32, &capacity, &size), builder.scratch(DType::F32, &capacity, &size));
+        builder.copy(Operand::Tile(come.clone()), exchanged(self.pipeline.scores.0));
         let column = |builder: &mut KernelBuilder| {
             let (mut shape, mut part) = (capacity.clone(), size.clone());
             (shape[axes.len() - 1], part[axes.len() - 1]) = (1, Dim::ONE);
@@ -542,10 +544,10 @@ impl Work<'_, '_> {
         // Two halves of the piece take turns, so that no instruction waits for the one before it.
         let half = |region: &Region| halves(region, place.axis, capacity[place.axis]);
         let state = |tile, copy: &Dim| half(&self.state(tile, spans, place, Dim::ONE, copy.clone()));
-        let (tiles, nexts, totals, narrow) = (half(&tile), half(&next), half(&total), half(&rounded));
+        let (tiles, nexts, totals) = (half(&tile), half(&next), half(&total));
         let (maxima, sums) = (state(states.max, &Dim::ZERO), state(states.sum, &Dim::ZERO));
         let factors = state(states.factor, copy);
-        self.masked(builder, &tiles, (&half, place.axis), axes, spans)?;
+        self.masked(builder, (&half(&come), &tiles), (&half, place.axis), axes, spans)?;
         let each = |builder: &mut KernelBuilder, op: Opcode, dst: &[Region], src: &[&[Region]]| {
             for (i, dst) in dst.iter().enumerate() {
                 let sources = src.iter().map(|regions| Operand::Tile(regions[i].clone())).collect();
@@ -562,7 +564,7 @@ impl Work<'_, '_> {
         each(builder, binary(BinaryFn::Sub), &factors, &[&maxima, &nexts]);
         each(builder, Opcode::Unary(UnaryFn::Exp), &tiles, &[&tiles]);
         each(builder, Opcode::Unary(UnaryFn::Exp), &factors, &[&factors]);
-        each(builder, Opcode::Copy { rows: 1 }, &narrow, &[&tiles]);
+        builder.copy(Operand::Tile(rounded.clone()), Operand::Tile(tile.clone()));
         builder.copy(exchanged(self.pipeline.weights.0), Operand::Tile(rounded));
         each(builder, Opcode::Copy { rows: 1 }, &maxima, &[&nexts]);
         each(builder, reduce(ReduceFn::Sum), &totals, &[&tiles]);
@@ -575,7 +577,7 @@ impl Work<'_, '_> {
     fn masked(
         &self,
         builder: &mut KernelBuilder,
-        tiles: &[Region],
+        (come, tiles): (&[Region], &[Region]),
         (half, axis): (&dyn Fn(&Region) -> Vec<Region>, usize),
         axes: &[usize],
         spans: &[Span],
@@ -583,9 +585,9 @@ impl Work<'_, '_> {
         let attention = self.attention;
         let scale = Operand::Real(attention.scale);
         let Some(&mask) = attention.operands.get(3) else {
-            for tile in tiles {
-                let tile = Operand::Tile(tile.clone());
-                builder.instr(Opcode::Binary(BinaryFn::Mul), vec![tile.clone()], vec![tile, scale.clone()]);
+            for (from, to) in come.iter().zip(tiles) {
+                let (from, to) = (Operand::Tile(from.clone()), Operand::Tile(to.clone()));
+                builder.instr(Opcode::Binary(BinaryFn::Mul), vec![to], vec![from, scale.clone()]);
             }
             return Ok(());
         };
@@ -599,9 +601,9 @@ impl Work<'_, '_> {
             }
             _ => vec![mask.clone(); tiles.len()],
         };
-        for (tile, mask) in tiles.iter().zip(masks) {
-            let tile = Operand::Tile(tile.clone());
-            builder.instr(Opcode::MulAdd, vec![tile.clone()], vec![tile, scale.clone(), mask]);
+        for ((from, to), mask) in come.iter().zip(tiles).zip(masks) {
+            let (from, to) = (Operand::Tile(from.clone()), Operand::Tile(to.clone()));
+            builder.instr(Opcode::MulAdd, vec![to], vec![from, scale.clone(), mask]);
         }
         Ok(())
     }
@@ -674,8 +676,8 @@ fn room(builder: &KernelBuilder, plan: &Plan, row: usize) -> usize {
     let target = builder.target;
     let kept = plan.capacity.div_ceil(target.lanes.max(1)) * plan.columns * 4;
     let left = target.bytes_of(&target.vector_space).saturating_sub(kept);
-    // Rows come in f32 and go in what products take; a mask is another tile that comes.
-    let halves = if plan.masked { 11 } else { 7 };
+    // Rows come twice in f32, are computed in one more tile and go twice in what products take; a mask comes twice too.
+    let halves = if plan.masked { 12 } else { 8 };
     let most = left / 4 * 2 / halves;
     target.elements(most).max(row.min(most))
 }
