@@ -57,6 +57,30 @@ pub(crate) struct Role {
     pub memory_steps: Vec<Step>,
 }
 
+impl Role {
+    /// The loops around a step: variable, increment and number, innermost first.
+    pub fn loops_around(&self, at: usize) -> impl Iterator<Item = (Var, i64, usize)> + '_ {
+        // A loop's last step comes behind all of its body.
+        self.steps.iter().enumerate().skip(at).filter_map(move |(last, step)| match step {
+            Step::Next { var, step, body, id, .. } if *body <= at && at <= last => Some((*var, *step, *id)),
+            _ => None,
+        })
+    }
+
+    /// The loop of this number.
+    pub fn find_loop(&self, wanted: usize) -> Option<&Node> {
+        fn find(body: &[Node], wanted: usize) -> Option<&Node> {
+            body.iter().find_map(|node| match node {
+                Node::Loop { id, .. } if *id == wanted => Some(node),
+                Node::Loop { body, .. } => find(body, wanted),
+                Node::If { then, otherwise, .. } => find(then, wanted).or_else(|| find(otherwise, wanted)),
+                _ => None,
+            })
+        }
+        find(&self.body, wanted)
+    }
+}
+
 /// Statements as a tree.
 #[derive(Clone)]
 pub(crate) enum Node {
@@ -93,7 +117,7 @@ pub(crate) enum Node {
 #[derive(Clone)]
 pub(crate) enum Step {
     Begin { var: Var, end: Expr, exit: usize },
-    Next { var: Var, end: Expr, step: i64, body: usize },
+    Next { var: Var, end: Expr, step: i64, body: usize, id: usize },
     Unless { condition: Expr, other: usize },
     Jump(usize),
     Work(usize),
@@ -313,7 +337,7 @@ fn annotate(body: &mut [Node], works: &[Work<'_>]) -> Vec<Var> {
 fn flatten(body: &[Node], works: &[Work<'_>], memory: bool, steps: &mut Vec<Step>) {
     for node in body {
         match node {
-            Node::Loop { var, end, step, body, .. } => {
+            Node::Loop { var, end, step, body, id, .. } => {
                 let begin = steps.len();
                 steps.push(Step::Jump(0));
                 flatten(body, works, memory, steps);
@@ -321,7 +345,7 @@ fn flatten(body: &[Node], works: &[Work<'_>], memory: bool, steps: &mut Vec<Step
                     steps.pop();
                     continue;
                 }
-                steps.push(Step::Next { var: *var, end: end.clone(), step: *step, body: begin + 1 });
+                steps.push(Step::Next { var: *var, end: end.clone(), step: *step, body: begin + 1, id: *id });
                 steps[begin] = Step::Begin { var: *var, end: end.clone(), exit: steps.len() };
             }
             Node::If { condition, then, otherwise } => {
@@ -378,7 +402,7 @@ impl<'k> Compiler<'k> {
                 let step = (*step).max(1);
                 let count = Expr::sum(step - 1, vec![(1, vec![end.clone()])]);
                 self.extents.insert(var.clone(), Expr::FloorDiv(Box::new([count, Expr::Const(step)])));
-                let var = self.names.define(var);
+                let var = self.names.define_multiple(var, step);
                 let id = self.loops;
                 self.loops += 1;
                 Ok(Node::Loop { var, end, step, body: self.block(body)?, id, depends: Vec::new() })

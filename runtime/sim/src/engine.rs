@@ -9,6 +9,8 @@
 //!
 //! Streams stand for one core each or, where cores are equal, for `weight` of them.
 
+mod steady;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -24,6 +26,7 @@ use crate::{
     share::{Address, CACHE, Demand, MEMORY, Share},
     walk::{Cursor, Issue, Issued},
 };
+use steady::Steady;
 
 /// Instructions that a queue holds where the machine does not say.
 const QUEUE: usize = 1024;
@@ -72,6 +75,8 @@ pub(crate) struct Setup<'a> {
     pub free: Free,
     /// What is read does not come into the cache.
     pub past_cache: bool,
+    /// Count what repeats without simulating it.
+    pub extrapolate: bool,
     /// How many spans of the timeline to keep.
     pub spans: usize,
 }
@@ -226,6 +231,7 @@ struct Engine<'e, 's> {
     numbers: u64,
     out: Outcome,
     issues: u64,
+    steady: Steady,
 }
 
 impl<'e, 's> Engine<'e, 's> {
@@ -256,6 +262,7 @@ impl<'e, 's> Engine<'e, 's> {
             numbers: 0,
             out: Outcome { paths: vec![0.0; code.machine.paths.len()], ..Outcome::default() },
             issues: 0,
+            steady: Steady::default(),
         };
         for (at, &(group, weight)) in setup.groups.iter().enumerate() {
             for (role, described) in code.roles.iter().enumerate() {
@@ -311,6 +318,9 @@ impl<'e, 's> Engine<'e, 's> {
                     Poke::Pipe(pipe) => self.start(pipe),
                 }
             }
+            if std::mem::take(&mut self.steady.due) && self.setup.extrapolate {
+                self.look_for_steady_state()?;
+            }
             let timer = self.timers.peek().map_or(f64::INFINITY, |Reverse(timer)| f64::from_bits(timer.time));
             let transfer = self.share.next();
             if timer.is_infinite() && transfer.is_infinite() {
@@ -353,11 +363,18 @@ impl<'e, 's> Engine<'e, 's> {
                 return Ok(());
             };
             self.issues += 1;
+            let repeated = std::mem::take(&mut self.streams[number].cursor.repeated);
+            self.steady.due |= repeated && number == self.first_running();
             if self.issues > MOST {
                 return Err(SimError::TooLong { kernel: self.setup.code.kernel.name.clone(), instructions: MOST });
             }
             self.dispatch(number, issue);
         }
+    }
+
+    /// The first stream that is not done.
+    fn first_running(&self) -> usize {
+        self.streams.iter().position(|stream| stream.state != State::Done).unwrap_or(0)
     }
 
     /// Whether what the stream waits for has come.
@@ -703,7 +720,8 @@ impl<'e, 's> Engine<'e, 's> {
         }
         if self.out.spans.len() < self.setup.spans {
             let (pipe, work) = (number as u32, work as u32);
-            self.out.spans.push(Span { pipe, work, start: running.start, end: self.now });
+            let skipped = self.steady.skipped;
+            self.out.spans.push(Span { pipe, work, start: running.start + skipped, end: self.now + skipped });
         } else {
             self.out.spans_left_out += 1;
         }
@@ -760,6 +778,7 @@ impl<'e, 's> Engine<'e, 's> {
             }
         });
         self.out.pipes = pipes.collect();
+        self.out.cycles += self.steady.skipped;
         self.out
     }
 }
