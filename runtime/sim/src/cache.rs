@@ -175,7 +175,7 @@ impl Cache {
                     let all =
                         if count == DOWN { u64::MAX } else { ((1u64 << (count * ACROSS)) - 1) << (below * ACROSS) };
                     let key = (memory.id, block_number(row, across));
-                    let (missing, out) = self.touch(key, sectors * EVERY_ROW & all, write);
+                    let (missing, out) = self.touch(key, (sectors * EVERY_ROW) & all, write);
                     fetched += missing;
                     evicted += out;
                     row += count;

@@ -23,7 +23,7 @@ use crate::{
     cache::{Cache, Memory, Traffic},
     code::Code,
     price::{LINE, PriceId, Prices},
-    share::{Address, CACHE, Demand, MEMORY, Share},
+    share::{Address, CACHE, Demand, MEMORY, SHARED, Share},
     walk::{Cursor, Issue, Issued},
 };
 use steady::Steady;
@@ -692,15 +692,17 @@ impl<'e, 's> Engine<'e, 's> {
         let missed = if traffic.read > 0.0 { (traffic.fetched / traffic.read).min(1.0) } else { 0.0 };
         let local = price.local_read + price.local_written;
         let cached = !matches!(self.source, Source::Memory);
-        let bytes = match cached {
-            true => [traffic.memory(), traffic.cores() + local],
-            false => [traffic.cores() + local, 0.0],
-        };
+        let mut bytes = [0.0; SHARED];
+        if cached {
+            bytes[MEMORY] = traffic.memory();
+            bytes[CACHE] = traffic.cores() + local;
+        } else {
+            bytes[MEMORY] = traffic.cores() + local;
+        }
         let mut scaled = traffic;
         scaled.scale(weight);
         self.out.traffic.add(&scaled);
         self.out.local += local * weight;
-        debug_assert!(MEMORY == 0 && CACHE == 1);
         Demand { alone: price.cost.path_cycles + missed * price.cost.miss_cycles, bytes, weight, address }
     }
 
