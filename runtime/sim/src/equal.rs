@@ -54,20 +54,24 @@ pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize
     Ok(if classes.len() > CLASSES { merged(&classes, &work) } else { classes })
 }
 
-/// Classes with nearly the same work as one: the one with most of it stands for all.
+/// Classes with nearly the same work as one, for which the one nearest to their mean stands; that with most work stays by itself,
+/// since the others wait for it.
 fn merged(classes: &[(usize, f64)], work: &[f64]) -> Vec<(usize, f64)> {
     let mut order: Vec<usize> = (0..classes.len()).collect();
     order.sort_by(|&a, &b| work[b].total_cmp(&work[a]));
-    let mut merged: Vec<(usize, f64)> = Vec::new();
-    let mut most = f64::INFINITY;
-    for at in order {
-        match merged.last_mut() {
-            Some((_, count)) if work[at] >= most * (1.0 - ALIKE) => *count += classes[at].1,
-            _ => {
-                merged.push(classes[at]);
-                most = work[at];
-            }
-        }
+    let Some((&heaviest, rest)) = order.split_first() else { return Vec::new() };
+    let mut merged = vec![classes[heaviest]];
+    let mut at = 0;
+    while at < rest.len() {
+        let alike =
+            rest[at..].iter().take_while(|&&other| work[other] >= work[rest[at]] * (1.0 - ALIKE)).count().max(1);
+        let members = &rest[at..at + alike];
+        let count: f64 = members.iter().map(|&member| classes[member].1).sum();
+        let mean = members.iter().map(|&member| classes[member].1 * work[member]).sum::<f64>() / count;
+        let distance = |member: usize| (work[member] - mean).abs();
+        let nearest = members.iter().copied().min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
+        merged.extend(nearest.map(|member| (classes[member].0, count)));
+        at += alike;
     }
     merged
 }
@@ -350,5 +354,17 @@ fn next_access(cursor: &mut Cursor, code: &Code<'_>, prices: &mut Prices) -> Res
             Some(Issue::Work(issued)) if !issued.starts.is_empty() => return Ok(Some(issued)),
             Some(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+
+    #[test]
+    fn the_heaviest_class_stays_and_the_mean_stands_for_the_rest() {
+        let classes = [(0, 4.0), (1, 1.0), (2, 8.0), (3, 8.0), (4, 3.0)];
+        let merged = merged(&classes, &[100.0, 50.0, 99.9, 99.6, 99.2]);
+        assert_eq!(merged, [(0, 4.0), (3, 19.0), (1, 1.0)]);
     }
 }
