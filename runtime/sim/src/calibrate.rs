@@ -99,7 +99,8 @@ fn outcome(row: &Row, machine: &Machine, known: &mut Known) -> Result<Outcome, S
 
 /// The report of a row's program; rows that are one program are simulated once.
 fn report(row: &Row, machine: &Machine, known: &mut Known) -> Result<KernelReport, SimError> {
-    let same = |(program, past_cache, _): &&(Program, bool, _)| *program == row.program && *past_cache == row.past_cache;
+    let same =
+        |(program, past_cache, _): &&(Program, bool, _)| *program == row.program && *past_cache == row.past_cache;
     if let Some((_, _, report)) = known.iter().find(same) {
         return Ok(report.clone());
     }

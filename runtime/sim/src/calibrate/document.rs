@@ -26,7 +26,9 @@ pub(super) fn write(machine: &Machine, calibration: &Calibration) -> String {
          still runs are not modelled.\n\n",
     );
     table(&mut out, &calibration.products);
-    out.push_str("\n## Sum of 8192 × 8192\n\nCANN sample `add_high_performance`, f16, the second of two equal launches.\n\n");
+    out.push_str(
+        "\n## Sum of 8192 × 8192\n\nCANN sample `add_high_performance`, f16, the second of two equal launches.\n\n",
+    );
     table(&mut out, &calibration.sums);
     out.push_str("\n## Predictions\n\nMeasurements of the same samples to which nothing was fitted.\n\n");
     table(&mut out, &calibration.predictions);

@@ -88,16 +88,16 @@ pub(super) fn ladder() -> Vec<Row> {
         parts: 1,
     };
     let two_by_twelve = Product { cores: [2, 12], single: [4096, 683], ..four_by_six };
-    // A sixteenth of the columns.
-    let alone = Product { cores: [1, 1], single: [8192, 512], ..four_by_six };
-    let small = Product { base: [64, 64, 64], ..alone };
+    // A quarter and an eighth of the columns.
+    let alone = Product { cores: [1, 1], single: [8192, 2048], ..four_by_six };
+    let small = Product { single: [8192, 1024], base: [64, 64, 64], ..alone };
     let large_loads = Product { steps: [2, 4], slots: 2, ..four_by_six };
     let deep = Product { steps: [8, 4], ..large_loads };
     let halves = Product { parts: 2, ..deep };
     let row = |name, product, us, pipes| Row { pipes, ..Row::of(name, Program::Product(product), us) };
     vec![
-        Row { part: 16, ..row("1 core, blocks of 64 × 64 × 64", small, 759363.46, SMALL) },
-        Row { part: 16, ..row("1 core, blocks of 128 × 256 × 64", alone, 249466.54, ALONE) },
+        Row { part: 8, ..row("1 core, blocks of 64 × 64 × 64", small, 759363.46, SMALL) },
+        Row { part: 4, ..row("1 core, blocks of 128 × 256 × 64", alone, 249466.54, ALONE) },
         row("24 cores, 2 × 12", two_by_twelve, 12541.22, TWO_BY_TWELVE),
         row("24 cores, 4 × 6", four_by_six, 12283.84, FOUR_BY_SIX),
         row("+ several K blocks a load", large_loads, 5039.86, LARGE_LOADS),
