@@ -8,6 +8,9 @@ mod document;
 mod measured;
 mod programs;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use tarsia_tile::Machine;
@@ -97,6 +100,14 @@ fn outcome(row: &Row, machine: &Machine, known: &mut Known) -> Result<Outcome, S
     Ok(Outcome { name: row.name.to_owned(), kernel, pipes, fitted: row.fitted })
 }
 
+fn program(row: &Row, machine: &Machine) -> Result<tarsia_tile::Program, SimError> {
+    match &row.program {
+        Program::Product(product) => product.program(&machine.name),
+        Program::Reads(reads) => reads.program(&machine.name),
+        Program::Sum(sum) => sum.program(&machine.name),
+    }
+}
+
 /// The report of a row's program; rows that are one program are simulated once.
 fn report(row: &Row, machine: &Machine, known: &mut Known) -> Result<KernelReport, SimError> {
     let same =
@@ -104,11 +115,7 @@ fn report(row: &Row, machine: &Machine, known: &mut Known) -> Result<KernelRepor
     if let Some((_, _, report)) = known.iter().find(same) {
         return Ok(report.clone());
     }
-    let program = match &row.program {
-        Program::Product(product) => product.program(&machine.name),
-        Program::Reads(reads) => reads.program(&machine.name),
-        Program::Sum(sum) => sum.program(&machine.name),
-    }?;
+    let program = program(row, machine)?;
     let options = Options { bottlenecks: false, past_cache: row.past_cache, ..Options::default() };
     let report = crate::simulate(&program, machine, &BTreeMap::new(), &options)?.kernels.pop();
     let report = report.ok_or_else(|| SimError::Shapes("a calibration program launches nothing".into()))?;
