@@ -1,6 +1,7 @@
 //! The subcommands: one module each, arguments beside what they do.
 
 mod bench;
+mod calibrate;
 mod compare;
 mod compile;
 mod explain;
@@ -8,6 +9,7 @@ mod inspect;
 mod profile;
 mod run;
 mod simulate;
+mod targets;
 mod values;
 
 use std::{
@@ -45,6 +47,8 @@ enum Command {
     Bench(bench::Arguments),
     Compare(compare::Arguments),
     Simulate(simulate::Arguments),
+    Targets(targets::Arguments),
+    Calibrate(calibrate::Arguments),
 }
 
 /// Bounds on what a file may ask for.
@@ -64,7 +68,7 @@ impl LimitArguments {
 /// The machine to compile for.
 #[derive(Args, Clone)]
 struct TargetArgument {
-    /// The machine to compile for: cpu, twopipe, ascend910b2, or a description file (.toml).
+    /// The machine to compile for: a name that `tarsia targets` lists, or a description file (.toml).
     #[arg(long, value_name = "MACHINE", default_value = "cpu")]
     target: String,
     /// Compile for so many of the machine's cores; a group that shares one item of work counts as one.
@@ -134,6 +138,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Targets(arguments) => targets::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::{Machine, Path, Rate, Scope, Space, Unit};
+use super::{Activation, Machine, Path, Rate, Scale, Scope, Space, Unit};
 
 impl Machine {
     /// The machine as aligned text: what `tarsia targets` shows. Numbers in brackets refer to the sources at the end.
@@ -141,8 +141,17 @@ fn write_path(out: &mut Listing, path: &Path) {
         }
     }
     let mut features: Vec<String> = path.transforms.iter().map(ToString::to_string).collect();
-    features.extend(path.activations.iter().map(|activation| format!("{activation:?}").to_lowercase()));
-    features.extend(path.scales.iter().map(|scale| format!("scale by {scale:?}").to_lowercase()));
+    let activation = |activation: &Activation| match activation {
+        Activation::Relu => "relu",
+        Activation::LeakyRelu => "leaky relu",
+        Activation::Prelu => "prelu",
+    };
+    let scale = |scale: &Scale| match scale {
+        Scale::Tensor => "scale of the tensor",
+        Scale::Channel => "scales of channels",
+    };
+    features.extend(path.activations.iter().map(|each| activation(each).to_owned()));
+    features.extend(path.scales.iter().map(|each| scale(each).to_owned()));
     features.extend(path.follows.then(|| "follows results".to_owned()));
     if !features.is_empty() {
         let _ = write!(text, "; {}", features.join(", "));

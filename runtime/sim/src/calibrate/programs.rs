@@ -135,7 +135,7 @@ impl Product {
         let _ = writeln!(t, "    for ks in 0..{long} step {short} {{");
         inner.begin(t, "kl + ks");
         let _ = writeln!(t, "    for kk in 0..{short} step {bk} {{");
-        let at = "(kl + ks + kk)";
+        let at = "kl - ks - kk";
         let slot = format!("mod(floordiv(kl + ks + kk, {bk}), 2)");
         let in_chunk = |chunk: usize| if chunk == long { "ks + kk" } else { "kk" };
         wait(t, "m", "mte1", &slot);
@@ -154,7 +154,8 @@ impl Product {
         let operands = format!(
             "%acc[0 +: {height}, 0 +: {width}] <- %xa#({slot})[0 +: {height}, 0 +: {bk}], %xb#({slot})[0 +: {bk}, 0 +: {width}]"
         );
-        let _ = writeln!(t, "    if {at} > 0 {{\n    mmad.acc {operands}\n    }} else {{\n    mmad {operands}\n    }}");
+        let _ =
+            writeln!(t, "    if 1 - {at} > 0 {{\n    mmad {operands}\n    }} else {{\n    mmad.acc {operands}\n    }}");
         set(t, "m", "mte1", &slot);
         t.push_str("    }\n");
         inner.end(t, "kl + ks");
