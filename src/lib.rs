@@ -24,7 +24,7 @@ pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover,
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
-pub use tarsia_onnx::Limits;
+pub use tarsia_onnx::{Limits, Weights};
 pub use tarsia_passes::{
     Derivation,
     cover::{Decision, Decisions},

@@ -19,7 +19,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
-use tarsia::{Error, Isa, Limits, SessionOptions};
+use tarsia::{Error, Isa, Limits, SessionOptions, Weights};
 
 /// Compiles ONNX models into tiled programs and runs them.
 ///
@@ -51,11 +51,27 @@ struct LimitArguments {
     /// Refuse models that declare more than this many MiB of tensors.
     #[arg(long, value_name = "MIB", default_value_t = 16 << 10)]
     memory_limit: u64,
+    /// What must be there of weights in files beside the model: data, or, for a model that is not run, only shapes.
+    #[arg(long, value_enum, default_value_t = WeightsArgument::Data)]
+    weights: WeightsArgument,
+}
+
+/// As [`Weights`].
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum WeightsArgument {
+    /// Their data: a file that is absent is an error.
+    Data,
+    /// Their types and shapes: files may be absent.
+    Shapes,
 }
 
 impl LimitArguments {
     fn limits(self) -> Limits {
-        Limits { max_bytes: self.memory_limit.saturating_mul(1 << 20), ..Limits::default() }
+        let weights = match self.weights {
+            WeightsArgument::Data => Weights::Data,
+            WeightsArgument::Shapes => Weights::Shapes,
+        };
+        Limits { max_bytes: self.memory_limit.saturating_mul(1 << 20), weights, ..Limits::default() }
     }
 }
 
