@@ -1,6 +1,6 @@
 //! Builds one tile kernel statement by statement.
 
-use crate::target::Target;
+use crate::{persist::Grouping, target::Target};
 use tarsia_graph::{Origin, Value};
 use tarsia_tensor::{DType, Dim, Symbol};
 use tarsia_tile::{Access, Instr, Kernel, Layout, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, TileId, View};
@@ -34,6 +34,8 @@ pub(crate) enum Source {
 pub(crate) struct KernelBuilder<'m> {
     pub target: &'m Target,
     kernel: Kernel,
+    /// Axes of the grid whose items share operands.
+    pub grouping: Option<Grouping>,
     /// What every parameter is bound to.
     pub sources: Vec<Source>,
     blocks: Vec<Vec<Stmt>>,
@@ -51,7 +53,7 @@ impl<'m> KernelBuilder<'m> {
             lanes: None,
             body: Vec::new(),
         };
-        KernelBuilder { target, kernel, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }
+        KernelBuilder { target, kernel, grouping: None, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }
     }
 
     pub fn finish(mut self) -> (Kernel, Vec<Source>) {
