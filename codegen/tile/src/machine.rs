@@ -28,6 +28,7 @@ use thiserror::Error;
 
 use crate::{Fractal, Layout, optable::Class};
 
+pub use cost::{Cost, Extent, MoveShape};
 pub use route::{End, Hop, RouteError, Transfer};
 
 /// The machines that come with the compiler: name and description file.
@@ -105,6 +106,12 @@ pub struct CoreKind {
     pub lanes: usize,
     /// Its pipes: in-order queues that run concurrently.
     pub pipes: Vec<String>,
+    /// Instructions that a pipe's queue holds, the running one included; unbounded if absent.
+    #[serde(default)]
+    pub queue: Option<usize>,
+    /// Cycles from one instruction to the next where they are issued.
+    #[serde(default)]
+    pub issue_cycles: f64,
     /// The spaces that each core has for itself.
     #[serde(default)]
     pub spaces: Vec<String>,
@@ -146,9 +153,28 @@ pub struct Space {
     /// Bytes per cycle that all users together get, where that is less than the sum of the paths.
     #[serde(default)]
     pub bytes_per_cycle: Option<f64>,
+    /// The cache between it and the cores.
+    #[serde(default)]
+    pub cache: Option<Cache>,
     /// Banks, where accesses can collide.
     #[serde(default)]
     pub banks: Option<Banks>,
+    /// Where the numbers come from.
+    pub source: String,
+}
+
+/// A cache that all cores share: what is read comes into it, what is written stays in it until it must make room.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Capacity.
+    pub bytes: u64,
+    /// Bytes per cycle that all users together get from it.
+    #[serde(default)]
+    pub bytes_per_cycle: Option<f64>,
+    /// Bytes per cycle that the cores together get which read one address at one time, where such reads wait for each other.
+    #[serde(default)]
+    pub same_address_bytes_per_cycle: Option<f64>,
     /// Where the numbers come from.
     pub source: String,
 }

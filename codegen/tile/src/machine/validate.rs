@@ -55,6 +55,8 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     positive("clock.hertz".into(), machine.clock.hertz);
     for space in &machine.spaces {
         positive(format!("space {}: bytes_per_cycle", space.name), space.bytes_per_cycle.unwrap_or(1.0));
+        let rates = space.cache.iter().flat_map(|cache| [cache.bytes_per_cycle, cache.same_address_bytes_per_cycle]);
+        rates.flatten().for_each(|rate| positive(format!("space {}: a rate of its cache", space.name), rate));
     }
     for path in &machine.paths {
         positive(format!("path {} -> {}: bytes_per_cycle", path.from, path.to), path.bytes_per_cycle);
@@ -71,6 +73,9 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
         fault(!(value.is_finite() && value >= 0.0), format!("{what} is {value}, not a number of cycles"));
     };
     natural("launch.cycles".into(), machine.launch.cycles);
+    for core in &machine.cores {
+        natural(format!("core {}: issue_cycles", core.name), core.issue_cycles);
+    }
     for path in &machine.paths {
         natural(format!("path {} -> {}: startup_cycles", path.from, path.to), path.startup_cycles);
     }
@@ -89,6 +94,7 @@ fn cores_and_spaces(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     for (i, core) in machine.cores.iter().enumerate() {
         let name = &core.name;
         fault(core.count == 0, format!("core {name}: count is 0"));
+        fault(core.queue == Some(0), format!("core {name}: a queue of 0 instructions never takes one"));
         fault(core.pipes.is_empty(), format!("core {name}: it has no pipe"));
         fault(machine.cores[..i].iter().any(|other| other.name == *name), format!("core {name} is described twice"));
         for space in &core.spaces {
