@@ -58,8 +58,23 @@ pub fn compare_folder(
     machine: &Machine,
     options: &tarsia_runtime::Options,
 ) -> Result<Vec<SetReport>, Error> {
+    compare_folder_with(path, limits, machine, &compile::Options::default(), options)
+}
+
+/// As [`compare_folder`], compiled in a given way.
+///
+/// # Errors
+/// As [`compare_folder`].
+pub fn compare_folder_with(
+    path: &Path,
+    limits: Limits,
+    machine: &Machine,
+    compilation: &compile::Options,
+    options: &tarsia_runtime::Options,
+) -> Result<Vec<SetReport>, Error> {
     let folder = Folder::open(path)?;
-    let compiled = compile::compile(compile::load(&folder.model, limits, machine)?, Phase::Tiles, machine)?;
+    let start = compile::load(&folder.model, limits, machine)?;
+    let compiled = compile::compile_with(start, Phase::Tiles, machine, compilation)?;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
     let inputs = program.inputs.len();

@@ -5,6 +5,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::Path,
     str::FromStr,
@@ -75,10 +76,19 @@ pub enum Start {
 }
 
 /// How to compile.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Keep explanations: the report tells by which rules ops were derived.
     pub explain: bool,
+    /// The sizes by symbol that forms and kernels are chosen for. What is compiled is right for all sizes.
+    pub sizes: BTreeMap<String, i64>,
+}
+
+impl Options {
+    fn cover(&self) -> tarsia_passes::cover::Options {
+        let hints = self.sizes.clone();
+        tarsia_passes::cover::Options { hints, ..tarsia_passes::cover::Options::default() }
+    }
 }
 
 /// What compilation makes of a model.
@@ -171,14 +181,14 @@ fn read_text(path: &Path, limits: &Limits) -> Result<String, Error> {
 /// # Errors
 /// If a phase fails.
 pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled, Error> {
-    compile_with(start, last, machine, Options::default())
+    compile_with(start, last, machine, &Options::default())
 }
 
 /// Compiles up to and including `last`.
 ///
 /// # Errors
 /// If a phase fails.
-pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Options) -> Result<Compiled, Error> {
+pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: &Options) -> Result<Compiled, Error> {
     let mut compiled = Compiled::default();
     let mut clock = Instant::now();
     let mut lap = |times: &mut Vec<(Phase, Duration)>, phase| {
@@ -198,7 +208,7 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
             }
             let optimised = optimise(graph, machine, options)?;
             lap(&mut compiled.times, Phase::Optimised);
-            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine)?) } else { None };
+            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine, options)?) } else { None };
             compiled.optimised = Some(optimised);
             lap(&mut compiled.times, Phase::Kernels);
             match kernels {
@@ -219,9 +229,9 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
 ///
 /// # Errors
 /// If a pass fails.
-pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(Graph, tarsia_passes::Report), Error> {
+pub fn optimise(graph: &Graph, machine: &Machine, options: &Options) -> Result<(Graph, tarsia_passes::Report), Error> {
     let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "optimise", reason: e.to_string() };
-    let (model, cover) = (cost::model(machine), tarsia_passes::cover::Options::default());
+    let (model, cover) = (cost::model(machine), options.cover());
     let extract = tarsia_passes::cover::ByKernels { model: &model, options: &cover };
     let explain = options.explain;
     let options = tarsia_passes::Options { extract: &extract, explain, ..tarsia_passes::Options::default() };
@@ -232,10 +242,13 @@ pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(G
 ///
 /// # Errors
 /// If the pass fails.
-pub fn cover(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
+pub fn cover(
+    graph: &Graph,
+    machine: &Machine,
+    options: &Options,
+) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
     let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "cover", reason: e.to_string() };
-    tarsia_passes::cover::cover(graph, &cost::model(machine), &tarsia_passes::cover::Options::default())
-        .map_err(internal)
+    tarsia_passes::cover::cover(graph, &cost::model(machine), &options.cover()).map_err(internal)
 }
 
 /// Lowering to the machine's tile program.

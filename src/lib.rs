@@ -19,7 +19,9 @@ mod error;
 mod folder;
 pub mod tensors;
 
-pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
+pub use compare::{
+    Divergence, OutputError, SetReport, bisect, compare_folder, compare_folder_with, difference, set_inputs,
+};
 pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover, load, lower, machine, optimise};
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};

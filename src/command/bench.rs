@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let begin = Instant::now();
     let start = tarsia::load(&folder.model, limits, &machine)?;
     let read = begin.elapsed();
-    let compiled = tarsia::compile(start, Phase::Tiles, &machine)?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, &arguments.target.options())?;
     let phases = compiled.times;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use owo_colors::OwoColorize;
-use tarsia::{Error, Folder, Phase, compare_folder, read_set, set_inputs};
+use tarsia::{Error, Folder, Phase, compare_folder_with, read_set, set_inputs};
 
 use super::{LimitArguments, SessionArguments, TargetArgument, print_json, spinner};
 
@@ -39,7 +39,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         return bisect(arguments);
     }
     let machine = arguments.target.machine()?;
-    let reports = compare_folder(&arguments.folder, limits, &machine, &arguments.session.options(arguments.limits))?;
+    let reports = compare_folder_with(
+        &arguments.folder,
+        limits,
+        &machine,
+        &arguments.target.options(),
+        &arguments.session.options(arguments.limits),
+    )?;
     progress.finish_and_clear();
     let passes = reports.iter().all(tarsia::SetReport::passes);
     if arguments.json {
@@ -69,7 +75,8 @@ fn bisect(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
     let folder = Folder::open(&arguments.folder)?;
     let machine = arguments.target.machine()?;
-    let compiled = tarsia::compile(tarsia::load(&folder.model, limits, &machine)?, Phase::Kernels, &machine)?;
+    let start = tarsia::load(&folder.model, limits, &machine)?;
+    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, &arguments.target.options())?;
     let graph = compiled.graph.as_ref().ok_or_else(|| Error::Usage("there is no graph".into()))?;
     for set in &folder.sets {
         let inputs = set_inputs(set, graph.inputs().len(), &limits)?;

@@ -47,7 +47,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
     let last = arguments.emit.unwrap_or(Phase::Tiles);
-    let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits(), &machine)?, last, &machine)?;
+    let start = tarsia::load(&model, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile_with(start, last, &machine, &arguments.target.options())?;
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);

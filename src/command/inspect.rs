@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     };
     let machine = arguments.target.machine()?;
     let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile(start, last, &machine)?;
+    let compiled = tarsia::compile_with(start, last, &machine, &arguments.target.options())?;
     let missing = || Error::Usage("this file starts after that stage".into());
     let rows = match arguments.stage {
         Stage::Graph | Stage::Optimised | Stage::Kernels => {

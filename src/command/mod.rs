@@ -19,7 +19,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
-use tarsia::{Error, Isa, Limits, SessionOptions, Weights};
+use tarsia::{Error, Isa, Limits, Options, SessionOptions, Weights};
 
 /// Compiles ONNX models into tiled programs and runs them.
 ///
@@ -75,17 +75,25 @@ impl LimitArguments {
     }
 }
 
-/// The machine to compile for.
+/// What to compile for.
 #[derive(Args, Clone)]
 struct TargetArgument {
     /// The machine to compile for: cpu, twopipe, or a description file (.toml).
     #[arg(long, value_name = "MACHINE", default_value = "cpu")]
     target: String,
+    /// A size to choose forms and kernels for, as seq=1 for decoding; what is compiled is right for all sizes.
+    #[arg(long, value_name = "SYMBOL=N")]
+    assume: Vec<values::SizeArgument>,
 }
 
 impl TargetArgument {
     fn machine(&self) -> Result<tarsia::Machine, Error> {
         tarsia::machine(&self.target)
+    }
+
+    fn options(&self) -> Options {
+        let sizes = self.assume.iter().map(|size| (size.symbol.clone(), size.size)).collect();
+        Options { sizes, ..Options::default() }
     }
 }
 

@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let (model, data_set) = model_of(&arguments.model)?;
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
-    let compiled = tarsia::compile(tarsia::load(&model, limits, &machine)?, Phase::Tiles, &machine)?;
+    let start = tarsia::load(&model, limits, &machine)?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, &arguments.target.options())?;
     progress.finish_and_clear();
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
     let ports: Vec<_> =

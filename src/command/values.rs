@@ -27,8 +27,8 @@ impl FromStr for InputFile {
 /// `SYMBOL=SIZE`.
 #[derive(Clone, Debug)]
 pub struct SizeArgument {
-    symbol: String,
-    size: i64,
+    pub(super) symbol: String,
+    pub(super) size: i64,
 }
 
 impl FromStr for SizeArgument {
