@@ -155,6 +155,16 @@ impl Target {
         if transposed { layouts.find(columns_first).unwrap_or(first) } else { first }
     }
 
+    /// The longest side of a block in the layouts that matrices of this type have in a space.
+    pub fn stage_block(&self, space: &str, dtype: DType) -> usize {
+        let rules = self.machine.space(space).map(|space| space.layouts.as_slice()).unwrap_or_default();
+        let side = |layout: Layout| match layout {
+            Layout::Fractal(fractal) => fractal.block[0].max(fractal.block[1]),
+            Layout::RowMajor => 1,
+        };
+        rules.iter().filter_map(|rule| rule.single(dtype)).map(side).max().unwrap_or(1)
+    }
+
     /// The layouts of left and right operands of a product in `dtype`; types without a fractal form stay row-major.
     pub fn matrix_layouts_for(&self, dtype: DType) -> [Layout; 2] {
         self.operands.each_ref().map(|rule| rule.preferred_layout(dtype).unwrap_or(Layout::RowMajor))
