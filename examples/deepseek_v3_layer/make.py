@@ -146,7 +146,7 @@ def write_data(out, config, dtype, data, experts):
                 tensor = numpy_helper.from_array(value, name)
                 (folder / f"{kind}_{index}.pb").write_bytes(tensor.SerializeToString())
     loose = {"f32": (1e-3, 1e-4), "f16": (2e-2, 2e-2), "bf16": (5e-2, 5e-2)}[dtype]
-    meta = {"name": out.name, "reference": "numpy (reference.py), float64", "rtol": loose[0], "atol": loose[1], "sets": 3}
+    meta = {"name": out.resolve().name, "reference": "numpy (reference.py), float64", "rtol": loose[0], "atol": loose[1], "sets": 3}
     (out / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 

@@ -85,3 +85,31 @@ impl From<Vec<u8>> for Content {
         Content::Bytes(bytes.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Tensor, TensorError, convert, host};
+
+    #[test]
+    fn only_views_can_be_had_of_absent_data() {
+        let x = Tensor::absent(DType::F16, &[4, 6], "w at 0").unwrap();
+        assert_eq!((x.count(), x.size(), x.bytes().len()), (24, 48, 0));
+        let view = x.reshaped(&[24]).unwrap();
+        assert_eq!(view.missing(), x.missing());
+        assert!(matches!(x.numbers(), Err(TensorError::Absent(_))));
+        assert!(x.as_slice::<half::f16>().is_none());
+        assert!(x.rearranged(&[1], [0].into_iter()).is_err());
+        assert!(convert(&x, DType::F32, true).is_err());
+        assert!(host::call("nonzero", &[], &[], &[x]).is_err());
+    }
+
+    #[test]
+    fn equal_origins_are_equal_data() {
+        let of = |origin: &str| Tensor::absent(DType::F32, &[2], origin).unwrap();
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
+        assert_ne!(of("a"), Tensor::from_slice(&[2], &[0f32, 0.0]).unwrap());
+        assert!(Tensor::absent(DType::F32, &[usize::MAX, 2], "a").is_err());
+        assert!(Tensor::absent(DType::String, &[2], "a").is_err());
+    }
+}
