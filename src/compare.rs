@@ -56,24 +56,12 @@ pub fn compare_folder(
     path: &Path,
     limits: Limits,
     machine: &Machine,
-    options: &tarsia_runtime::Options,
-) -> Result<Vec<SetReport>, Error> {
-    compare_folder_with(path, limits, machine, &compile::Options::default(), options)
-}
-
-/// As [`compare_folder`], compiled in a given way.
-///
-/// # Errors
-/// As [`compare_folder`].
-pub fn compare_folder_with(
-    path: &Path,
-    limits: Limits,
-    machine: &Machine,
-    compilation: &compile::Options,
+    compilation: compile::Options,
     options: &tarsia_runtime::Options,
 ) -> Result<Vec<SetReport>, Error> {
     let folder = Folder::open(path)?;
     let start = compile::load(&folder.model, limits, machine)?;
+    let tolerance = folder.tolerance.at(compilation.precision);
     let compiled = compile::compile_with(start, Phase::Tiles, machine, compilation)?;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
@@ -83,7 +71,7 @@ pub fn compare_folder_with(
         let given = set_inputs(set, inputs, &limits)?;
         let expected = read_set(set, "output", names.len(), &limits)?;
         let found = session.run(&given)?;
-        Ok(report(set, &names, &expected, &found, folder.tolerance))
+        Ok(report(set, &names, &expected, &found, tolerance))
     };
     folder.sets.iter().map(run).collect()
 }

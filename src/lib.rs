@@ -19,19 +19,23 @@ mod error;
 mod folder;
 pub mod tensors;
 
-pub use compare::{
-    Divergence, OutputError, SetReport, bisect, compare_folder, compare_folder_with, difference, set_inputs,
+pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
+pub use compile::{
+    Compiled, Options, Phase, Precision, Start, compile, compile_with, cover, load, lower, machine, optimise,
+    with_cores,
 };
-pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover, load, lower, machine, optimise};
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
 pub use tarsia_onnx::{Limits, Weights};
 pub use tarsia_passes::{
-    Derivation,
+    Derivation, Storage,
     cover::{Decision, Decisions},
 };
 pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};
-pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
+pub use tarsia_sim::{
+    self as sim, KernelReport, Options as SimOptions, Report as SimReport, SimError, simulate, simulate_kernel,
+};
+pub use tarsia_tensor::{Bindings, Class, DType, Dim, Numbers, Symbol, Tensor};
 pub use tarsia_tile as tile;
 pub use tarsia_tile::Machine;

@@ -47,7 +47,7 @@ fn explanations_change_no_kernel() {
         let model = tarsia::Folder::open(Path::new(&example(name))).expect("a model folder").model;
         let compiled = |explain| {
             let start = tarsia::load(&model, tarsia::Limits::default(), &machine).expect("it loads");
-            tarsia::compile_with(start, Phase::Kernels, &machine, &Options { explain, ..Options::default() })
+            tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain, ..Options::default() })
                 .expect("it compiles")
         };
         let (plain, explained) = (compiled(false), compiled(true));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tarsia::{
-    Compiled, Error, Folder, Limits, Machine, Options, Phase, Session, SessionOptions, Weights, compare_folder_with,
+    Compiled, Error, Folder, Limits, Machine, Options, Phase, Session, SessionOptions, Weights, compare_folder,
     graph::{Graph, Op},
     tile::{Program, artifact},
 };
@@ -69,7 +69,7 @@ fn options(sizes: &[(&str, i64)]) -> Options {
 
 fn compiled(model: &Path, last: Phase, machine: &Machine, sizes: &[(&str, i64)]) -> Compiled {
     let start = tarsia::load(model, shapes(), machine).expect("it can be read");
-    tarsia::compile_with(start, last, machine, &options(sizes)).expect("it compiles")
+    tarsia::compile_with(start, last, machine, options(sizes)).expect("it compiles")
 }
 
 fn program() -> Program {
@@ -186,7 +186,7 @@ fn both_forms_give_the_expected_outputs() -> Result<(), Error> {
             let found = heads(&optimised);
             assert_eq!(shared, found.iter().any(|[_, keys, _]| *keys == Some(1)), "{name}: {found:?}");
             let session = SessionOptions { threads: 1, ..SessionOptions::default() };
-            let reports = compare_folder_with(&example(name), Limits::default(), &machine, &options(&sizes), &session)?;
+            let reports = compare_folder(&example(name), Limits::default(), &machine, options(&sizes), &session)?;
             assert_eq!(reports.len(), 3);
             for report in &reports {
                 assert!(report.passes(), "{name}, {}: {:?}", report.set, report.outputs);

@@ -7,6 +7,7 @@ mod explain;
 mod inspect;
 mod profile;
 mod run;
+mod simulate;
 mod values;
 
 use std::{
@@ -43,6 +44,7 @@ enum Command {
     Explain(explain::Arguments),
     Bench(bench::Arguments),
     Compare(compare::Arguments),
+    Simulate(simulate::Arguments),
 }
 
 /// Bounds on what a file may ask for.
@@ -78,22 +80,39 @@ impl LimitArguments {
 /// What to compile for.
 #[derive(Args, Clone)]
 struct TargetArgument {
-    /// The machine to compile for: cpu, twopipe, or a description file (.toml).
+    /// The machine to compile for: cpu, twopipe, ascend910b2, or a description file (.toml).
     #[arg(long, value_name = "MACHINE", default_value = "cpu")]
     target: String,
+    /// Compile for so many of the machine's cores; a group that shares one item of work counts as one.
+    #[arg(long, value_name = "N")]
+    cores: Option<usize>,
+}
+
+impl TargetArgument {
+    fn machine(&self) -> Result<tarsia::Machine, Error> {
+        let machine = tarsia::machine(&self.target)?;
+        match self.cores {
+            Some(count) => tarsia::with_cores(&machine, count),
+            None => Ok(machine),
+        }
+    }
+}
+
+/// What forms and kernels are chosen for, and in which type models are computed.
+#[derive(Args, Clone)]
+struct ChoiceArguments {
+    /// Store and multiply models in f32 as f32 or f16. Inputs and outputs keep their types; sums, norms and softmax stay f32.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    precision: tarsia::Precision,
     /// A size to choose forms and kernels for, as seq=1 for decoding; what is compiled is right for all sizes.
     #[arg(long, value_name = "SYMBOL=N")]
     assume: Vec<values::SizeArgument>,
 }
 
-impl TargetArgument {
-    fn machine(&self) -> Result<tarsia::Machine, Error> {
-        tarsia::machine(&self.target)
-    }
-
+impl ChoiceArguments {
     fn options(&self) -> Options {
-        let sizes = self.assume.iter().map(|size| (size.symbol.clone(), size.size)).collect();
-        Options { sizes, ..Options::default() }
+        let sizes = values::by_symbol(&self.assume);
+        Options { precision: self.precision, sizes, ..Options::default() }
     }
 }
 
@@ -134,6 +153,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
     }
 }
 

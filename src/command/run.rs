@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Class, Error, Phase, Session, Tensor, read_set, tensors};
 
-use super::{LimitArguments, SessionArguments, TargetArgument, model_of, print_json, spinner, values};
+use super::{ChoiceArguments, LimitArguments, SessionArguments, TargetArgument, model_of, print_json, spinner, values};
 
 /// Runs a model once and prints or writes its results.
 ///
@@ -42,11 +42,14 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
+    choice: ChoiceArguments,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
+/// An output as it is printed.
 #[derive(Serialize)]
-struct OutputSummary {
+pub(super) struct OutputSummary {
     name: String,
     dtype: String,
     shape: Vec<usize>,
@@ -61,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
     let start = tarsia::load(&model, limits, &machine)?;
-    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, &arguments.target.options())?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.choice.options())?;
     progress.finish_and_clear();
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
     let ports: Vec<_> =
@@ -84,7 +87,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: bool) -> Result<(), Error> {
+/// Writes outputs as NAME.npy.
+pub(super) fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: bool) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|reason| Error::Io { path: folder.to_owned(), reason })?;
     for (i, (name, tensor)) in names.iter().zip(outputs).enumerate() {
         // Output names are the model's: whatever is no plain character must not become a path.
@@ -98,7 +102,8 @@ fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: 
     Ok(())
 }
 
-fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
+/// What is printed of an output.
+pub(super) fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
     let row = tensor.shape().last().copied().unwrap_or(1).max(1);
     let mut entries: Vec<(usize, f64)> = match tensor.numbers() {
         Ok(numbers) => numbers.to_f64().into_iter().take(row).enumerate().collect(),
@@ -116,7 +121,8 @@ fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
     }
 }
 
-fn print(output: &OutputSummary) {
+/// Prints an output for people.
+pub(super) fn print(output: &OutputSummary) {
     anstream::println!("{}: {}{:?}", output.name, output.dtype, output.shape);
     for (index, value) in &output.top {
         anstream::println!("  {index:>6}  {value:.6}");

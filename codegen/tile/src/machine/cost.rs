@@ -1,14 +1,28 @@
 //! What work costs on a machine, in cycles of one core.
+//!
+//! ```text
+//! instruction ─► issue + (head, if the pipe was idle) + max(path, bytes / the share of what cores have in common)
+//!                              Cost::{issue, head, path}_cycles             Cost::bytes, shared out by the simulator
+//! ```
+//!
+//! All numbers are those of the machine's description; the formulas are here and nowhere else.
 
-use smallvec::SmallVec;
+mod shape;
+mod vector;
+
+#[cfg(test)]
+mod tests;
+
 use tarsia_tensor::DType;
 
-use super::{Machine, Path};
+use super::{Machine, Path, Requests, WindowRate};
 use crate::{
     Instr, Kernel, Opcode,
     optable::Class,
     verify::{self, Runner},
 };
+
+pub use shape::{Extent, MoveShape, Window};
 
 /// What an instruction costs on its pipe when it has the memories for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,38 +33,19 @@ pub struct Cost {
     pub head_cycles: f64,
     /// Cycles of the work.
     pub path_cycles: f64,
-    /// Bytes moved; 0 for what is no move.
+    /// Bytes that a move asks of device memory, whole requests; 0 for what is no move.
     pub bytes: f64,
 }
 
-/// What a move looks like from the side that has fewer, longer runs of bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct MoveShape {
-    /// Bytes in all, as they are at the source.
-    pub bytes: f64,
-    /// Runs of consecutive bytes in device memory; 1 if neither side is there.
-    pub bursts: f64,
-    /// Bytes of each run.
-    pub burst_bytes: f64,
-    /// Whether every run in device memory starts at a multiple of 512 bytes from the first.
-    pub aligned: bool,
-    /// Whether the layout changes on the way.
-    pub relaid: bool,
-}
+impl Cost {
+    /// Cycles on a pipe that was idle.
+    pub fn alone(&self) -> f64 {
+        self.issue_cycles + self.head_cycles + self.path_cycles
+    }
 
-/// An operand of an instruction as it is carried out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Extent {
-    /// Sizes of the axes; none for a number.
-    pub size: SmallVec<[i64; 4]>,
-    /// The byte address of its tile's slot, where it is placed.
-    pub address: Option<usize>,
-}
-
-impl Extent {
-    /// How many elements it has.
-    pub fn elements(&self) -> f64 {
-        self.size.iter().map(|&size| size.max(0) as f64).product()
+    /// Cycles on a pipe that is never idle.
+    pub fn streaming(&self) -> f64 {
+        self.issue_cycles + self.path_cycles
     }
 }
 
@@ -68,7 +63,7 @@ impl Machine {
     /// Cycles for an instruction over `elements`; `None` where no unit computes it in this type.
     pub fn vector_cycles(&self, class: Class, function: &str, dtype: DType, elements: usize) -> Option<f64> {
         let rate = self.unit(class, function, dtype)?.rate(class, function, dtype)?;
-        Some(rate.startup_cycles + elements as f64 / rate.per_cycle)
+        Some(rate.startup_cycles + rate.head_cycles + elements as f64 / rate.per_cycle)
     }
 
     /// Cycles for a matrix product `m × k` by `k × n`; `None` where the types have none.
@@ -90,13 +85,24 @@ impl Machine {
         rate.map_or(f64::INFINITY, |rate| rate * self.clock.hertz)
     }
 
+    /// How accesses to a space, or to the space of whose memory it is a part, are cut into requests.
+    pub fn requests(&self, space: &str) -> Option<&Requests> {
+        let space = self.space(space)?;
+        let behind = || space.backing.as_deref().and_then(|backing| self.space(backing));
+        space.requests.as_ref().or_else(|| behind()?.requests.as_ref())
+    }
+
     /// The cost of a move along a path.
     pub fn move_cost(&self, path: &Path, shape: &MoveShape) -> Cost {
+        let requests = self.requests(&path.from).or_else(|| self.requests(&path.to));
+        let bytes = requests.map_or(shape.bytes, |requests| shape.requested(requests));
+        let bursts = if requests.is_some() { shape.bursts } else { 0.0 };
+        let rate = shape.window.and_then(|window| path.window_rate(window)).unwrap_or(path.bytes_per_cycle);
         Cost {
             issue_cycles: path.startup_cycles,
-            head_cycles: 0.0,
-            path_cycles: shape.bytes / path.bytes_per_cycle,
-            bytes: shape.bytes,
+            head_cycles: path.head_cycles,
+            path_cycles: bytes / rate + bursts * (path.burst_cycles + shape.missed * path.miss_cycles),
+            bytes,
         }
     }
 
@@ -108,16 +114,10 @@ impl Machine {
         let Runner::Unit(unit) = verify::runner(self, kernel, instr, verify::Stage::Routed)? else {
             return Err("a move has the cost of its path".into());
         };
-        let class = instr.op.row().class;
-        if class == Class::Matrix {
+        if instr.op.row().class == Class::Matrix {
             return self.product_cost(kernel, instr, operands);
         }
-        let (function, dtype) = (instr.op.function(), verify::compute_type(kernel, instr).ok_or("it has no type")?);
-        let rate = unit.rate(class, function, dtype).ok_or("it has no rate")?;
-        // A reduction reads more than it writes, a broadcast the other way round.
-        let elements = operands.iter().map(Extent::elements).fold(0.0, f64::max);
-        let path_cycles = elements / rate.per_cycle;
-        Ok(Cost { issue_cycles: rate.startup_cycles, path_cycles, ..Cost::default() })
+        vector::cost(self, unit, kernel, instr, operands)
     }
 
     fn product_cost(&self, kernel: &Kernel, instr: &Instr, operands: &[Extent]) -> Result<Cost, String> {
@@ -130,7 +130,8 @@ impl Machine {
         let whole = |size: f64, granule: usize| (size / granule as f64).ceil() * granule as f64;
         let [gm, gn, gk] = product.granule;
         let path_cycles = whole(m, gm) * whole(n, gn) * whole(k, gk) / product.per_cycle;
-        Ok(Cost { issue_cycles: product.startup_cycles, path_cycles, ..Cost::default() })
+        let (issue_cycles, head_cycles) = (product.startup_cycles, product.head_cycles);
+        Ok(Cost { issue_cycles, head_cycles, path_cycles, ..Cost::default() })
     }
 
     /// The data path of a copy.
@@ -142,6 +143,17 @@ impl Machine {
             (Opcode::Copy { .. }, Runner::Path(path)) => Ok(path),
             _ => Err("no copy".into()),
         }
+    }
+}
+
+impl Path {
+    /// Bytes per cycle of a move that gathers windows, where the path has a rate of its own for them.
+    pub fn window_rate(&self, window: Window) -> Option<f64> {
+        let fits = |rate: &&WindowRate| {
+            rate.least_rows <= window.rows && (rate.strides.is_empty() || rate.strides.contains(&window.stride))
+        };
+        let rate = self.windows.iter().find(fits)?;
+        Some(rate.bytes / (rate.base + window.stride as f64 * rate.per_stride + window.rows as f64 * rate.per_row))
     }
 }
 
