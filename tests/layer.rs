@@ -163,7 +163,7 @@ fn explain_tells_the_rules_of_the_absorbed_form() {
     let explain = |sizes: &[(&str, i64)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tarsia"));
         command.arg("explain").arg(&model).args(["--weights", "shapes"]);
-        sizes.iter().for_each(|(name, size)| drop(command.args(["--assume", &format!("{name}={size}")])));
+        sizes.iter().for_each(|(name, size)| _ = command.args(["--assume", &format!("{name}={size}")]));
         let output = command.output().expect("the command runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")

@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let outputs = session.run(&inputs)?;
     let first = begin.elapsed();
     let expected = read_set(set, "output", names.len(), &limits)?;
-    let matches = agree(&expected, &outputs, folder.tolerance.at(arguments.precision.precision));
+    let matches = agree(&expected, &outputs, folder.tolerance.at(arguments.choice.precision));
     let times = measure(&session, &inputs, arguments)?;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let measured = Measured {
