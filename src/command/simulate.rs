@@ -12,7 +12,9 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{DType, Error, Machine, Phase, Session, SimOptions, SimReport, Tensor, read_set, tile};
 
-use super::{LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values};
+use super::{
+    ChoiceArguments, LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values,
+};
 
 /// Most instructions of a timeline.
 const SPANS: usize = 400_000;
@@ -79,6 +81,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     session: SessionArguments,
+    #[command(flatten)]
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -157,9 +161,17 @@ impl Arguments {
         if let (tarsia::Start::Program(program), None) = (&start, target) {
             machine = self.machine(&program.target)?;
         }
-        let compiled = tarsia::compile(start, Phase::Tiles, &machine)?;
+        let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, self.options())?;
         let program = compiled.program.ok_or_else(|| Error::Usage("nothing to simulate".into()))?;
         Ok(Subject { program, machine, data_set })
+    }
+
+    /// Forms and kernels are chosen for the sizes that are simulated.
+    fn options(&self) -> tarsia::Options {
+        let mut options = self.choice.options();
+        let given = values::by_symbol(&self.size);
+        given.into_iter().for_each(|(symbol, size)| drop(options.sizes.entry(symbol).or_insert(size)));
+        options
     }
 
     /// The same model for another machine, or another model or program.

@@ -527,7 +527,8 @@ impl<'a> Lowering<'a> {
                 Source::Leaf(value) => self.leaf_buffer(body, operands, *value).ok_or_else(missing)?,
                 Source::Packed(packing) => {
                     let tensor = self.leaf_tensor(body, operands, packing.leaf).ok_or_else(missing)?;
-                    let key = format!("{:?} {:?} {:?}", tensor.bytes().as_ptr(), packing, kernel.params[i].layout);
+                    let place = tensor.content().place();
+                    let key = format!("{place:?} {packing:?} {:?}", kernel.params[i].layout);
                     match self.packed.get(&key) {
                         Some(&buffer) => buffer,
                         None => {
