@@ -26,7 +26,7 @@ mod writer;
 use std::{collections::BTreeMap, fmt};
 
 use tarsia_tensor::Symbol;
-use tarsia_tile::{Kernel, Machine, Program, Step, TileId};
+use tarsia_tile::{Kernel, Machine, Program, Step};
 
 use sync::Hazards;
 use writer::Writer;
@@ -173,6 +173,5 @@ struct Emitter<'a> {
     scratch_end: usize,
     hazards: Hazards,
     symbols: Vec<Symbol>,
-    /// New addresses of fractal tiles, where the product's macro needs them longer than the program does.
-    moved: BTreeMap<TileId, usize>,
+    cube: cube::Cube,
 }

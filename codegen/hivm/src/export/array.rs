@@ -242,6 +242,18 @@ impl Emitter<'_> {
         }
     }
 
+    /// The most that a size of an array can be: its tile bounds what its expression does not.
+    pub fn most(&self, array: &Array, size: &Dim) -> usize {
+        let high = usize::try_from(size.range().high).unwrap_or(0);
+        match array.home {
+            Home::Tile(id) => {
+                let tile = self.kernel.tiles.get(id.0 as usize);
+                high.min(tile.map_or(0, |tile| tile.shape.iter().product()))
+            }
+            Home::Global(_) | Home::Scratch(..) => high,
+        }
+    }
+
     /// Flat scratch for one instruction.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A kernel as a module: functions and arguments, the loop over work items, and the walk through the statements.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tarsia_tensor::{Dim, Symbol};
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Stmt, Tile, TileId, optable::Class};
@@ -241,7 +241,7 @@ fn emitter<'a>(
         scratch_end: space.bytes as usize,
         hazards: Hazards::default(),
         symbols: symbols.to_vec(),
-        moved: BTreeMap::new(),
+        cube: super::cube::Cube::default(),
     })
 }
 
@@ -264,11 +264,19 @@ impl Emitter<'_> {
             let bytes = "memref<?xi8, #hivm.address_space<gm>>";
             return Ok((self.w.shared(&format!("memref.view %workspace[{at}][] : {bytes} to {ty}")), ty));
         }
+        let tile = self.tile(id)?.clone();
+        self.base_at(&tile, address)
+    }
+
+    /// All copies of a tile at an address, or where the vendor puts them.
+    pub fn base_at(&mut self, tile: &Tile, address: usize) -> Result<(String, String)> {
+        let elements = tile.layout.elements(&tile.shape).unwrap_or(0) * tile.slots;
+        let (space, ty) = (super::cube::hivm_space(&tile.space)?, element(tile.dtype)?);
         let ty = format!("memref<{elements}x{ty}, #hivm.address_space<{space}>>");
         if self.form == Form::Planned {
-            // The name in the comment keeps tiles of one type apart.
-            let text = format!("memref.alloc() : {ty} loc(\"{}\")", self.tile(id)?.name);
-            return Ok((self.w.hoisted(&text), ty));
+            // The name keeps tiles of one type apart.
+            let text = format!("memref.alloc() : {ty} loc(\"{}\")", tile.name);
+            return Ok((self.w.hoisted_in_item(&text), ty));
         }
         let address = self.w.hoisted(&format!("arith.constant {address} : i64"));
         Ok((self.w.hoisted(&format!("hivm.hir.pointer_cast({address}) : {ty}")), ty))
@@ -296,7 +304,11 @@ impl Emitter<'_> {
         let (end, step) = (self.w.index(&items)?, self.w.integer(block_dim as i64));
         let item = self.w.fresh();
         self.w.open(&format!("scf.for {item} = {block} to {end} step {step} {{"));
+        self.w.begin_item();
         self.grid(&item)?;
+        if self.core == Core::Cube {
+            self.move_overlapping()?;
+        }
         self.hazards.forget();
         let kernel = self.kernel;
         self.block(&kernel.body)?;
@@ -365,6 +377,9 @@ impl Emitter<'_> {
 
     /// Statements, what is not for this core left out.
     fn block(&mut self, body: &[Stmt]) -> Result<()> {
+        if self.core == Core::Cube {
+            return self.cube_block(body);
+        }
         let Some(guard) = self.guard.clone() else { return body.iter().try_for_each(|stmt| self.stmt(stmt)) };
         let mut rest = body;
         while let Some(first) = rest.first() {
@@ -416,7 +431,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
+    pub fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
         if !self.concerns(stmt) {
             return Ok(());
         }
@@ -452,7 +467,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn instr(&mut self, instr: &Instr) -> Result<()> {
+    pub fn instr(&mut self, instr: &Instr) -> Result<()> {
         match &instr.op {
             Opcode::SetEvent { from, to, event } => return self.event(true, from, to, event),
             Opcode::WaitEvent { from, to, event } => return self.event(false, from, to, event),

@@ -124,9 +124,10 @@ impl Emitter<'_> {
     /// One element for a row: the last of two axes.
     pub fn broadcast(&mut self, dst: &Array, src: &Array) -> Result<()> {
         let flat = dst.size.len() == 2 && dst.rows_aligned() && src.step[0].is(1) && divisible(&src.offset, 32 / src.width() as i64);
-        let Some(rows) = dst.size.first().and_then(|size| usize::try_from(size.range().high).ok()).filter(|_| flat) else {
+        if !flat {
             return Err(Missing("this broadcast along the last axis".into()));
-        };
+        }
+        let rows = self.most(dst, &dst.size[0]);
         if !matches!(dst.dtype, DType::F32 | DType::F16 | DType::I32 | DType::I16 | DType::BF16) {
             return Err(Missing(format!("a broadcast of {}", dst.dtype)));
         }

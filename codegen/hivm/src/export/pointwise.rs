@@ -135,7 +135,7 @@ impl Emitter<'_> {
         let repeats_rows = sources.iter().any(|s| matches!(s, Source::Array(a) if a.step[0].is(0)));
         let Some(columns) = row.as_usize().filter(|_| narrow_count == 1 && !repeats_rows) else { return Ok(false) };
         let width = dst.dtype.bits() / 8;
-        let rows = usize::try_from(dst.size[0].range().high).unwrap_or(usize::MAX);
+        let rows = self.most(dst, &dst.size[0]);
         let fitting = self.scratch_left() / ((columns + 32) * width) / 32 * 32;
         let chunk = rows.next_multiple_of(32).min(fitting).min(256);
         if chunk == 0 || columns * width % 32 != 0 || dst.dtype != dtype {
@@ -144,7 +144,7 @@ impl Emitter<'_> {
         let scratch = self.scratch(dtype, None, chunk * columns)?;
         let after = self.scratch_next;
         let size = dst.size[0].clone();
-        self.chunks(&size, chunk, &mut |this, start, count| {
+        self.chunks(&size, rows, chunk, &mut |this, start, count| {
             this.scratch_next = after;
             let part = |array: &Array| array.slice(0, start.clone(), count.clone());
             let shape = vec![count.clone(), row.clone()];
@@ -173,10 +173,11 @@ impl Emitter<'_> {
     pub fn chunks(
         &mut self,
         size: &Dim,
+        most: usize,
         chunk: usize,
         inside: &mut dyn FnMut(&mut Self, &Dim, &Dim) -> Result<()>,
     ) -> Result<()> {
-        if usize::try_from(size.range().high).is_ok_and(|high| high <= chunk) {
+        if most <= chunk {
             return inside(self, &Dim::ZERO, size);
         }
         let name = self.w.open_for(size, chunk as i64)?;
@@ -206,11 +207,12 @@ impl Emitter<'_> {
         }
         let outer = dst.size[..inner].to_vec();
         let before = self.scratch_next;
-        let (chunk, temporaries, fixed) = self.temporaries(need.as_ref(), &dst.size[inner])?;
+        let most = self.most(dst, &dst.size[inner]);
+        let (chunk, temporaries, fixed) = self.temporaries(need.as_ref(), most)?;
         self.nest(&outer, &mut |this, index| {
             let length = dst.size[inner].clone();
             let dst = dst.at(index);
-            this.chunks(&length, chunk, &mut |this, start, count| {
+            this.chunks(&length, most, chunk, &mut |this, start, count| {
                 let part = |array: &Array| array.slice(0, start.clone(), count.clone());
                 let mut values = Vec::new();
                 for source in sources {
@@ -237,9 +239,9 @@ impl Emitter<'_> {
     }
 
     /// How many elements are worked on at a time, the function's arrays of so many elements, and those of fixed size.
-    fn temporaries(&mut self, need: Option<&function::Need>, size: &Dim) -> Result<(usize, Vec<Array>, Vec<Array>)> {
+    fn temporaries(&mut self, need: Option<&function::Need>, most: usize) -> Result<(usize, Vec<Array>, Vec<Array>)> {
         let Some(need) = need else { return Ok((usize::MAX, Vec::new(), Vec::new())) };
-        let longest = usize::try_from(size.range().high).unwrap_or(LONGEST_PIECE).min(LONGEST_PIECE).next_multiple_of(256);
+        let longest = most.clamp(1, LONGEST_PIECE).next_multiple_of(256);
         let bits: usize = need.arrays.iter().map(|(dtype, spelled)| if spelled.is_some() { 1 } else { dtype.bits() }).sum();
         let fixed = need.fixed.iter().map(|(dtype, count)| (count * dtype.bits() / 8).next_multiple_of(32)).sum::<usize>();
         let left = self.scratch_left().saturating_sub(fixed);

@@ -58,8 +58,7 @@ impl Emitter<'_> {
 
     /// Each row to one element, as many rows at a time as the scratch area allows.
     fn reduce_rows(&mut self, name: &str, accumulate: bool, dst: &Array, src: &Array) -> Result<()> {
-        let columns = usize::try_from(src.size[1].range().high).map_err(|_| Missing("a row of unknown length".into()))?;
-        let rows = usize::try_from(src.size[0].range().high).map_err(|_| Missing("unknown rows".into()))?;
+        let (rows, columns) = (self.most(src, &src.size[0]), self.most(src, &src.size[1]));
         let width = src.width();
         let temporary = template_scratch(columns, src.dtype);
         let per_row = (temporary + if accumulate { 1 } else { 0 }) * width;
@@ -72,7 +71,7 @@ impl Emitter<'_> {
         let between = self.scratch(src.dtype, None, (temporary * chunk).max(32 / width))?;
         let own = accumulate.then(|| self.scratch(src.dtype, None, chunk.next_multiple_of(32 / width))).transpose()?;
         let size = src.size[0].clone();
-        self.chunks(&size, chunk, &mut |this, start, count| {
+        self.chunks(&size, rows, chunk, &mut |this, start, count| {
             let part = |array: &Array| array.slice(0, start.clone(), count.clone());
             let target = match &own {
                 Some(own) => own.with(Dim::ZERO, vec![count.clone(), Dim::ONE], vec![Dim::ONE, Dim::ONE]),
@@ -88,8 +87,7 @@ impl Emitter<'_> {
     }
 
     fn reduce_columns(&mut self, name: &str, accumulate: bool, dst: &Array, src: &Array) -> Result<()> {
-        let high = |dim: &Dim| usize::try_from(dim.range().high).map_err(|_| Missing("an axis of unknown length".into()));
-        let (rows, columns) = (high(&src.size[0])?, high(&src.size[1])?);
+        let (rows, columns) = (self.most(src, &src.size[0]), self.most(src, &src.size[1]));
         let between = self.scratch(src.dtype, None, rows * columns)?;
         let own = accumulate.then(|| self.scratch(src.dtype, None, columns.next_multiple_of(16))).transpose()?;
         let Some(own) = own else { return self.reduce_piece(name, dst, src, &between, 0) };
@@ -135,7 +133,7 @@ impl Emitter<'_> {
             _ => return Err(Missing("a template".into())),
         };
         let last = src.size.len() - 1;
-        let length = usize::try_from(src.size[last].range().high).map_err(|_| Missing("an axis of unknown length".into()))?;
+        let length = self.most(&src, &src.size[last]);
         if src.dtype != DType::F32 || !src.rows_aligned() || !divisible(&src.size[last], 32) {
             return Err(Missing("a sort of rows that are not multiples of 32 elements of f32".into()));
         }

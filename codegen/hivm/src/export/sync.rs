@@ -59,7 +59,7 @@ impl Emitter<'_> {
         if from_core != to_core {
             return self.cross_event(set, from, to, event);
         }
-        if self.form != Form::Placed || from_core != self.core {
+        if self.form != Form::Placed || from_core != self.core || self.is_inside_product(from, to) {
             return Ok(());
         }
         let id = match event {

@@ -11,6 +11,8 @@ use super::{Missing, Result};
 pub struct Writer {
     constants: BTreeMap<String, String>,
     prologue: String,
+    /// Where the work on an item begins in the body, and what belongs there.
+    item: (usize, String),
     body: String,
     depth: usize,
     next: usize,
@@ -38,6 +40,7 @@ impl Writer {
         Writer {
             constants: BTreeMap::new(),
             prologue: String::new(),
+            item: (0, String::new()),
             body: String::new(),
             depth: 2,
             next: 0,
@@ -47,7 +50,24 @@ impl Writer {
 
     /// Constants, buffers and body, in this order.
     pub fn finish(self) -> String {
-        self.prologue + &self.body
+        let (before, after) = self.body.split_at(self.item.0);
+        format!("{}{before}{}{after}", self.prologue, self.item.1)
+    }
+
+    /// Here the work on an item begins.
+    pub fn begin_item(&mut self) {
+        self.item.0 = self.body.len();
+    }
+
+    /// A value at the top of the work on an item.
+    pub fn hoisted_in_item(&mut self, text: &str) -> String {
+        if let Some(name) = self.constants.get(text) {
+            return name.clone();
+        }
+        let name = self.fresh();
+        let _ = writeln!(self.item.1, "{:1$}{name} = {text}", "", 6);
+        self.constants.insert(text.to_owned(), name.clone());
+        name
     }
 
     /// The state now.
