@@ -24,6 +24,7 @@ pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover,
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
+pub use tarsia_hivm::export as hivm;
 pub use tarsia_onnx::Limits;
 pub use tarsia_passes::{
     Derivation,

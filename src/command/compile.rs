@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -18,9 +18,10 @@ use super::{LimitArguments, TargetArgument, may_write, model_of, spinner};
 pub struct Arguments {
     /// The model, or a dump; or a folder with one model.
     model: PathBuf,
-    /// Stop at this stage and print it: graph, optimised, kernels or tiles.
+    /// Stop at this stage and print it: graph, optimised, kernels or tiles; or hivm, a folder of MLIR modules for the vendor's
+    /// compiler.
     #[arg(long, value_name = "STAGE")]
-    emit: Option<Phase>,
+    emit: Option<Emit>,
     /// Where to write; a stage goes to standard output if absent, a compiled model beside the current folder as NAME.tarsia.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -33,10 +34,30 @@ pub struct Arguments {
     limits: LimitArguments,
 }
 
+/// What `--emit` names.
+#[derive(Clone, Copy)]
+enum Emit {
+    Phase(Phase),
+    Hivm,
+}
+
+impl std::str::FromStr for Emit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Emit, String> {
+        if text == "hivm" { Ok(Emit::Hivm) } else { text.parse().map(Emit::Phase) }
+    }
+}
+
 /// Compiles and writes.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let (model, _) = model_of(&arguments.model)?;
-    let output = match (&arguments.output, arguments.emit) {
+    let emit = match arguments.emit {
+        Some(Emit::Hivm) => return run_hivm(arguments, &model),
+        Some(Emit::Phase(phase)) => Some(phase),
+        None => None,
+    };
+    let output = match (&arguments.output, emit) {
         (Some(path), _) => Some(path.clone()),
         (None, Some(_)) => None,
         (None, None) => Some(PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("tarsia")),
@@ -46,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     }
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
-    let last = arguments.emit.unwrap_or(Phase::Tiles);
+    let last = emit.unwrap_or(Phase::Tiles);
     let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits(), &machine)?, last, &machine)?;
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
@@ -55,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     if let Some((_, report)) = &compiled.optimised {
         tracing::info!("{}", report.summary());
     }
-    match (arguments.emit, &output) {
+    match (emit, &output) {
         (Some(phase), Some(path)) => {
             let io = |reason| Error::Io { path: path.clone(), reason };
             let mut file = BufWriter::new(std::fs::File::create(path).map_err(io)?);
@@ -72,5 +93,34 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
             anstream::println!("{}", path.display());
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles and writes a folder of HIVM modules; says which kernels are missing there, and why.
+fn run_hivm(arguments: &Arguments, model: &Path) -> Result<ExitCode, Error> {
+    let folder = arguments.output.as_deref();
+    let folder = folder.ok_or_else(|| Error::Usage("--emit hivm writes a folder; name it with --output".into()))?;
+    may_write(folder, arguments.force)?;
+    let machine = arguments.target.machine()?;
+    let compiled = tarsia::compile(tarsia::load(model, arguments.limits.limits(), &machine)?, Phase::Tiles, &machine)?;
+    let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
+    let export = tarsia::hivm::export(program, &machine, tarsia::hivm::Form::Placed);
+    let planned = tarsia::hivm::export(program, &machine, tarsia::hivm::Form::Planned);
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|reason| Error::Io { path, reason })
+    };
+    std::fs::create_dir_all(folder).map_err(|reason| Error::Io { path: folder.to_owned(), reason })?;
+    for module in &export.modules {
+        write(&format!("{}.mlir", module.name), &module.text)?;
+    }
+    for module in &planned.modules {
+        write(&format!("{}.planned.mlir", module.name), &module.text)?;
+    }
+    write("manifest.json", &export.manifest)?;
+    for (kernel, missing) in &export.unsupported {
+        anstream::eprintln!("{kernel}: not in HIVM: {missing}");
+    }
+    anstream::println!("{}: {} kernels", folder.display(), export.modules.len());
     Ok(ExitCode::SUCCESS)
 }

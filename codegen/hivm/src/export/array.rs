@@ -61,7 +61,8 @@ impl Array {
 
     /// The part at an index of the first axes.
     pub fn at(&self, index: &[Dim]) -> Array {
-        let moved = index.iter().zip(&self.step).fold(self.offset.clone(), |sum, (i, step)| sum + i.clone() * step.clone());
+        let moved =
+            index.iter().zip(&self.step).fold(self.offset.clone(), |sum, (i, step)| sum + i.clone() * step.clone());
         self.with(moved, self.size[index.len()..].to_vec(), self.step[index.len()..].to_vec())
     }
 
@@ -268,7 +269,10 @@ impl Emitter<'_> {
         let start = self.scratch_next;
         if start + bytes > self.scratch_end {
             let free = self.scratch_end.saturating_sub(start);
-            return Err(Missing(format!("{bytes} bytes of scratch for a template; {free} bytes of {} are free", self.vector_space)));
+            return Err(Missing(format!(
+                "{bytes} bytes of scratch for a template; {free} bytes of {} are free",
+                self.vector_space
+            )));
         }
         self.scratch_next = start + bytes;
         let memref = format!("memref<{elements}x{ty}, #hivm.address_space<{}>>", self.vector_space);

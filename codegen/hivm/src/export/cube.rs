@@ -89,7 +89,10 @@ impl Emitter<'_> {
 
     fn is_operand_space(&self, space: &str) -> bool {
         let roles = ["a", "b"];
-        let rules = self.machine.units(Class::Matrix).flat_map(|unit| roles.iter().filter_map(|role| unit.operand(role, false)));
+        let rules = self
+            .machine
+            .units(Class::Matrix)
+            .flat_map(|unit| roles.iter().filter_map(|role| unit.operand(role, false)));
         rules.into_iter().any(|rule| rule.spaces.iter().any(|name| name == space))
     }
 
@@ -177,7 +180,9 @@ impl Emitter<'_> {
             Stmt::If { condition, then, otherwise } => match (then.as_slice(), otherwise.as_slice()) {
                 ([Stmt::Instr(first)], [Stmt::Instr(other)]) => {
                     let kinds = (&first.op, &other.op);
-                    let (Opcode::Mmad { accumulate: false }, Opcode::Mmad { accumulate: true }) = kinds else { return None };
+                    let (Opcode::Mmad { accumulate: false }, Opcode::Mmad { accumulate: true }) = kinds else {
+                        return None;
+                    };
                     let same = first.dst == other.dst && first.src == other.src;
                     same.then_some((first, Begin::When(condition.clone())))
                 }
@@ -224,9 +229,9 @@ impl Emitter<'_> {
 
     fn is_inner_event(&self, stmt: &Stmt) -> bool {
         match stmt {
-            Stmt::Instr(Instr { op: Opcode::SetEvent { from, to, .. } | Opcode::WaitEvent { from, to, .. }, .. }) => {
-                self.is_inside_product(from, to)
-            }
+            Stmt::Instr(Instr {
+                op: Opcode::SetEvent { from, to, .. } | Opcode::WaitEvent { from, to, .. }, ..
+            }) => self.is_inside_product(from, to),
             _ => false,
         }
     }
@@ -242,7 +247,9 @@ impl Emitter<'_> {
         if let Operand::Tile(to) = &instr.dst[0] {
             let tile = self.tile(to.tile)?.clone();
             if self.is_operand_space(&tile.space) {
-                let Operand::Tile(from) = &instr.src[0] else { return Err(Missing("an operand from device memory".into())) };
+                let Operand::Tile(from) = &instr.src[0] else {
+                    return Err(Missing("an operand from device memory".into()));
+                };
                 self.cube.staged.insert(to.tile, from.clone());
                 return Ok(());
             }
@@ -259,7 +266,14 @@ impl Emitter<'_> {
     }
 
     /// Device memory to a fractal tile: one `nd2nz` for a matrix, a loop where the rows lie in several axes.
-    fn load_fractal(&mut self, to: &Region, tile: &Tile, fractal: Fractal, source: &Operand, rows: usize) -> Result<()> {
+    fn load_fractal(
+        &mut self,
+        to: &Region,
+        tile: &Tile,
+        fractal: Fractal,
+        source: &Operand,
+        rows: usize,
+    ) -> Result<()> {
         if matches!(source, Operand::Global(view) if view.fill.is_some()) {
             return Err(Missing("a load into fractals that fills what lies outside".into()));
         }
@@ -272,12 +286,16 @@ impl Emitter<'_> {
         let turned = self.turned(to.tile, fractal, &array, &groups);
         let stored = Stored::new(tile, turned)?;
         let [far, near] = if stored.turned { [&groups[1], &groups[0]] } else { [&groups[0], &groups[1]] };
-        let (columns, inner) = one_axis(&array, near).filter(|(_, step)| step.is(1) || array.size[near[near.len() - 1]].is(1))
+        let (columns, inner) = one_axis(&array, near)
+            .filter(|(_, step)| step.is(1) || array.size[near[near.len() - 1]].is(1))
             .ok_or_else(|| Missing("a matrix whose rows are not consecutive elements".into()))?;
         let _ = inner;
-        let (row0, column0) = if stored.turned { (&to.offset[1], &to.offset[0]) } else { (&to.offset[0], &to.offset[1]) };
+        let (row0, column0) =
+            if stored.turned { (&to.offset[1], &to.offset[0]) } else { (&to.offset[0], &to.offset[1]) };
         let outer: Vec<usize> = far.iter().copied().filter(|&axis| !array.size[axis].is(1)).collect();
-        let (looped, last) = if one_axis(&array, far).is_some() { (Vec::new(), far.clone()) } else {
+        let (looped, last) = if one_axis(&array, far).is_some() {
+            (Vec::new(), far.clone())
+        } else {
             (outer[..outer.len() - 1].to_vec(), outer[outer.len() - 1..].to_vec())
         };
         let (length, pitch) = one_axis(&array, &last).ok_or_else(|| Missing("rows in several axes".into()))?;
@@ -352,8 +370,11 @@ impl Emitter<'_> {
                 self.w.value(&format!("arith.cmpi sgt, {condition}, {zero} : index"))
             }
         };
-        let attributes: Vec<&str> =
-            [(a_turned, "a_transpose"), (b_turned, "b_transpose")].iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        let attributes: Vec<&str> = [(a_turned, "a_transpose"), (b_turned, "b_transpose")]
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| *name)
+            .collect();
         let attributes = if attributes.is_empty() { String::new() } else { format!(" {{{}}}", attributes.join(", ")) };
         let (m, k, n) = (self.w.index(&m)?, self.w.index(&k)?, self.w.index(&n)?);
         self.w.line(&format!(
@@ -379,7 +400,12 @@ impl Emitter<'_> {
     fn accumulator(&mut self, region: &Region, size: &[Dim]) -> Result<Piece> {
         let tile = self.tile(region.tile)?.clone();
         let base = self.fractal_base(region.tile, &tile)?;
-        let rows = self.cube.rows.get(&region.tile).cloned().ok_or_else(|| Missing("an accumulator without a product".into()))?;
+        let rows = self
+            .cube
+            .rows
+            .get(&region.tile)
+            .cloned()
+            .ok_or_else(|| Missing("an accumulator without a product".into()))?;
         let block = Dim::from(ROWS);
         let height = rows.ceil_div(&block);
         let capacity = tile.layout.elements(&tile.shape).unwrap_or(0);
@@ -408,7 +434,9 @@ impl Emitter<'_> {
             .filter(|(size, step)| step.is(1) || size.is(1))
             .ok_or_else(|| Missing("a product written to elements that are not neighbours".into()))?;
         let outer: Vec<usize> = groups[0].iter().copied().filter(|&axis| !array.size[axis].is(1)).collect();
-        let (looped, last) = if one_axis(&array, &groups[0]).is_some() { (Vec::new(), groups[0].clone()) } else {
+        let (looped, last) = if one_axis(&array, &groups[0]).is_some() {
+            (Vec::new(), groups[0].clone())
+        } else {
             (outer[..outer.len() - 1].to_vec(), outer[outer.len() - 1..].to_vec())
         };
         let (length, pitch) = one_axis(&array, &last).ok_or_else(|| Missing("rows in several axes".into()))?;
@@ -435,7 +463,8 @@ impl Emitter<'_> {
     /// Gives the tiles that products read addresses of their own where the program lets them overlap: here they live on until the
     /// product.
     pub fn move_overlapping(&mut self) -> Result<()> {
-        let sources: Vec<(usize, &Tile)> = self.kernel.tiles.iter().enumerate().filter(|(_, tile)| self.feeds_products(tile)).collect();
+        let sources: Vec<(usize, &Tile)> =
+            self.kernel.tiles.iter().enumerate().filter(|(_, tile)| self.feeds_products(tile)).collect();
         let range = |tile: &Tile| (tile.address.unwrap_or(0), tile.address.unwrap_or(0) + tile_bytes(tile));
         let meet = |a: &Tile, b: &Tile| range(a).0 < range(b).1 && range(b).0 < range(a).1;
         let overlap = sources.iter().enumerate().any(|(at, (_, a))| sources[at + 1..].iter().any(|(_, b)| meet(a, b)));
@@ -448,7 +477,10 @@ impl Emitter<'_> {
             next += tile_bytes(tile).next_multiple_of(512);
             let bytes = self.machine.space(&tile.space).map_or(0, |space| space.bytes as usize);
             if next > bytes {
-                return Err(Missing(format!("{next} bytes of {} for tiles that live until the product; there are {bytes}", tile.space)));
+                return Err(Missing(format!(
+                    "{next} bytes of {} for tiles that live until the product; there are {bytes}",
+                    tile.space
+                )));
             }
         }
         self.cube.moved = moved;
@@ -540,7 +572,8 @@ fn along(region: Region, axis: usize, var: &Symbol, end: &Dim, step: i64) -> Opt
     let cut = *size == Dim::Const(step).minimum(&rest);
     let whole = size.is(step) && super::array::divisible(end, step);
     let free = |dim: &Dim| !dim.symbols().contains(var);
-    let others = region.offset.iter().zip(&region.size).enumerate().all(|(at, (a, b))| at == axis || free(a) && free(b));
+    let others =
+        region.offset.iter().zip(&region.size).enumerate().all(|(at, (a, b))| at == axis || free(a) && free(b));
     if !(factor.is(1) && (cut || whole) && others && free(&region.slot)) {
         return None;
     }

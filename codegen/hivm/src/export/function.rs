@@ -44,7 +44,8 @@ const ERF_Q: [f64; 5] = [
 ];
 
 /// sin(r) for |r| ≤ π/2 as r·S(r²): minimax coefficients, highest power first.
-const SIN: [f64; 5] = [2.601_903_085_732_49e-6, -1.980_741_845_250_64e-4, 8.333_025_176_987_14e-3, -1.666_665_671_348_62e-1, 1.0];
+const SIN: [f64; 5] =
+    [2.601_903_085_732_49e-6, -1.980_741_845_250_64e-4, 8.333_025_176_987_14e-3, -1.666_665_671_348_62e-1, 1.0];
 
 /// π in three parts of which multiples of small integers are exact in f32.
 const PI_PARTS: [f64; 3] = [3.140_625, 9.675_025_939_941_406e-4, 1.509_957_990_978_376_4e-7];
@@ -69,7 +70,9 @@ impl Emitter<'_> {
             Opcode::Binary(BinaryFn::Mod | BinaryFn::Rem) => arrays(1),
             Opcode::Select => Some(Need { arrays: vec![BITS, (DType::F16, None)], fixed: vec![(dtype, 64)] }),
             Opcode::MulAdd if self.meets(dst, sources.get(2)) => arrays(1),
-            Opcode::Binary(BinaryFn::Sub | BinaryFn::Div) if matches!(sources, [Source::Number(..), Source::Number(..)]) => {
+            Opcode::Binary(BinaryFn::Sub | BinaryFn::Div)
+                if matches!(sources, [Source::Number(..), Source::Number(..)]) =>
+            {
                 arrays(1)
             }
             _ => None,
@@ -101,7 +104,9 @@ impl Emitter<'_> {
                 self.spread_number(value, dst);
                 Ok(())
             }
-            (Opcode::Unary(function), [x]) if function.is_predicate() => self.predicate(*function, dtype, x, dst, between),
+            (Opcode::Unary(function), [x]) if function.is_predicate() => {
+                self.predicate(*function, dtype, x, dst, between)
+            }
             (Opcode::Unary(function), [x]) => self.one(*function, dtype, x, dst, between),
             (Opcode::Binary(function), [a, b]) if function.is_comparison() => {
                 let [bits, half, rest] = between else { return Err(Missing("scratch for a comparison".into())) };
@@ -280,7 +285,8 @@ impl Emitter<'_> {
     /// Powers with a number as exponent: small whole ones by multiplication, others as e^(y·ln x).
     fn power(&mut self, dtype: DType, x: &Value, y: &Value, dst: &Piece) -> Result<()> {
         let Value::Number(..) = y else { return Err(Missing("powers with an array of exponents".into())) };
-        let exponent = self.w.number_text(y).ok_or_else(|| Missing("powers with an exponent computed at run time".into()))?;
+        let exponent =
+            self.w.number_text(y).ok_or_else(|| Missing("powers with an exponent computed at run time".into()))?;
         let here = Value::Piece(dst.clone());
         let exact = |value: f64| (exponent - value).abs() < 1e-12;
         if exact(2.0) {

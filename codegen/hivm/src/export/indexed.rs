@@ -38,7 +38,15 @@ impl Emitter<'_> {
     }
 
     /// For every index: the row of `table` that it names, to or from the row of `own` at its place.
-    fn by_index(&mut self, op: &str, atomic: &str, table: &Array, own: &Array, index: &Array, pipe: &str) -> Result<()> {
+    fn by_index(
+        &mut self,
+        op: &str,
+        atomic: &str,
+        table: &Array,
+        own: &Array,
+        index: &Array,
+        pipe: &str,
+    ) -> Result<()> {
         let scalar = self.scalar_pipe();
         self.order(pipe, &scalar)?;
         let index = index.with(index.offset.clone(), vec![index.elements()], vec![Dim::ONE]);
@@ -57,7 +65,8 @@ impl Emitter<'_> {
             }
             let (far, near) = (this.piece(&far)?, this.piece(&near)?);
             let (from, to) = if op == "load" { (far, near) } else { (near, far) };
-            this.w.line(&format!("hivm.hir.{op} ins({} : {}) outs({} : {}){atomic}", from.name, from.ty, to.name, to.ty));
+            this.w
+                .line(&format!("hivm.hir.{op} ins({} : {}) outs({} : {}){atomic}", from.name, from.ty, to.name, to.ty));
             Ok(())
         })?;
         self.order(&scalar, pipe)

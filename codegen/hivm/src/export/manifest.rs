@@ -63,7 +63,8 @@ fn describe(program: &Program, prefix: &str) -> Value {
             })
         })
         .collect();
-    let steps: Vec<Value> = program.steps.iter().enumerate().map(|(at, step)| describe_step(program, prefix, at, step)).collect();
+    let steps: Vec<Value> =
+        program.steps.iter().enumerate().map(|(at, step)| describe_step(program, prefix, at, step)).collect();
     json!({
         "inputs": program.inputs.iter().map(|input| port(program, input)).collect::<Vec<_>>(),
         "outputs": program.outputs.iter().map(|output| port(program, output)).collect::<Vec<_>>(),
@@ -73,10 +74,13 @@ fn describe(program: &Program, prefix: &str) -> Value {
 }
 
 fn describe_step(program: &Program, prefix: &str, at: usize, step: &Step) -> Value {
-    let name = |buffer: &tarsia_tile::BufferId| program.buffers.get(buffer.0 as usize).map_or("", |buffer| &buffer.name).to_owned();
+    let name = |buffer: &tarsia_tile::BufferId| {
+        program.buffers.get(buffer.0 as usize).map_or("", |buffer| &buffer.name).to_owned()
+    };
     let mut value = match step {
         Step::Launch { kernel, args, .. } => {
-            let kernel = program.kernels.get(kernel.0 as usize).map_or(String::new(), |kernel| identifier(&kernel.name));
+            let kernel =
+                program.kernels.get(kernel.0 as usize).map_or(String::new(), |kernel| identifier(&kernel.name));
             json!({ "launch": format!("{prefix}{kernel}"), "arguments": args.iter().map(name).collect::<Vec<_>>() })
         }
         Step::Host { function, ints, reals, operands, results } => json!({

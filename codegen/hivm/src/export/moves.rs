@@ -123,7 +123,10 @@ impl Emitter<'_> {
 
     /// One element for a row: the last of two axes.
     pub fn broadcast(&mut self, dst: &Array, src: &Array) -> Result<()> {
-        let flat = dst.size.len() == 2 && dst.rows_aligned() && src.step[0].is(1) && divisible(&src.offset, 32 / src.width() as i64);
+        let flat = dst.size.len() == 2
+            && dst.rows_aligned()
+            && src.step[0].is(1)
+            && divisible(&src.offset, 32 / src.width() as i64);
         if !flat {
             return Err(Missing("this broadcast along the last axis".into()));
         }
@@ -169,7 +172,10 @@ impl Emitter<'_> {
             merged(&[dst.clone(), src.clone()]).try_into().map_err(|_| Missing("two arrays".into()))?;
         let [dst, src] = arrays;
         let inner = dst.size.len() - 1;
-        if [&dst, &src].iter().any(|array| !(array.step[inner].is(1) || array.size[inner].is(1)) || !array.rows_aligned()) {
+        if [&dst, &src]
+            .iter()
+            .any(|array| !(array.step[inner].is(1) || array.size[inner].is(1)) || !array.rows_aligned())
+        {
             return Err(Missing("a cast of elements that are not neighbours".into()));
         }
         let Some(mode) = cast_mode(src.dtype, dst.dtype) else {

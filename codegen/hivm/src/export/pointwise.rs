@@ -77,7 +77,8 @@ impl Emitter<'_> {
         }
         let (dst, sources) = together(&dst, &sources);
         let inner = dst.size.len() - 1;
-        let arrays = || sources.iter().filter_map(|source| if let Source::Array(array) = source { Some(array) } else { None });
+        let arrays =
+            || sources.iter().filter_map(|source| if let Source::Array(array) = source { Some(array) } else { None });
         let neighbours = |array: &Array| array.step[inner].is(1) || array.size[inner].is(1);
         if !neighbours(&dst) || arrays().any(|array| !neighbours(array) && !array.step[inner].is(0)) {
             return Err(Missing("point-wise work on elements that are not neighbours".into()));
@@ -130,7 +131,8 @@ impl Emitter<'_> {
 
     /// Two axes of which one operand has a single element per row: it is spread into scratch, some rows at a time.
     fn by_broadcast(&mut self, op: &Opcode, dtype: DType, dst: &Array, sources: &[Source]) -> Result<bool> {
-        let narrow = |source: &Source| matches!(source, Source::Array(array) if array.step[1].is(0) && array.step[0].is(1));
+        let narrow =
+            |source: &Source| matches!(source, Source::Array(array) if array.step[1].is(0) && array.step[0].is(1));
         let (narrow_count, row) = (sources.iter().filter(|s| narrow(s)).count(), dst.size[1].clone());
         let repeats_rows = sources.iter().any(|s| matches!(s, Source::Array(a) if a.step[0].is(0)));
         let Some(columns) = row.as_usize().filter(|_| narrow_count == 1 && !repeats_rows) else { return Ok(false) };
@@ -197,7 +199,14 @@ impl Emitter<'_> {
     }
 
     /// Loops over all axes but the last.
-    fn by_rows(&mut self, op: &Opcode, dtype: DType, dst: &Array, sources: &[Source], need: Option<function::Need>) -> Result<()> {
+    fn by_rows(
+        &mut self,
+        op: &Opcode,
+        dtype: DType,
+        dst: &Array,
+        sources: &[Source],
+        need: Option<function::Need>,
+    ) -> Result<()> {
         let inner = dst.size.len() - 1;
         let single = |source: &Source| matches!(source, Source::Array(array) if array.step[inner].is(0) && !array.size[inner].is(1));
         if sources.iter().any(single) {
@@ -242,8 +251,10 @@ impl Emitter<'_> {
     fn temporaries(&mut self, need: Option<&function::Need>, most: usize) -> Result<(usize, Vec<Array>, Vec<Array>)> {
         let Some(need) = need else { return Ok((usize::MAX, Vec::new(), Vec::new())) };
         let longest = most.clamp(1, LONGEST_PIECE).next_multiple_of(256);
-        let bits: usize = need.arrays.iter().map(|(dtype, spelled)| if spelled.is_some() { 1 } else { dtype.bits() }).sum();
-        let fixed = need.fixed.iter().map(|(dtype, count)| (count * dtype.bits() / 8).next_multiple_of(32)).sum::<usize>();
+        let bits: usize =
+            need.arrays.iter().map(|(dtype, spelled)| if spelled.is_some() { 1 } else { dtype.bits() }).sum();
+        let fixed =
+            need.fixed.iter().map(|(dtype, count)| (count * dtype.bits() / 8).next_multiple_of(32)).sum::<usize>();
         let left = self.scratch_left().saturating_sub(fixed);
         let fits = if bits == 0 { longest } else { left * 8 / bits / 256 * 256 };
         let chunk = longest.min(fits);
@@ -313,7 +324,9 @@ impl Emitter<'_> {
 /// Destination and sources with as few axes as they allow.
 fn together(dst: &Array, sources: &[Source]) -> (Array, Vec<Source>) {
     let mut arrays = vec![dst.clone()];
-    arrays.extend(sources.iter().filter_map(|source| if let Source::Array(array) = source { Some(array.clone()) } else { None }));
+    arrays.extend(
+        sources.iter().filter_map(|source| if let Source::Array(array) = source { Some(array.clone()) } else { None }),
+    );
     let mut arrays = merged(&arrays).into_iter();
     let dst = arrays.next().unwrap_or_else(|| dst.clone());
     let sources = sources.iter().map(|source| match source {

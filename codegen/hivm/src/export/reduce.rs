@@ -21,7 +21,14 @@ impl Emitter<'_> {
         }
     }
 
-    fn reduce_axis(&mut self, function: ReduceFn, axis: usize, accumulate: bool, dst: &Array, src: &Array) -> Result<()> {
+    fn reduce_axis(
+        &mut self,
+        function: ReduceFn,
+        axis: usize,
+        accumulate: bool,
+        dst: &Array,
+        src: &Array,
+    ) -> Result<()> {
         let name = match function {
             ReduceFn::Sum => "sum",
             ReduceFn::Prod => "prod",
@@ -35,7 +42,8 @@ impl Emitter<'_> {
         let (rows, inner) = matrix(src, axis)?;
         let (dst_rows, dst_inner) = matrix(dst, axis)?;
         let last = inner.size.is_none();
-        let shape = if last { vec![rows.size.clone(), rows.length.clone()] } else { vec![rows.length.clone(), inner.length()] };
+        let shape =
+            if last { vec![rows.size.clone(), rows.length.clone()] } else { vec![rows.length.clone(), inner.length()] };
         let step = if last { vec![rows.step.clone(), Dim::ONE] } else { vec![rows.step.clone(), Dim::ONE] };
         let from = src.with(src.offset.clone(), shape, step);
         let to = if last {
@@ -66,7 +74,10 @@ impl Emitter<'_> {
         // Chunks of 32 rows keep the results at multiples of 32 bytes.
         let chunk = if rows <= fits { rows } else { fits / 32 * 32 };
         if chunk == 0 {
-            return Err(Missing(format!("{per_row} bytes of scratch per row for a reduction; {} are free", self.scratch_left())));
+            return Err(Missing(format!(
+                "{per_row} bytes of scratch per row for a reduction; {} are free",
+                self.scratch_left()
+            )));
         }
         let between = self.scratch(src.dtype, None, (temporary * chunk).max(32 / width))?;
         let own = accumulate.then(|| self.scratch(src.dtype, None, chunk.next_multiple_of(32 / width))).transpose()?;
@@ -142,7 +153,10 @@ impl Emitter<'_> {
         let positions = self.scratch(DType::I32, None, length)?;
         let between = self.scratch(DType::F32, None, 4 * length)?;
         let kept = values.size[last].clone();
-        if !values.rows_aligned() || !indices.rows_aligned() || indices.dtype != DType::I32 && indices.dtype != DType::I64 {
+        if !values.rows_aligned()
+            || !indices.rows_aligned()
+            || indices.dtype != DType::I32 && indices.dtype != DType::I64
+        {
             return Err(Missing("a sort to rows that do not begin at multiples of 32 bytes".into()));
         }
         self.nest(&src.size[..last].to_vec(), &mut |this, index| {
@@ -210,7 +224,8 @@ fn matrix(array: &Array, axis: usize) -> Result<(Rows, Inner)> {
         return Err(Missing("a reduction in the middle of three axes".into()));
     }
     let inner = array.size.len() - 1;
-    let dense = (axis + 1..inner).all(|axis| array.step[axis] == array.step[axis + 1].clone() * array.size[axis + 1].clone());
+    let dense =
+        (axis + 1..inner).all(|axis| array.step[axis] == array.step[axis + 1].clone() * array.size[axis + 1].clone());
     if !dense || !array.step[inner].is(1) {
         return Err(Missing("a reduction of columns that are not neighbours".into()));
     }

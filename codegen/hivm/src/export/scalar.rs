@@ -250,7 +250,9 @@ impl Emitter<'_> {
     }
 
     fn scalar_binary(&mut self, function: BinaryFn, a: &Scalar, b: &Scalar) -> Result<Scalar> {
-        use BinaryFn::{Add, And, BitAnd, BitOr, BitXor, Div, Eq, Ge, Gt, Le, Lt, Max, Min, Mod, Mul, Ne, Or, Rem, Sub, Xor};
+        use BinaryFn::{
+            Add, And, BitAnd, BitOr, BitXor, Div, Eq, Ge, Gt, Le, Lt, Max, Min, Mod, Mul, Ne, Or, Rem, Sub, Xor,
+        };
         let (ty, float) = (element(a.dtype)?, a.dtype == DType::F32);
         let unsigned = matches!(a.dtype, DType::Bool | DType::U8 | DType::U16 | DType::U32 | DType::U64);
         let sign = if unsigned { "u" } else { "s" };
@@ -280,7 +282,11 @@ impl Emitter<'_> {
             (Eq, _) => return self.scalar_compare(if float { "cmpf oeq" } else { "cmpi eq" }, a, b),
             (Ne, _) => return self.scalar_compare(if float { "cmpf une" } else { "cmpi ne" }, a, b),
             (Lt | Le | Gt | Ge, _) => {
-                let compare = if float { format!("cmpf o{}", function.name()) } else { format!("cmpi {sign}{}", function.name()) };
+                let compare = if float {
+                    format!("cmpf o{}", function.name())
+                } else {
+                    format!("cmpi {sign}{}", function.name())
+                };
                 return self.scalar_compare(&compare, a, b);
             }
             _ => return Err(Missing(format!("`{}` of scalars of {}", function.name(), a.dtype))),
@@ -339,7 +345,13 @@ impl Emitter<'_> {
         })
     }
 
-    fn scalar_arg(&mut self, instr: &Instr, (function, axis): (ArgReduceFn, usize), last: bool, accumulate: bool) -> Result<()> {
+    fn scalar_arg(
+        &mut self,
+        instr: &Instr,
+        (function, axis): (ArgReduceFn, usize),
+        last: bool,
+        accumulate: bool,
+    ) -> Result<()> {
         let (values, places) = (self.array(&instr.dst[0])?, self.array(&instr.dst[1])?);
         let src = self.array(&instr.src[0])?;
         let Operand::Index(first) = &instr.src[1] else { return Err(Missing("a first position".into())) };
@@ -457,14 +469,17 @@ impl Emitter<'_> {
         let wanted = self.immediate(&instr.src[1], src.dtype)?;
         let (zero, end, one) = (self.w.integer(0), self.w.index(&src.elements())?, self.w.integer(1));
         let (at, count, result) = (self.w.fresh(), self.w.fresh(), self.w.fresh());
-        self.w.open(&format!("{result} = scf.for {at} = {zero} to {end} step {one} iter_args({count} = {zero}) -> (index) {{"));
+        self.w.open(&format!(
+            "{result} = scf.for {at} = {zero} to {end} step {one} iter_args({count} = {zero}) -> (index) {{"
+        ));
         let names = [("row", &at), ("count", &count)].map(|(kind, name)| {
             let symbol = tarsia_tensor::Symbol::new(&format!("{name} {kind}"));
             self.w.bind(&symbol, name.clone());
             Dim::symbol(symbol.name())
         });
         let value = self.load_element(&src, &names[..1])?;
-        let equal = self.w.value(&format!("arith.cmpi eq, {}, {} : {}", value.name, wanted.name, element(value.dtype)?));
+        let equal =
+            self.w.value(&format!("arith.cmpi eq, {}, {} : {}", value.name, wanted.name, element(value.dtype)?));
         self.w.open(&format!("scf.if {equal} {{"));
         let place = self.immediate(&Operand::Index(first.clone() + names[0].clone()), dst.dtype)?;
         self.store_element(&dst, &names[1..], &place)?;

@@ -21,7 +21,8 @@ impl Hazards {
     }
 
     fn meets(&self, reads: &[(usize, usize)], writes: &[(usize, usize)]) -> bool {
-        let overlap = |a: &[(usize, usize)], b: &[(usize, usize)]| a.iter().any(|x| b.iter().any(|y| x.0 < y.1 && y.0 < x.1));
+        let overlap =
+            |a: &[(usize, usize)], b: &[(usize, usize)]| a.iter().any(|x| b.iter().any(|y| x.0 < y.1 && y.0 < x.1));
         self.unknown || overlap(reads, &self.written) || overlap(writes, &self.written) || overlap(writes, &self.read)
     }
 }
