@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use tarsia::{Error, Phase};
 
-use super::{LimitArguments, TargetArgument, may_write, model_of, spinner};
+use super::{LimitArguments, PrecisionArgument, TargetArgument, may_write, model_of, spinner};
 
 /// Compiles a model to a file that runs without the compiler, or prints a stage.
 ///
@@ -30,6 +30,8 @@ pub struct Arguments {
     force: bool,
     #[command(flatten)]
     target: TargetArgument,
+    #[command(flatten)]
+    precision: PrecisionArgument,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -67,8 +69,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     }
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
+<<<<<<< HEAD
     let last = emit.unwrap_or(Phase::Tiles);
     let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits(), &machine)?, last, &machine)?;
+=======
+    let last = arguments.emit.unwrap_or(Phase::Tiles);
+    let start = tarsia::load(&model, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile_with(start, last, &machine, arguments.precision.options())?;
+>>>>>>> main
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);
@@ -76,7 +84,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     if let Some((_, report)) = &compiled.optimised {
         tracing::info!("{}", report.summary());
     }
+<<<<<<< HEAD
     match (emit, &output) {
+=======
+    for storage in &compiled.storage {
+        tracing::info!("{} {}: {}", storage.dtype, storage.origin.join(", "), storage.reason);
+    }
+    match (arguments.emit, &output) {
+>>>>>>> main
         (Some(phase), Some(path)) => {
             let io = |reason| Error::Io { path: path.clone(), reason };
             let mut file = BufWriter::new(std::fs::File::create(path).map_err(io)?);
