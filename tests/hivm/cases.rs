@@ -17,6 +17,7 @@ const MOST_ELEMENTS: usize = 1 << 21;
 /// A kernel's arguments and results.
 pub struct Case {
     symbols: Vec<(String, i64)>,
+    workspace: usize,
     params: Vec<(Access, Tensor)>,
 }
 
@@ -49,7 +50,7 @@ pub fn case(kernel: &Kernel, module: &Module, machine: &Machine) -> Result<Case,
         }
     }
     let symbols = module.launch.symbols.iter().map(|name| (name.clone(), values[name.as_str()])).collect();
-    Ok(Case { symbols, params })
+    Ok(Case { symbols, workspace: module.launch.workspace_bytes, params })
 }
 
 /// Floats in [-1, 1), integers 0 or 1, so that indices stay in range.
@@ -116,6 +117,6 @@ pub fn write(case: &Case, folder: &Path, name: &str) -> io::Result<()> {
             "written": *access != Access::Read,
         }));
     }
-    let value = serde_json::json!({ "symbols": case.symbols, "params": params });
+    let value = serde_json::json!({ "symbols": case.symbols, "workspace": case.workspace, "params": params });
     std::fs::write(folder.join(format!("{name}.case.json")), value.to_string())
 }

@@ -41,7 +41,7 @@ fn root() -> PathBuf {
 }
 
 fn work() -> PathBuf {
-    root().join("target/hivm")
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hivm")
 }
 
 /// Runs a script of this folder; its exit code and output.

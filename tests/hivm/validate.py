@@ -1,6 +1,6 @@
 """Runs exported kernels through the vendor's open tools (docs/hivm.md names the stages).
 
-    validate.py TOOLS FOLDER [--execute]
+    validate.py TOOLS FOLDER
 
 TOOLS is what tools.py prepared. FOLDER holds one folder per model with NAME.mlir, NAME.flagless.mlir and NAME.planned.mlir of
 every kernel. Prints counts and every failure; the report is FOLDER/report.json.
@@ -126,7 +126,22 @@ def check(tools, path):
     results["V5"] = compare_order(tools, ours, flagless)
     results["V6"] = tools.pipeline(planned, "--enable-hivm-compile=true", "--disable-hivm-tensor-compile=true")
     results["V7"] = tools.pipeline(path, "--enable-hivm-compile=false")
+    results["run"] = executed(tools, path, name)
     return f"{path.parent.name}/{name}", results
+
+
+def executed(tools, path, name):
+    """Execution on x86, in a process of its own: what a kernel does there cannot hurt this one."""
+    if not path.with_name(f"{name}.case.json").exists():
+        return "no case"
+    script = pathlib.Path(__file__).with_name("execute.py")
+    try:
+        done = subprocess.run([sys.executable, script, tools.folder, path.parent, name], capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "wrong: it does not end"
+    if done.returncode != 0:
+        return f"wrong: exit {done.returncode}: {done.stderr.strip()[-200:]}"
+    return done.stdout.strip() or None
 
 
 def main():
@@ -138,18 +153,20 @@ def main():
     reasons = collections.defaultdict(list)
     for name, results in report.items():
         for stage, wrong in results.items():
-            if wrong is not None:
+            if wrong not in (None, "no case"):
                 reasons[f"{stage} {re.sub('[0-9]+', 'N', wrong)}"].append(name)
     for reason, names in sorted(reasons.items(), key=lambda entry: -len(entry[1])):
         print(f"{len(names):4} {reason[:400]}  e.g. {names[0]}")
     total = len(report)
     print(f"{total} kernels: " + ", ".join(f"{stage} {passed[stage]}" for stage in ["V1", "V2", "V3", "V4", "V5", "V6", "V7"]))
+    outcomes = collections.Counter((results["run"] or "agrees").split(":")[0] for results in report.values())
+    print("executed on x86: " + ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items())))
     accepted = sum(
         all(results[stage] is None for stage in ["V1", "V2", "V3"]) and None in (results["V6"], results["V7"])
         for results in report.values())
     print(f"accepted (V1, V2, V3, and V6 or V7): {accepted} of {total}")
     (folder / "report.json").write_text(json.dumps(report, indent=1))
-    return 0 if accepted == total else 1
+    return 0 if accepted == total and outcomes["wrong"] == 0 else 1
 
 
 if __name__ == "__main__":

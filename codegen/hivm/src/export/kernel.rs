@@ -301,9 +301,20 @@ impl Emitter<'_> {
         }
         self.lane();
         let items = Dim::product(self.kernel.grid.iter().map(|(_, size)| size));
-        let (end, step) = (self.w.index(&items)?, self.w.integer(block_dim as i64));
-        let item = self.w.fresh();
-        self.w.open(&format!("scf.for {item} = {block} to {end} step {step} {{"));
+        let single = items.range().high <= block_dim as i64;
+        let item = if !single {
+            let (end, step) = (self.w.index(&items)?, self.w.integer(block_dim as i64));
+            let item = self.w.fresh();
+            self.w.open(&format!("scf.for {item} = {block} to {end} step {step} {{"));
+            item
+        } else if items.is(block_dim as i64) {
+            block
+        } else {
+            let end = self.w.index(&items)?;
+            let has = self.w.value(&format!("arith.cmpi slt, {block}, {end} : index"));
+            self.w.open(&format!("scf.if {has} {{"));
+            block
+        };
         self.w.begin_item();
         self.grid(&item)?;
         if self.core == Core::Cube {
@@ -312,8 +323,12 @@ impl Emitter<'_> {
         self.hazards.forget();
         let kernel = self.kernel;
         self.block(&kernel.body)?;
-        self.end_of_item(items.as_usize().is_some_and(|items| items <= block_dim));
-        self.w.close("}");
+        if !single {
+            self.end_of_item();
+        }
+        if !items.is(block_dim as i64) {
+            self.w.close("}");
+        }
         if self.form == Form::Placed {
             self.w.line("hivm.hir.pipe_barrier[<PIPE_ALL>]");
         }
@@ -353,21 +368,17 @@ impl Emitter<'_> {
     }
 
     /// Items begin with idle pipes, and groups of cores begin them together.
-    fn end_of_item(&mut self, last: bool) {
-        if last {
-            return;
-        }
+    fn end_of_item(&mut self) {
         if self.form == Form::Placed {
             self.w.line("hivm.hir.pipe_barrier[<PIPE_ALL>]");
         }
         if self.mixed {
             // The highest flags are left for this.
             let flag = 10;
-            let (own, pipe, other, other_pipe) = match self.core {
-                Core::Cube => ("CUBE", "PIPE_FIX", "VECTOR", "PIPE_MTE3"),
-                Core::Vector => ("VECTOR", "PIPE_MTE3", "CUBE", "PIPE_FIX"),
+            let (own, pipe, other_pipe) = match self.core {
+                Core::Cube => ("CUBE", "PIPE_FIX", "PIPE_MTE3"),
+                Core::Vector => ("VECTOR", "PIPE_MTE3", "PIPE_FIX"),
             };
-            let _ = other;
             self.w.line(&format!(
                 "hivm.hir.sync_block_set[<{own}>, <{pipe}>, <PIPE_S>] flag = {flag} ffts_base_addr = %ffts sync_instr_mode = <INTRA_BLOCK_SYNCHRONIZATION>"
             ));
