@@ -69,14 +69,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     }
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
-<<<<<<< HEAD
     let last = emit.unwrap_or(Phase::Tiles);
-    let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits(), &machine)?, last, &machine)?;
-=======
-    let last = arguments.emit.unwrap_or(Phase::Tiles);
     let start = tarsia::load(&model, arguments.limits.limits(), &machine)?;
     let compiled = tarsia::compile_with(start, last, &machine, arguments.precision.options())?;
->>>>>>> main
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);
@@ -84,14 +79,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     if let Some((_, report)) = &compiled.optimised {
         tracing::info!("{}", report.summary());
     }
-<<<<<<< HEAD
-    match (emit, &output) {
-=======
     for storage in &compiled.storage {
         tracing::info!("{} {}: {}", storage.dtype, storage.origin.join(", "), storage.reason);
     }
-    match (arguments.emit, &output) {
->>>>>>> main
+    match (emit, &output) {
         (Some(phase), Some(path)) => {
             let io = |reason| Error::Io { path: path.clone(), reason };
             let mut file = BufWriter::new(std::fs::File::create(path).map_err(io)?);
@@ -117,7 +108,8 @@ fn run_hivm(arguments: &Arguments, model: &Path) -> Result<ExitCode, Error> {
     let folder = folder.ok_or_else(|| Error::Usage("--emit hivm writes a folder; name it with --output".into()))?;
     may_write(folder, arguments.force)?;
     let machine = arguments.target.machine()?;
-    let compiled = tarsia::compile(tarsia::load(model, arguments.limits.limits(), &machine)?, Phase::Tiles, &machine)?;
+    let start = tarsia::load(model, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.precision.options())?;
     let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let export = tarsia::hivm::export(program, &machine, tarsia::hivm::Form::Placed);
     let planned = tarsia::hivm::export(program, &machine, tarsia::hivm::Form::Planned);

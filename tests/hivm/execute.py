@@ -22,6 +22,8 @@ import sys
 import tempfile
 import threading
 
+import validate
+
 ARENA = {"ub": 192 * 1024, "cbuf": 512 * 1024, "cc": 128 * 1024}
 # The templates of the cube core that kernels call.
 PRODUCTS = [f"mma_tile_{kind}_to_float{turned}" for kind in ("half", "float", "bfloat16_t") for turned in ("", "_ta", "_tb", "_ta_tb")]
@@ -38,7 +40,6 @@ LOWERING = [
 ]
 # How far results may be from ours, relative to the largest element: other orders of summation, other approximations of functions.
 TOLERANCE = {"f32": 2e-5, "f16": 4e-3, "bf16": 2e-2}
-WIDTH = {"f32": 4, "f16": 2, "bf16": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "u8": 1, "bool": 1, "u64": 8, "u32": 4, "u16": 2}
 
 
 class Unsupported(Exception):
@@ -152,11 +153,6 @@ def lowered(tools, text, kind):
     return output[:start] + body + "\nfunc.func @main() { return }\n"
 
 
-def program(tools, name):
-    """One of LLVM's programs: the system's, or the one unpacked beside the wheel."""
-    return shutil.which(name) or str(next(tools.folder.glob(f"llvm/usr/lib/llvm-*/bin/{name}")))
-
-
 def templates(tools):
     """The vendor's cube templates over cube.c, as a shared library; made once."""
     library = tools.folder / "cube.so"
@@ -165,14 +161,14 @@ def templates(tools):
     bitcode = tools.folder / "wheel/ascendnpuir/lib/meta_op.aic.bc"
     with tempfile.TemporaryDirectory() as scratch:
         wanted = [f"-func=_mlir_ciface_{name}" for name in TEMPLATES]
-        extract = [program(tools, "llvm-extract"), "-opaque-pointers", "-recursive", *wanted, bitcode, "-S", "-o", "-"]
+        extract = [validate.program(tools.folder, "llvm-extract"), "-opaque-pointers", "-recursive", *wanted, bitcode, "-S", "-o", "-"]
         text = subprocess.run(extract, capture_output=True, text=True, check=True).stdout.replace("@llvm.hivm.", "@hivm.")
         text = re.sub(r'target datalayout = "[^"]*"', f'target datalayout = "{LAYOUT}"', text)
         text = re.sub(r'target triple = "[^"]*"', 'target triple = "x86_64-pc-linux-gnu"', text)
         text = re.sub(r'"target-(cpu|features)"="[^"]*"', "", text)
         text = re.sub(r"(^declare [^\n]*@hivm\.[^\n]*?)#\d+", r"\1", text, flags=re.M)
         code = f"{scratch}/templates.o"
-        compile = [program(tools, "llc"), "-opaque-pointers", "-O1", "-relocation-model=pic", "-filetype=obj", "-", "-o", code]
+        compile = [validate.program(tools.folder, "llc"), "-opaque-pointers", "-O1", "-relocation-model=pic", "-filetype=obj", "-", "-o", code]
         subprocess.run(compile, input=text, text=True, check=True)
         source = pathlib.Path(__file__).with_name("cube.c")
         partial = f"{scratch}/cube.so"
@@ -283,8 +279,6 @@ def difference(dtype, found, wanted):
 
 def main():
     """execute.py TOOLS FOLDER NAME: prints what is wrong; nothing if the results agree."""
-    import validate
-
     tools, folder, name = validate.Tools(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     case = json.loads((folder / f"{name}.case.json").read_text())
     try:

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ class Tools:
         self.folder = pathlib.Path(folder)
         self.opt = self.folder / "wheel/ascendnpuir/bin/bishengir-opt"
         self.compile = self.folder / "wheel/ascendnpuir/bin/bishengir-compile"
+        unpacked = self.folder / "llvm/usr/lib/x86_64-linux-gnu"
+        if unpacked.exists():
+            os.environ["LD_LIBRARY_PATH"] = str(unpacked)
         self.symbols = self.read_symbols()
 
     def read_symbols(self):
@@ -38,7 +42,7 @@ class Tools:
             names = set()
             for library in LIBRARIES:
                 text = subprocess.run(
-                    ["llvm-dis", "-opaque-pointers", self.folder / "wheel/ascendnpuir/lib" / library, "-o", "-"],
+                    [program(self.folder, "llvm-dis"), "-opaque-pointers", self.folder / "wheel/ascendnpuir/lib" / library, "-o", "-"],
                     capture_output=True, text=True).stdout
                 names.update(re.findall(r"^define [^@]*@_mlir_ciface_(\w+)", text, re.M))
             cached.write_text("\n".join(sorted(names)))
@@ -58,6 +62,11 @@ class Tools:
             written = pathlib.Path(scratch, "d/module.hivm.opt.mlir")
             reached = written.exists() and "External hivmc run fails" in done.stderr + done.stdout
             return None if reached else complaint(done.stderr + done.stdout, done.returncode)
+
+
+def program(folder, name):
+    """One of LLVM's programs: the system's, or the one unpacked beside the wheel."""
+    return shutil.which(name) or str(next(folder.glob(f"llvm/usr/lib/llvm-*/bin/{name}")))
 
 
 def complaint(text, code):

@@ -35,7 +35,9 @@ fn a_planned_kernel_has_neither_addresses_nor_flags() {
 fn a_flagless_kernel_differs_in_flags_only() {
     let (program, machine) = kernels();
     let without = |text: &str| {
-        let lines = text.lines().filter(|line| !["set_flag", "wait_flag", "pipe_barrier"].iter().any(|word| line.contains(word)));
+        let lines = text
+            .lines()
+            .filter(|line| !["set_flag", "wait_flag", "pipe_barrier"].iter().any(|word| line.contains(word)));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let count = |lines: Vec<String>| lines.iter().filter(|line| line.contains("hivm.hir.")).count();
