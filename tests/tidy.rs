@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tarsia-passes", &["tarsia-tensor", "tarsia-graph"]),
     ("tarsia-lower", &["tarsia-tensor", "tarsia-graph", "tarsia-tile"]),
     ("tarsia-runtime", &["tarsia-tensor", "tarsia-tile"]),
+    ("tarsia-sim", &["tarsia-tensor", "tarsia-tile"]),
     (
         "tarsia",
         &[
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tarsia-tile",
             "tarsia-lower",
             "tarsia-runtime",
+            "tarsia-sim",
         ],
     ),
 ];

@@ -19,6 +19,16 @@ pub(crate) struct Array<'a> {
 }
 
 impl Kernel {
+    /// The element type of a tile or view; `None` for numbers and scalars.
+    pub fn dtype_of(&self, operand: &Operand) -> Option<DType> {
+        self.array(operand).map(|array| array.dtype)
+    }
+
+    /// The layout of a tile or view; `None` for numbers and scalars.
+    pub fn layout_of(&self, operand: &Operand) -> Option<Layout> {
+        self.array(operand).map(|array| array.layout)
+    }
+
     /// The array that an operand is; `None` for numbers, scalars and references that do not exist.
     pub(crate) fn array<'a>(&'a self, operand: &'a Operand) -> Option<Array<'a>> {
         match operand {
@@ -360,18 +370,28 @@ impl Check<'_, '_> {
         if indexed && view.axes.iter().filter(|axis| along_first(axis)).count() != 1 {
             self.report.fault(format!("exactly one axis of `{name}` must step along the indices, axis 0 of the view"));
         }
+        // An empty view touches nothing, so there is at least one element along every axis.
+        let mark = self.context.mark();
+        let sizes: Vec<Dim> =
+            view.size.iter().map(|size| size.unless_negative().unwrap_or_else(|| size.clone())).collect();
+        for (size, given) in sizes.iter().zip(&view.size) {
+            if size != given {
+                self.context.assume(size.clone() - Dim::ONE);
+            }
+        }
         for (at, axis) in view.axes.iter().enumerate() {
             // Computed indices are checked when they are used.
             if !(indexed && along_first(axis)) {
-                self.axis_bounds(view, param, at, axis);
+                self.axis_bounds(&sizes, param, at, axis);
             }
         }
+        self.context.reset(mark);
     }
 
-    fn axis_bounds(&mut self, view: &View, param: &Param, at: usize, axis: &Axis) {
+    fn axis_bounds(&mut self, sizes: &[Dim], param: &Param, at: usize, axis: &Axis) {
         let (mut low, mut high) = (axis.start.clone(), axis.start.clone());
         for (along, step) in &axis.steps {
-            let reach = step.clone() * (view.size[*along].clone() - Dim::ONE);
+            let reach = step.clone() * (sizes[*along].clone() - Dim::ONE);
             let range = self.context.interval(step);
             if range.low >= 0 {
                 high = high + reach;
