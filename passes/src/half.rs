@@ -7,10 +7,10 @@
 //! x : f32 ──kernel──► y : f32 ──kernel──► z        x : f16 ──[f32 … clamp, f16]──► y : f16 ──[f32 …]──► z
 //! ```
 //! What keeps its type: inputs and results of the graph (and of the bodies of loops and branches), operands of ops that are no kernels,
-//! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: in logits, whose exponential is
-//! off by as much as they are off in absolute terms, and in everything that is quantised later, where a little off can be a whole step
-//! off, products included. A value that is more than a product is clamped
-//! to ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
+//! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: in logits and the products that
+//! give them (but not inside an attention), since an exponential is off by as much as its logit is off in absolute terms; and in
+//! everything that is quantised later, where a little off can be a whole step off. A value that is more than a product is clamped to
+//! ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
 //! nothing else would make NaN. Larger constants are clamped alike; infinities among them stay.
 
 use std::sync::Arc;
@@ -56,8 +56,8 @@ pub fn half(graph: &Graph) -> Result<(Graph, Vec<Storage>), PassError> {
 
 fn rebuild(graph: &Graph, report: &mut Vec<Storage>) -> Result<Graph, GraphError> {
     let (emitter, inputs) = Emitter::new(graph, Folding::all(0));
-    let quantises = quantising(graph);
-    let mut halving = Halving { graph, emitter, done: FxHashMap::default(), halves: FxHashMap::default(), quantises };
+    let exact = exact(graph);
+    let mut halving = Halving { graph, emitter, done: FxHashMap::default(), halves: FxHashMap::default(), exact };
     for ((_, id), value) in graph.inputs().iter().zip(inputs) {
         halving.done.insert((*id).into(), value);
     }
@@ -78,8 +78,8 @@ struct Halving<'a> {
     done: FxHashMap<Value, Value>,
     /// Copies in the other of the two types.
     halves: FxHashMap<Value, Value>,
-    /// The nodes that quantise, or whose results reach one that does.
-    quantises: Vec<bool>,
+    /// The nodes that need f32, and why.
+    exact: Vec<Option<&'static str>>,
 }
 
 impl Halving<'_> {
@@ -94,10 +94,10 @@ impl Halving<'_> {
                 note(report, graph, id.into(), kept);
                 SmallVec::from_iter([self.emitter.constant(stored.unwrap_or_else(|| value.clone()), &node.origin)])
             }
-            // Whoever quantises reads what it read.
-            Op::Kernel { .. } if self.quantises[id.index()] => {
+            // Where f32 is needed, nothing changes.
+            Op::Kernel { .. } if self.exact[id.index()].is_some() => {
                 for value in results(graph, id) {
-                    note(report, graph, value, Some("quantised later"));
+                    note(report, graph, value, self.exact[id.index()]);
                 }
                 self.emitter.emit_all(node.op.clone(), &operands, &node.origin)?
             }
@@ -137,8 +137,8 @@ impl Halving<'_> {
             if edge.output != value.output {
                 continue;
             }
-            if self.quantises[user.index()] {
-                return Some("quantised later");
+            if let Some(reason) = self.exact[user.index()] {
+                return Some(reason);
             }
             match &graph[user].op {
                 Op::Kernel { body } => {
@@ -253,6 +253,30 @@ fn is_exponentiated(body: &Graph, input: NodeId) -> bool {
         }
     }
     false
+}
+
+/// The nodes that need f32: those that quantise or whose results reach one that does, and products that give logits.
+fn exact(graph: &Graph) -> Vec<Option<&'static str>> {
+    let quantising = quantising(graph);
+    let is_product =
+        |body: &Graph| body.node_ids().any(|id| matches!(body[id].op, Op::Contract { .. } | Op::Conv { .. }));
+    let reason = |id: NodeId| match &graph[id].op {
+        _ if quantising[id.index()] => Some("quantised later"),
+        Op::Kernel { body } if is_product(body) && gives_logits(graph, id) => Some("factors of logits"),
+        _ => None,
+    };
+    graph.node_ids().map(reason).collect()
+}
+
+/// Whether the exponential of a node's result is computed, by a kernel that reads it.
+fn gives_logits(graph: &Graph, id: NodeId) -> bool {
+    graph.users(id).into_iter().any(|(user, edge)| match &graph[user].op {
+        Op::Reshape { .. } => gives_logits(graph, user),
+        Op::Kernel { body } => {
+            body.inputs().get(edge.operand as usize).is_some_and(|(_, input)| is_exponentiated(body, *input))
+        }
+        _ => false,
+    })
 }
 
 /// The nodes that quantise, or whose results reach one that does.
@@ -435,7 +459,7 @@ mod tests {
         let with = |last: &str| stored(&kernels(&CHAIN.replace("LAST", last)));
         let reasons = |last: &str| with(last).into_iter().map(|(_, reason)| reason).collect::<Vec<_>>();
         assert_eq!(reasons("tanh(%0)"), ["read by kernels only", "read by kernels only", "a result"]);
-        assert_eq!(reasons("softmax(%0) {axis: 1}"), ["read by kernels only", "logits of an exponential", "a result"]);
+        assert_eq!(reasons("softmax(%0) {axis: 1}"), ["factors of logits", "factors of logits", "a result"]);
         let quantised =
             "cast(%0) {dtype: i8, saturate: true} : i8[8, 4]\n      %2 = cast(%1) {dtype: f32, saturate: true}";
         let graph = CHAIN.replace("LAST", quantised).replace(
