@@ -43,9 +43,11 @@ pub struct Arguments {
     /// The machine: the name of a built-in one, or a description file (.toml); for a program the one that it is for if absent.
     #[arg(long, value_name = "MACHINE")]
     target: Option<String>,
-    /// Compile for and simulate so many cores of the machine's first kind, and of the others in proportion.
+    /// Compile for and simulate so many of the machine's cores; a group that shares one item of work counts as one.
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
+    #[command(flatten)]
+    precision: PrecisionArgument,
     /// Only times: no outputs.
     #[arg(long)]
     timing_only: bool,
@@ -142,16 +144,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 
 impl Arguments {
     fn machine(&self, target: &str) -> Result<Machine, Error> {
-        let mut machine = tarsia::machine(target)?;
-        if let (Some(cores), Some(first)) = (self.cores, machine.cores.first().map(|core| core.count)) {
-            if cores == 0 || cores > first {
-                return Err(Error::Usage(format!("{target} has from 1 to {first} cores, not {cores}")));
-            }
-            for kind in &mut machine.cores {
-                kind.count = (kind.count * cores / first).max(1);
-            }
+        let machine = tarsia::machine(target)?;
+        match self.cores {
+            Some(count) => tarsia::with_cores(&machine, count),
+            None => Ok(machine),
         }
-        Ok(machine)
     }
 
     fn subject(&self, model: &Path, target: Option<&str>) -> Result<Subject, Error> {
