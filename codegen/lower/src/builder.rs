@@ -1,9 +1,11 @@
 //! Builds one tile kernel statement by statement.
 
-use crate::target::Target;
+use crate::{persist::Grouping, target::Target};
 use tarsia_graph::{Origin, Value};
 use tarsia_tensor::{DType, Dim, Symbol};
-use tarsia_tile::{Access, Instr, Kernel, Layout, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, TileId, View};
+use tarsia_tile::{
+    Access, Instr, Kernel, Lanes, Layout, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, TileId, View,
+};
 
 /// Constant data that a kernel reads in another arrangement than the model's: a matrix whose rows and columns are strided in
 /// the original, in the layout of its parameter.
@@ -34,6 +36,8 @@ pub(crate) enum Source {
 pub(crate) struct KernelBuilder<'m> {
     pub target: &'m Target,
     kernel: Kernel,
+    /// Axes of the grid whose items share operands.
+    pub grouping: Option<Grouping>,
     /// What every parameter is bound to.
     pub sources: Vec<Source>,
     blocks: Vec<Vec<Stmt>>,
@@ -51,7 +55,7 @@ impl<'m> KernelBuilder<'m> {
             lanes: None,
             body: Vec::new(),
         };
-        KernelBuilder { target, kernel, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }
+        KernelBuilder { target, kernel, grouping: None, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }
     }
 
     pub fn finish(mut self) -> (Kernel, Vec<Source>) {
@@ -96,6 +100,31 @@ impl<'m> KernelBuilder<'m> {
         let name = format!("{name}{}", id.0);
         self.kernel.params.push(Param { name, dtype, shape, layout, access });
         id
+    }
+
+    /// Which of the vector cores that share an item: the variable of the kernel's lanes, or 0 where one core does it alone.
+    pub fn lane(&mut self) -> Dim {
+        if self.target.lanes < 2 {
+            return Dim::ZERO;
+        }
+        let (count, space) = (self.target.lanes, self.target.vector_space.clone());
+        let lanes = self.kernel.lanes.get_or_insert_with(|| Lanes { var: Symbol::new("%lane"), count, space });
+        lanes.var.clone().into()
+    }
+
+    /// Capacity of a tile per axis.
+    pub fn capacity_of(&self, tile: TileId) -> &[usize] {
+        &self.kernel.tiles[tile.0 as usize].shape
+    }
+
+    /// Layout of a tile.
+    pub fn layout_of(&self, tile: TileId) -> Layout {
+        self.kernel.tiles[tile.0 as usize].layout
+    }
+
+    /// Element type of a tile.
+    pub fn dtype_of(&self, tile: TileId) -> DType {
+        self.kernel.tiles[tile.0 as usize].dtype
     }
 
     pub fn param_of(&self, id: ParamId) -> &Param {

@@ -25,6 +25,7 @@ mod nest;
 mod order;
 mod overlap;
 mod pack;
+mod persist;
 mod place;
 mod program;
 mod route;

@@ -9,6 +9,8 @@
 //! Constant operands are packed at compile time and read where they lie. In a convolution the weights are the left operand
 //! and several axes of the image together are the columns, several axes of the window the depth.
 
+pub(crate) mod staged;
+
 use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, NodeId, Op, Value, access::Index};
 use tarsia_tensor::{DType, Dim};
@@ -62,6 +64,9 @@ pub(crate) fn lower_matrix(
         return Ok(());
     }
     let mut product = Product::new(builder, body, anchor, leaves, target)?;
+    if builder.target.stages.iter().all(Option::is_some) {
+        return staged::lower(&product, builder, anchor, target);
+    }
     let packed = [0, 1].map(|which| product.pack_constant(builder, which, constant));
     product.cut(builder.target, [packed[0].is_some(), packed[1].is_some()]);
     let spans = product.spans(builder);

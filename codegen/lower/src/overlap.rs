@@ -8,12 +8,14 @@
 //!     … <- t   (pipe B)        … <- t#(k%2);  set B→A k%2
 //!                          wait B→A 0;  wait B→A 1
 //! ```
-//! A tile is doubled where every turn writes it anew on one pipe, then reads it on another, and nothing outside the loop uses it; only
-//! if all tiles of the kernel still fit. Signals are paired whatever the number of turns, zero included.
+//! A tile is doubled in the innermost loop that holds all accesses to it, if every turn writes it anew on one pipe, then reads it on
+//! another; only if all tiles of the kernel still fit. The first and the last signals stand outside of all loops, and copies are
+//! chosen by the number of turns since then, so that nothing is waited for where an inner loop begins again. Signals are paired
+//! whatever the number of turns, zero included.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tarsia_tensor::{Dim, Symbol};
+use tarsia_tensor::{Atom, Dim, Symbol};
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
 
 use crate::place::place;
@@ -35,54 +37,70 @@ struct Group {
     event: usize,
 }
 
-/// Doubles tiles of loops and orders the accesses to them. The kernel is placed; so is the result.
-pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) {
-    let mut chosen: BTreeMap<Symbol, Vec<Group>> = BTreeMap::new();
+/// Doubles tiles of loops and orders the accesses to them. The kernel is placed; so is the result. Gives how many tiles could not be
+/// doubled, for want of memory or events.
+pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
+    let mut everywhere = BTreeMap::new();
+    count(&kernel.body, &mut everywhere);
     let mut loops = Vec::new();
-    innermost(&kernel.body, &mut loops);
-    let found: Vec<(Symbol, Vec<Group>)> =
-        loops.iter().map(|(var, body)| ((*var).clone(), groups(kernel, machine, body))).collect();
-    for (var, groups) in found {
-        for mut group in groups {
-            let [a, b] = &group.pipes;
-            let taken = chosen.get(&var).map_or(0, |groups| groups.iter().filter(|g| same_pipes(g, &group)).count());
-            group.event = FIRST_EVENT + SLOTS * taken;
-            let ids = machine.event_ids(a, b).min(machine.event_ids(b, a));
-            let mut doubled = kernel.clone();
-            group.tiles.iter().for_each(|tile| doubled.tiles[tile.0 as usize].slots = SLOTS);
-            if group.event + SLOTS <= ids && place(&mut doubled, machine).is_ok() {
-                *kernel = doubled;
-                chosen.entry(var.clone()).or_default().push(group);
-            }
+    innermost_first(&kernel.body, &mut loops);
+    let mut taken = BTreeSet::new();
+    let mut found: Vec<(Symbol, Group)> = Vec::new();
+    for (var, body) in loops {
+        for group in groups(kernel, machine, body, &everywhere, &taken) {
+            taken.extend(group.tiles.iter().copied());
+            found.push((var.clone(), group));
         }
     }
-    let body = std::mem::take(&mut kernel.body);
-    kernel.body = rewrite(body, &chosen);
-}
-
-fn same_pipes(a: &Group, b: &Group) -> bool {
-    let sorted = |group: &Group| {
-        let mut pipes = group.pipes.clone();
-        pipes.sort_unstable();
-        pipes
+    let (mut chosen, mut left): (BTreeMap<Symbol, Vec<Group>>, usize) = (BTreeMap::new(), 0);
+    let mut events: BTreeMap<[String; 2], usize> = BTreeMap::new();
+    for (var, mut group) in found {
+        let [a, b] = &group.pipes;
+        let next = events.entry(sorted(&group.pipes)).or_insert(FIRST_EVENT);
+        let ids = machine.event_ids(a, b).min(machine.event_ids(b, a));
+        let mut doubled = kernel.clone();
+        group.tiles.iter().for_each(|tile| doubled.tiles[tile.0 as usize].slots = SLOTS);
+        if *next + SLOTS <= ids && place(&mut doubled, machine).is_ok() {
+            group.event = *next;
+            *next += SLOTS;
+            *kernel = doubled;
+            chosen.entry(var).or_default().push(group);
+        } else {
+            left += group.tiles.len();
+        }
+    }
+    let all: Vec<Group> = chosen.values().flatten().cloned().collect();
+    let signals = |set: bool| {
+        let each = |group: &Group| {
+            let group = group.clone();
+            (0..SLOTS).map(move |i| group.signal([1, 0], Dim::from(group.event + i), set))
+        };
+        all.iter().flat_map(each).collect::<Vec<_>>()
     };
-    sorted(a) == sorted(b)
+    let mut body = signals(true);
+    body.extend(rewrite(std::mem::take(&mut kernel.body), &chosen, &Dim::ZERO));
+    body.extend(signals(false));
+    kernel.body = body;
+    left
 }
 
-/// Loops without loops inside.
-fn innermost<'k>(body: &'k [Stmt], found: &mut Vec<(&'k Symbol, &'k [Stmt])>) {
+fn sorted(pipes: &[String; 2]) -> [String; 2] {
+    let mut pipes = pipes.clone();
+    pipes.sort_unstable();
+    pipes
+}
+
+/// All loops, inner ones before those around them.
+fn innermost_first<'k>(body: &'k [Stmt], found: &mut Vec<(&'k Symbol, &'k [Stmt])>) {
     for stmt in body {
         match stmt {
             Stmt::For { var, body, .. } => {
-                let before = found.len();
-                innermost(body, found);
-                if found.len() == before {
-                    found.push((var, body));
-                }
+                innermost_first(body, found);
+                found.push((var, body));
             }
             Stmt::If { then, otherwise, .. } => {
-                innermost(then, found);
-                innermost(otherwise, found);
+                innermost_first(then, found);
+                innermost_first(otherwise, found);
             }
             Stmt::Instr(_) => {}
         }
@@ -99,9 +117,13 @@ struct Access<'k> {
     reads: bool,
 }
 
-fn groups(kernel: &Kernel, machine: &Machine, body: &[Stmt]) -> Vec<Group> {
-    let mut everywhere = BTreeMap::new();
-    count(&kernel.body, &mut everywhere);
+fn groups(
+    kernel: &Kernel,
+    machine: &Machine,
+    body: &[Stmt],
+    everywhere: &BTreeMap<TileId, usize>,
+    taken: &BTreeSet<TileId>,
+) -> Vec<Group> {
     let mut accesses: BTreeMap<TileId, Vec<Access>> = BTreeMap::new();
     for (at, stmt) in body.iter().enumerate() {
         collect(kernel, machine, std::slice::from_ref(stmt), at, &mut accesses);
@@ -109,7 +131,7 @@ fn groups(kernel: &Kernel, machine: &Machine, body: &[Stmt]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut tiles: Vec<(TileId, Group)> = accesses
         .iter()
-        .filter(|(tile, accesses)| everywhere.get(tile) == Some(&accesses.len()))
+        .filter(|(tile, accesses)| !taken.contains(tile) && everywhere.get(tile) == Some(&accesses.len()))
         .filter_map(|(&tile, accesses)| Some((tile, alone(tile, accesses)?)))
         .collect();
     tiles.sort_by_key(|(tile, group)| (group.writes, *tile));
@@ -122,23 +144,48 @@ fn groups(kernel: &Kernel, machine: &Machine, body: &[Stmt]) -> Vec<Group> {
     groups
 }
 
-/// The group of one tile, if it can be doubled.
+/// The group of one tile, if it can be doubled: nothing that is read was left there by an earlier turn.
 fn alone(tile: TileId, accesses: &[Access]) -> Option<Group> {
-    let (first, writer) = (accesses.first()?, accesses.first()?.pipe);
-    let same = |access: &Access| access.region.offset == first.region.offset && access.region.size == first.region.size;
+    let first = accesses.first()?;
+    let writer = first.pipe;
     let writes = || accesses.iter().filter(|access| access.writes);
-    let reads = || accesses.iter().filter(|access| access.reads);
+    let reads = || accesses.iter().filter(|access| access.reads && !access.writes);
     let reader = reads().next()?.pipe;
-    let separate = writes().all(|access| access.pipe == writer && !access.reads)
-        && reads().all(|access| access.pipe == reader)
-        && reader != writer;
-    if !first.writes || !separate || !accesses.iter().all(same) {
+    let separate =
+        writes().all(|access| access.pipe == writer) && reads().all(|access| access.pipe == reader) && reader != writer;
+    if !first.writes || first.reads || !separate || !accesses.iter().all(|access| within(access.region, first.region)) {
         return None;
     }
     let writes = [first.at, writes().next_back()?.at];
     let reads = [reads().next()?.at, reads().next_back()?.at];
     let pipes = [writer.to_owned(), reader.to_owned()];
     (writes[1] < reads[0]).then(|| Group { pipes, tiles: BTreeSet::from([tile]), writes, reads, event: 0 })
+}
+
+/// Whether a part of a tile lies in another one for certain.
+fn within(part: &Region, whole: &Region) -> bool {
+    let axes = part.offset.iter().zip(&part.size).zip(whole.offset.iter().zip(&whole.size));
+    axes.into_iter().all(|((at, size), (start, length))| {
+        let before = at.clone() - start.clone();
+        let room = start.clone() + length.clone() - at.clone();
+        (size == length && at == start) || before.range().low >= 0 && fits(size, &room)
+    })
+}
+
+/// Whether a size is at most `room` for certain: of a minimum one alternative suffices, and where nothing is left nothing is asked for.
+fn fits(size: &Dim, room: &Dim) -> bool {
+    if let Dim::Poly(poly) = size
+        && let ([term], 0) = (poly.terms.as_slice(), poly.constant)
+        && let ([atom], 1) = (term.factors.as_slice(), term.coefficient)
+    {
+        match atom {
+            Atom::Min(a, b) => return fits(a, room) || fits(b, room),
+            Atom::Max(a, b) if a.is(0) => return fits(b, room),
+            Atom::Max(a, b) if b.is(0) => return fits(a, room),
+            _ => {}
+        }
+    }
+    size.at_most(room)
 }
 
 impl Group {
@@ -205,17 +252,24 @@ fn collect<'k>(
     }
 }
 
-/// Puts in copies and signals.
-fn rewrite(body: Vec<Stmt>, chosen: &BTreeMap<Symbol, Vec<Group>>) -> Vec<Stmt> {
+/// Puts in copies and signals. `turns` counts the turns of the loops around.
+fn rewrite(body: Vec<Stmt>, chosen: &BTreeMap<Symbol, Vec<Group>>, turns: &Dim) -> Vec<Stmt> {
     let mut result = Vec::with_capacity(body.len());
     for stmt in body {
         match stmt {
-            Stmt::For { var, end, step, body } => match chosen.get(&var) {
-                Some(groups) => doubled(var, end, step, body, groups, &mut result),
-                None => result.push(Stmt::For { var, end, step, body: rewrite(body, chosen) }),
-            },
+            Stmt::For { var, end, step, body } => {
+                let turn = Dim::from(var.clone()).floor_div(&Dim::Const(step));
+                // Only whether the number is even counts; turns that are not known to be even or odd begin anew.
+                let odd = end.ceil_div(&Dim::Const(step)).as_const().is_some_and(|trips| trips % 2 == 1);
+                let turns = if odd { turns.clone() + turn } else { turn };
+                let body = match chosen.get(&var) {
+                    Some(groups) => doubled(rewrite(body, chosen, &turns), groups, &turns),
+                    None => rewrite(body, chosen, &turns),
+                };
+                result.push(Stmt::For { var, end, step, body });
+            }
             Stmt::If { condition, then, otherwise } => {
-                let (then, otherwise) = (rewrite(then, chosen), rewrite(otherwise, chosen));
+                let (then, otherwise) = (rewrite(then, chosen, turns), rewrite(otherwise, chosen, turns));
                 result.push(Stmt::If { condition, then, otherwise });
             }
             instr => result.push(instr),
@@ -224,13 +278,9 @@ fn rewrite(body: Vec<Stmt>, chosen: &BTreeMap<Symbol, Vec<Group>>) -> Vec<Stmt> 
     result
 }
 
-fn doubled(var: Symbol, end: Dim, step: i64, body: Vec<Stmt>, groups: &[Group], out: &mut Vec<Stmt>) {
-    let slot = Dim::from(var.clone()).floor_div(&Dim::Const(step)).modulo(&Dim::from(SLOTS));
-    let each = |set: bool, out: &mut Vec<Stmt>| {
-        for group in groups {
-            out.extend((0..SLOTS).map(|i| group.signal([1, 0], Dim::from(group.event + i), set)));
-        }
-    };
+/// A loop's body with the signals of its groups. Its statements are those that groups were found in, one for one.
+fn doubled(body: Vec<Stmt>, groups: &[Group], turns: &Dim) -> Vec<Stmt> {
+    let slot = turns.modulo(&Dim::from(SLOTS));
     let mut turn = Vec::with_capacity(body.len());
     for (at, mut stmt) in body.into_iter().enumerate() {
         let now = |group: &Group| Dim::from(group.event) + slot.clone();
@@ -253,9 +303,7 @@ fn doubled(var: Symbol, end: Dim, step: i64, body: Vec<Stmt>, groups: &[Group], 
             }
         }
     }
-    each(true, out);
-    out.push(Stmt::For { var, end, step, body: turn });
-    each(false, out);
+    turn
 }
 
 fn use_slot(stmt: &mut Stmt, groups: &[Group], slot: &Dim) {

@@ -1,6 +1,6 @@
 //! Walks a graph of kernels: buffers for values, constants, steps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -25,6 +25,7 @@ use crate::{
     order,
     overlap::overlap,
     pack::{self, Pool},
+    persist::{Grouping, persist},
     place::place,
     route::route,
     routed, rows,
@@ -39,7 +40,8 @@ use crate::{
 /// If some node has no tile program; the error names it and the model's nodes behind it.
 pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError>> {
     let unfit = |reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }];
-    let targets = (0..=HALVINGS).map(|halvings| Target::of(machine, halvings)).collect::<Result<Vec<_>, _>>();
+    let shared = Arc::new(machine.clone());
+    let targets = (0..=HALVINGS).map(|halvings| Target::of(&shared, halvings)).collect::<Result<Vec<_>, _>>();
     let program = lower_with(graph, machine, &targets.map_err(unfit)?, &mut Pool::default(), false)?;
     verify(&program, machine, Stage::Synchronised).map_err(|faults| {
         let reason = faults.to_string();
@@ -50,6 +52,8 @@ pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError
 
 /// A kernel that does not fit the machine's memories is generated again with tiles of half the size, at most so often.
 const HALVINGS: usize = 8;
+/// How often smaller tiles than those that fit are tried, so that more of them can be double-buffered.
+const SMALLER: usize = 2;
 
 /// Why a kernel cannot run on a machine as it is.
 enum Unfit {
@@ -60,14 +64,20 @@ enum Unfit {
 }
 
 /// What becomes of a kernel after it is cut into tiles: routed, placed, overlapped, synchronised.
-fn fit(kernel: &mut Kernel, machine: &Machine) -> Result<(), Unfit> {
+/// Gives how many tiles are not double-buffered although they could be.
+fn fit(kernel: &mut Kernel, machine: &Machine, grouping: Option<&Grouping>) -> Result<usize, Unfit> {
     route(kernel, machine).map_err(Unfit::Impossible)?;
+    let concurrent = machine.has_concurrent_pipes();
+    if concurrent {
+        persist(kernel, machine, grouping);
+    }
     place(kernel, machine).map_err(Unfit::TooLarge)?;
-    if machine.has_concurrent_pipes() {
-        overlap(kernel, machine);
+    let mut single = 0;
+    if concurrent {
+        single = overlap(kernel, machine);
         synchronise(kernel, machine).map_err(Unfit::Impossible)?;
     }
-    Ok(())
+    Ok(single)
 }
 
 /// Where a value is.
@@ -387,19 +397,39 @@ impl<'a> Lowering<'a> {
         generate: impl Fn(&'a Target) -> Result<KernelBuilder<'a>, LowerError>,
     ) -> Result<(Kernel, Vec<Source>), LowerError> {
         let mut unfit = None;
+        // The largest tiles that fit, until smaller ones leave room for more double buffering.
+        let mut best: Option<(usize, (Kernel, Vec<Source>))> = None;
+        let mut tried = 0;
         for target in self.targets {
             let (mut kernel, sources) = match (generate(target), unfit.take()) {
-                (Ok(builder), _) => builder.finish(),
+                (Ok(builder), _) => {
+                    let grouping = builder.grouping.clone();
+                    let (kernel, sources) = builder.finish();
+                    ((kernel, grouping), sources)
+                }
                 // Smaller tiles do not help; what was wrong with the larger ones is the reason.
+                (Err(_), _) if best.is_some() => break,
                 (Err(_), Some(reason)) | (Err(reason), None) => return Err(reason),
             };
-            match fit(&mut kernel, self.machine) {
-                Ok(()) => return Ok((kernel, sources)),
+            match fit(&mut kernel.0, self.machine, kernel.1.as_ref()) {
+                Ok(single) => {
+                    tried += 1;
+                    if best.as_ref().is_none_or(|(least, _)| single < *least) {
+                        best = Some((single, (kernel.0, sources)));
+                    }
+                    if single == 0 || tried > SMALLER {
+                        break;
+                    }
+                }
+                Err(_) if best.is_some() => break,
                 Err(Unfit::TooLarge(reason)) => unfit = Some(error(self.graph, id, reason)),
                 Err(Unfit::Impossible(reason)) => return Err(error(self.graph, id, reason)),
             }
         }
-        Err(unfit.unwrap_or_else(|| error(self.graph, id, "there are no tiles to try".into())))
+        match best {
+            Some((_, kernel)) => Ok(kernel),
+            None => Err(unfit.unwrap_or_else(|| error(self.graph, id, "there are no tiles to try".into()))),
+        }
     }
 
     fn build(

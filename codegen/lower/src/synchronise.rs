@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tarsia_tensor::{Dim, Symbol};
+use tarsia_tensor::Dim;
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
 
 /// Orders the accesses of all pipes of the kernel's core.
@@ -24,9 +24,7 @@ pub(crate) fn synchronise(kernel: &mut Kernel, machine: &Machine) -> Result<(), 
         return Ok(());
     }
     let body = std::mem::take(&mut kernel.body);
-    let mut copies = BTreeSet::new();
-    slots(&body, &mut copies);
-    let result = Pass { kernel, machine, pipes, copies }.block(&body, &mut State::default());
+    let result = Pass { kernel, machine, pipes }.block(&body, &mut State::default());
     kernel.body = result?;
     Ok(())
 }
@@ -101,27 +99,6 @@ struct Pass<'k, 'm> {
     kernel: &'k Kernel,
     machine: &'m Machine,
     pipes: Vec<&'m str>,
-    /// Tiles with the variables that choose among their copies.
-    copies: BTreeSet<(TileId, Symbol)>,
-}
-
-fn slots(body: &[Stmt], found: &mut BTreeSet<(TileId, Symbol)>) {
-    for stmt in body {
-        match stmt {
-            Stmt::Instr(instr) => {
-                for operand in instr.dst.iter().chain(&instr.src) {
-                    if let Operand::Tile(region) = operand {
-                        found.extend(region.slot.symbols().into_iter().map(|symbol| (region.tile, symbol)));
-                    }
-                }
-            }
-            Stmt::For { body, .. } => slots(body, found),
-            Stmt::If { then, otherwise, .. } => {
-                slots(then, found);
-                slots(otherwise, found);
-            }
-        }
-    }
 }
 
 impl Pass<'_, '_> {
@@ -142,7 +119,7 @@ impl Pass<'_, '_> {
                     let mut inside = BTreeSet::new();
                     self.touches(body, &mut inside)?;
                     inside.iter().for_each(|touch| self.order(touch, state, &mut result));
-                    let body = self.turns(var, body, state)?;
+                    let body = self.turns(body, state)?;
                     result.push(Stmt::For { var: var.clone(), end: end.clone(), step: *step, body });
                 }
             }
@@ -151,16 +128,13 @@ impl Pass<'_, '_> {
     }
 
     /// A loop's body, for a state that holds at the beginning of every turn.
-    fn turns(&self, var: &Symbol, body: &[Stmt], state: &mut State) -> Result<Vec<Stmt>, String> {
+    fn turns(&self, body: &[Stmt], state: &mut State) -> Result<Vec<Stmt>, String> {
         state.signals.clear();
         loop {
             let mut turn = state.clone();
             let result = self.block(body, &mut turn)?;
             let mut again = state.clone();
-            let mut carried = turn.clone();
-            // The turns before have used other copies of these, or signalled that they are done.
-            carried.touched.retain(|touch, _| !self.is_copied(touch, var));
-            again.join(&carried);
+            again.join(&turn);
             if again == *state {
                 state.join(&turn);
                 return Ok(result);
@@ -169,10 +143,14 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Whether each turn of a loop uses another copy of the tile than the turn before.
-    fn is_copied(&self, touch: &Touch, var: &Symbol) -> bool {
-        let Place::Tile { tile, .. } = touch.place else { return false };
-        self.copies.contains(&(tile, var.clone()))
+    /// Whether both accesses are to one double-buffered tile: its own signals order them.
+    fn is_doubled(&self, touch: &Touch, other: &Touch) -> bool {
+        match (&touch.place, &other.place) {
+            (Place::Tile { tile, .. }, Place::Tile { tile: same, .. }) => {
+                tile == same && self.kernel.tiles[tile.0 as usize].slots > 1
+            }
+            _ => false,
+        }
     }
 
     fn instr(&self, instr: &Instr, state: &mut State, out: &mut Vec<Stmt>) -> Result<(), String> {
@@ -235,7 +213,9 @@ impl Pass<'_, '_> {
     /// Orders an access after all that it meets.
     fn order(&self, touch: &Touch, state: &mut State, out: &mut Vec<Stmt>) {
         let open = |state: &State| {
-            let unseen = |(other, seen): &(&Touch, &u64)| touch.meets(other) && *seen >> touch.pipe & 1 == 0;
+            let unseen = |(other, seen): &(&Touch, &u64)| {
+                touch.meets(other) && *seen >> touch.pipe & 1 == 0 && !self.is_doubled(touch, other)
+            };
             state.touched.iter().find(unseen).map(|(other, _)| other.pipe)
         };
         while let Some(other) = open(state) {

@@ -1,8 +1,10 @@
 //! What lowering needs to know of a machine, read once from its description.
 
+use std::sync::Arc;
+
 use tarsia_tensor::DType;
 use tarsia_tile::{
-    Layout, Machine,
+    Layout, Machine, Order,
     machine::{GLOBAL, OperandRule, Scope},
     optable::Class,
 };
@@ -32,6 +34,14 @@ pub struct Target {
     bytes: ([usize; 3], usize),
     /// Rates that decide how large blocks are.
     pub rates: Rates,
+    /// The space through which left and right operands come from device memory, where no path leads from there to the unit.
+    pub stages: [Option<String>; 2],
+    /// The space through which the matrix and the vector unit exchange tiles, where no path leads from one to the other.
+    pub exchange: Option<String>,
+    /// Vector cores that work with one matrix unit.
+    pub lanes: usize,
+    /// The machine itself.
+    pub machine: Arc<Machine>,
     /// What the matrix unit takes as left and right operand.
     operands: [OperandRule; 2],
     /// How often tiles have been halved, because their kernel did not fit the machine's memories.
@@ -48,7 +58,7 @@ impl Target {
     ///
     /// # Errors
     /// If the machine has no vector or no matrix unit that works in one of its scratch spaces.
-    pub fn of(machine: &Machine, halvings: usize) -> Result<Target, String> {
+    pub fn of(machine: &Arc<Machine>, halvings: usize) -> Result<Target, String> {
         let is_scratch = |name: &&String| machine.space(name).is_some_and(|space| space.scope == Scope::Core);
         let missing = |what: &str| format!("the machine `{}` has no {what}", machine.name);
         let vector = machine.units(Class::Pointwise).next().ok_or_else(|| missing("vector unit"))?;
@@ -62,6 +72,12 @@ impl Target {
         let accumulator = acc.preferred_layout(DType::F32).unwrap_or(Layout::RowMajor);
         let matrix_spaces = [scratch(a)?, scratch(b)?, scratch(acc)?];
         let bytes = |name: &String| machine.space(name).map_or(0, |space| space.bytes as usize);
+        let stages = [0, 1].map(|which| between(machine, GLOBAL, &matrix_spaces[which]));
+        let exchange = between(machine, &matrix_spaces[2], &vector_space);
+        let lanes = match exchange {
+            Some(_) => machine.core(&vector.core).map_or(1, |core| core.lanes),
+            None => 1,
+        };
         let mut target = Target {
             direct: result.spaces.iter().any(|space| space == GLOBAL),
             copies_globally: machine.path(GLOBAL, GLOBAL, &[]).is_some(),
@@ -73,6 +89,10 @@ impl Target {
             accumulator,
             matrix_block: LARGEST_BLOCK,
             streamed_block: LARGEST_BLOCK,
+            stages,
+            exchange,
+            lanes,
+            machine: Arc::clone(machine),
             operands: [a.clone(), b.clone()],
             halvings,
         };
@@ -111,8 +131,56 @@ impl Target {
         operands && bytes[2].saturating_mul(4) <= self.elements(vector)
     }
 
+    /// The element type in which a product of values of `stored` is computed: their own where the unit multiplies it, else `computed`.
+    pub fn product_dtype(&self, stored: DType, computed: DType) -> DType {
+        if self.machine.product(stored, stored).is_some() { stored } else { computed }
+    }
+
+    /// The type in which products of this type are summed.
+    pub fn accumulator_dtype(&self, operand: DType, computed: DType) -> DType {
+        self.machine.product(operand, operand).map_or(computed, |(_, product)| product.acc)
+    }
+
+    /// Bytes of a space.
+    pub fn bytes_of(&self, space: &str) -> usize {
+        self.machine.space(space).map_or(0, |space| usize::try_from(space.bytes).unwrap_or(usize::MAX))
+    }
+
+    /// The layout of a matrix in a space that is not the unit's: the first one there, or that of a matrix which lies transposed in memory.
+    pub fn stage_layout(&self, space: &str, dtype: DType, transposed: bool) -> Layout {
+        let rules = self.machine.space(space).map(|space| space.layouts.as_slice()).unwrap_or_default();
+        let mut layouts = rules.iter().filter_map(|rule| rule.single(dtype));
+        let first = layouts.next().unwrap_or(Layout::RowMajor);
+        let columns_first = |layout: &Layout| matches!(layout, Layout::Fractal(f) if f.inner == Order::N);
+        if transposed { layouts.find(columns_first).unwrap_or(first) } else { first }
+    }
+
+    /// The longest side of a block in the layouts that matrices of this type have in a space.
+    pub fn stage_block(&self, space: &str, dtype: DType) -> usize {
+        let rules = self.machine.space(space).map(|space| space.layouts.as_slice()).unwrap_or_default();
+        let side = |layout: Layout| match layout {
+            Layout::Fractal(fractal) => fractal.block[0].max(fractal.block[1]),
+            Layout::RowMajor => 1,
+        };
+        rules.iter().filter_map(|rule| rule.single(dtype)).map(side).max().unwrap_or(1)
+    }
+
     /// The layouts of left and right operands of a product in `dtype`; types without a fractal form stay row-major.
     pub fn matrix_layouts_for(&self, dtype: DType) -> [Layout; 2] {
         self.operands.each_ref().map(|rule| rule.preferred_layout(dtype).unwrap_or(Layout::RowMajor))
     }
+}
+
+/// The core's space that lies between two spaces which no data path connects; of several the one with the fastest paths.
+fn between(machine: &Machine, from: &str, to: &str) -> Option<String> {
+    if from == to || machine.path(from, to, &[]).is_some() {
+        return None;
+    }
+    let rate = |name: &str| {
+        let (first, second) = (machine.path(from, name, &[])?, machine.path(name, to, &[])?);
+        Some(first.bytes_per_cycle.min(second.bytes_per_cycle))
+    };
+    let spaces = machine.spaces.iter().filter(|space| space.scope == Scope::Core);
+    let found = spaces.filter_map(|space| Some((rate(&space.name)?, &space.name)));
+    found.max_by(|a, b| a.0.total_cmp(&b.0).then(std::cmp::Ordering::Greater)).map(|(_, name)| name.clone())
 }

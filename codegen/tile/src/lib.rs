@@ -7,10 +7,12 @@
 
 pub mod artifact;
 mod ir;
+pub mod lanes;
 pub mod machine;
 mod name;
 pub mod optable;
 pub mod plan;
+mod substitute;
 pub mod text;
 pub mod verify;
 

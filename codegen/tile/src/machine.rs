@@ -489,6 +489,11 @@ impl Machine {
         self.events.iter().find(has).map_or(0, |events| events.ids)
     }
 
+    /// The kind of core that has a pipe.
+    pub fn kind_of(&self, pipe: &str) -> Option<&CoreKind> {
+        self.cores.iter().find(|core| core.pipes.iter().any(|name| name == pipe))
+    }
+
     /// Whether some core has this pipe.
     pub fn has_pipe(&self, pipe: &str) -> bool {
         self.cores.iter().any(|core| core.pipes.iter().any(|name| name == pipe))

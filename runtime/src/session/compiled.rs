@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use tarsia_tensor::{DType, Symbol, Tensor, mapped};
-use tarsia_tile::{BufferId, BufferKind, Plan, Program, Step};
+use tarsia_tile::{BufferId, BufferKind, Plan, Program, Step, lanes::unroll};
 
 use crate::error::RunError;
 use crate::exec::block::Block;
@@ -37,8 +37,9 @@ pub struct Compiled {
 impl Compiled {
     /// # Errors
     /// If the program refers to what it does not have, or a kernel cannot be decoded.
-    pub fn new(program: Program) -> Result<Compiled, RunError> {
+    pub fn new(mut program: Program) -> Result<Compiled, RunError> {
         check(&program)?;
+        program.kernels.iter_mut().for_each(|kernel| *kernel = unroll(kernel));
         let mut codes = Vec::with_capacity(program.kernels.len());
         for kernel in &program.kernels {
             let malformed = |reason| RunError::Malformed { place: format!("kernel `{}`", kernel.name), reason };

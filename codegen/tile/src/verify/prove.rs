@@ -221,7 +221,8 @@ impl Search<'_> {
 
     fn by_division(&mut self, goal: &Dim, atom: &Atom, local: &[Dim], depth: usize) -> bool {
         match atom {
-            Atom::Mod(a, d) if self.context.interval(d).low > 0 => {
+            // What has no remainder is not executed: a divisor of zero is an error where the expression is evaluated.
+            Atom::Mod(a, d) if self.context.interval(d).low >= 0 => {
                 let quotient = Atom::FloorDiv(a.clone(), d.clone());
                 if find(goal, |other| *other == quotient).is_some() {
                     let expanded = a.clone() - d.clone() * Dim::from(quotient);

@@ -1,0 +1,449 @@
+//! Matrix products on machines whose unit takes its operands from small memories of its own, which are filled through a larger stage.
+//!
+//! ```text
+//! for each block of rows and columns (grid):
+//!     for each chunk of the depth that the stage holds:      stage(lhs), stage(rhs)        device memory ─► stage
+//!         for each piece that the unit's memories hold:      acc += lhs piece · rhs piece  stage ─► unit
+//!     result = epilogue(acc)                                 unit ─► device memory, or ─► exchange ─► vector cores
+//! ```
+//! What vectors compute (a prologue, an epilogue) is dealt out by rows to the vector cores that work with the unit, and cut into pieces
+//! that fit their memory. Where vectors do not reach the unit's memory, tiles are exchanged through a space that both reach.
+
+use tarsia_graph::{NodeId, Op, Value};
+use tarsia_tensor::{DType, Dim};
+use tarsia_tile::{
+    Layout, Opcode, Operand, Region,
+    machine::{GLOBAL, Transform},
+    verify::access_transforms,
+};
+
+use super::{Product, Result_};
+use crate::{
+    blocks::{self, Staged},
+    builder::KernelBuilder,
+    emit::{Emitter, Leaf, Span},
+    persist::Grouping,
+};
+
+/// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
+const PIECES: usize = 12;
+
+/// Emits the product and stores `target`.
+pub(super) fn lower(
+    product: &Product,
+    builder: &mut KernelBuilder,
+    anchor: NodeId,
+    target: &Result_,
+) -> Result<(), String> {
+    let types = product.unit_types(builder);
+    let block = product.block_for(builder, types);
+    let spans = product.block_spans(builder, block);
+    let acc = product.accumulated(builder, &spans, block, types)?;
+    let terms = product.roles.depth.iter().chain(&product.roles.outer);
+    let terms = Dim::product(terms.map(|&group| product.nest.size(group)).collect::<Vec<_>>().iter());
+    if terms.range().low > 0 && product.store_directly(builder, anchor, target, &spans, &acc) {
+        return Ok(());
+    }
+    product.epilogue(builder, anchor, target, &spans, &acc, terms)
+}
+
+/// Element types of left operand, right operand and sum.
+type Types = [DType; 3];
+
+impl Product<'_> {
+    fn unit_types(&self, builder: &KernelBuilder) -> Types {
+        let [a, b] = self.operands.map(|operand| self.body.ty(operand).dtype);
+        match builder.target.machine.product(a, b) {
+            Some((_, product)) => [a, b, product.acc],
+            None if self.dtype.is_integer() => [self.accumulator; 3],
+            None => [self.dtype, self.dtype, self.accumulator],
+        }
+    }
+
+    /// Rows and columns of a block, depth of what the stage holds and of what the unit's memories hold.
+    fn block_for(&self, builder: &KernelBuilder, types: Types) -> Staged {
+        let known = |groups: &[usize]| -> Option<usize> {
+            let mut sizes = groups.iter().map(|&g| self.nest.size(g).as_usize());
+            sizes.try_fold(1usize, |total, size| Some(total.saturating_mul(size?)))
+        };
+        let others: Vec<usize> = (0..self.nest.groups.len())
+            .filter(|g| !self.nest.is_sum(*g) && !self.roles.rows.contains(g) && !self.roles.columns.contains(g))
+            .collect();
+        let depth = known(&self.roles.depth).map(|depth| depth.saturating_mul(known(&self.roles.outer).unwrap_or(1)));
+        let size = [known(&self.roles.rows), known(&self.roles.columns), depth];
+        let inner = known(&self.roles.depth[1..]).unwrap_or(1);
+        blocks::staged(builder.target, size, inner, known(&others).unwrap_or(1), types)
+    }
+
+    /// Grid axes for everything but the sums; blocks of rows and columns are walked in bands.
+    fn block_spans(&self, builder: &mut KernelBuilder, block: Staged) -> Vec<Span> {
+        let mut spans: Vec<Span> = (0..self.nest.groups.len()).map(|_| Span::point(Dim::ZERO)).collect();
+        for group in (0..self.nest.groups.len()).filter(|&g| !self.nest.is_sum(g)) {
+            if !self.roles.rows.contains(&group) && !self.roles.columns.contains(&group) {
+                spans[group] = Span::point(builder.grid(self.nest.size(group)));
+            }
+        }
+        let mut axes = [None, None];
+        for (side, groups) in [&self.roles.rows, &self.roles.columns].into_iter().enumerate() {
+            let mut room = [block.rows, block.columns][side];
+            for &group in groups.iter().rev() {
+                let size = self.nest.size(group);
+                let part = size.as_usize().unwrap_or(room).clamp(1, room.max(1));
+                if size.as_usize() == Some(part) {
+                    spans[group] = Span { start: Dim::ZERO, size, capacity: part };
+                    room /= part;
+                    continue;
+                }
+                // An outer axis can only be taken along if the inner ones are whole.
+                room = 1;
+                let place = builder.grid(size.ceil_div(&Dim::from(part)));
+                axes[side] = place.as_symbol().cloned();
+                spans[group] = part_of(&size, place * Dim::from(part), part);
+            }
+        }
+        if let [Some(rows), Some(columns)] = axes {
+            builder.grouping = Some(Grouping { rows, columns, band: block.band });
+        }
+        spans
+    }
+
+    /// The unit's tile after all sums.
+    fn accumulated(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        block: Staged,
+        types: Types,
+    ) -> Result<Region, String> {
+        let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
+        let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
+        let size = self.nest.size(*chunked);
+        let part = size.as_usize().unwrap_or(usize::MAX).min(block.stage / inner.max(1)).max(1);
+        let [rows, columns] = self.sides(spans);
+        let space = builder.target.matrix_spaces[2].clone();
+        let tile = builder.tile(&space, types[2], vec![rows.1, columns.1], builder.target.accumulator);
+        let acc = Region::at_origin(tile, vec![rows.0, columns.0]);
+        self.sum(builder, &self.roles.outer, spans.to_vec(), &mut |builder, spans| {
+            builder.for_each(size.clone(), part as i64, |builder, start| {
+                let mut spans = spans.clone();
+                spans[*chunked] = part_of(&size, start, part);
+                for &group in whole {
+                    let size = self.nest.size(group);
+                    spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
+                }
+                let staged = [self.staged(builder, 0, &spans, types)?, self.staged(builder, 1, &spans, types)?];
+                let summed = self.roles.outer.iter().chain([chunked]);
+                let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
+                pieces(builder, &acc, staged, (block.piece, part * inner), types, progress)
+            })
+        })?;
+        Ok(acc)
+    }
+
+    /// Sizes and capacities of rows and columns of the result's block.
+    fn sides(&self, spans: &[Span]) -> [(Dim, usize); 2] {
+        [&self.roles.rows, &self.roles.columns].map(|groups| extent(groups, spans))
+    }
+
+    /// An operand's chunk in its stage, as a matrix.
+    fn staged(
+        &self,
+        builder: &mut KernelBuilder,
+        which: usize,
+        spans: &[Span],
+        types: Types,
+    ) -> Result<Region, String> {
+        let space = builder.target.stages[which].clone().ok_or("the unit has no stage")?;
+        let [rows, columns] = self.matrix_axes(which);
+        let (height, width) = (extent(rows, spans), extent(columns, spans));
+        let size = vec![height.0, width.0];
+        let stage = |builder: &mut KernelBuilder, transposed: bool| {
+            let layout = builder.target.stage_layout(&space, types[which], transposed);
+            Region::at_origin(builder.tile(&space, types[which], vec![height.1, width.1], layout), size.clone())
+        };
+        let op = Opcode::Copy { rows: rows.len() };
+        let axes: Vec<usize> = rows.iter().chain(columns).copied().collect();
+        if let Some(source) = self.loadable(builder, which, spans, &axes, types[which])? {
+            let staged = stage(builder, access_transforms(&source).contains(&Transform::Transpose));
+            builder.instr(op, vec![Operand::Tile(staged.clone())], vec![source]);
+            return Ok(staged);
+        }
+        let inner = extent(&rows[1..], spans);
+        let Some(exchange) = builder.target.exchange.clone() else {
+            let staged = stage(builder, false);
+            // A piece begins at a block, whatever its rows are made of.
+            let block = block_rows(builder, &staged);
+            let granule = if inner.1.is_multiple_of(block) { 1 } else { block };
+            deal(builder, (axes[0], granule), spans, &axes[1..], |builder, spans, offset| {
+                let source = self.vectors(builder, which, spans.clone(), &axes)?;
+                let mut part = staged.clone();
+                part.offset[0] = offset * inner.0.clone();
+                part.size[0] = spans[axes[0]].size.clone() * inner.0.clone();
+                builder.instr(op.clone(), vec![Operand::Tile(part)], vec![source]);
+                Ok(())
+            })?;
+            return Ok(staged);
+        };
+        let (sizes, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+        let tile = builder.tile(&exchange, types[which], capacity, Layout::RowMajor);
+        let whole = Region::at_origin(tile, sizes);
+        deal(builder, (axes[0], 1), spans, &axes[1..], |builder, spans, offset| {
+            let source = self.vectors(builder, which, spans.clone(), &axes)?;
+            builder.copy(Operand::Tile(rows_of(&whole, offset, &spans[axes[0]])), source);
+            Ok(())
+        })?;
+        let staged = stage(builder, false);
+        builder.instr(op, vec![Operand::Tile(staged.clone())], vec![Operand::Tile(whole)]);
+        Ok(staged)
+    }
+
+    /// The operand's place in device memory, if a path brings it to its stage as it is.
+    fn loadable(
+        &self,
+        builder: &mut KernelBuilder,
+        which: usize,
+        spans: &[Span],
+        axes: &[usize],
+        dtype: DType,
+    ) -> Result<Option<Operand>, String> {
+        let (value, index) = (self.operands[which], &self.indices[which]);
+        let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), axes.to_vec());
+        let source = match (which, self.fill) {
+            (1, Some(fill)) => emitter.filled(value, index, fill).ok(),
+            _ => emitter.raw(value, index)?,
+        };
+        let Some(source) = source else { return Ok(None) };
+        let Operand::Global(view) = &source else { return Ok(None) };
+        let mut needed = access_transforms(&source);
+        needed.push(Transform::Layout);
+        let target = builder.target;
+        let stage = target.stages[which].as_deref().unwrap_or_default();
+        let fits = target.machine.path(GLOBAL, stage, &needed).is_some() && builder.param_of(view.param).dtype == dtype;
+        Ok(fits.then_some(source))
+    }
+
+    /// An operand over a box, in the vectors' memory.
+    fn vectors(
+        &self,
+        builder: &mut KernelBuilder,
+        which: usize,
+        spans: Vec<Span>,
+        axes: &[usize],
+    ) -> Result<Operand, String> {
+        let (value, index) = (self.operands[which], &self.indices[which]);
+        let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans, axes.to_vec());
+        let source = match (which, self.fill) {
+            (1, Some(fill)) => emitter.shifted(value, index, Some(fill))?,
+            _ => emitter.value(value, index)?,
+        };
+        let (capacity, dtype) = (emitter.extent(index), self.body.ty(value).dtype);
+        let source = emitter.materialise(source, dtype, index);
+        // A value that is the same along an axis is repeated: the stage holds whole matrices.
+        let whole: (Vec<Dim>, Vec<usize>) =
+            axes.iter().map(|&group| (emitter.spans[group].size.clone(), emitter.spans[group].capacity)).unzip();
+        if capacity == whole {
+            return Ok(source);
+        }
+        let repeated = Operand::Tile(emitter.builder.scratch(super::compute_dtype(dtype), &whole.1, &whole.0));
+        emitter.builder.copy(repeated.clone(), source);
+        Ok(repeated)
+    }
+
+    /// Stores the sum from the unit's memory, if the result is the sum and a path does what is asked of it.
+    fn store_directly(
+        &self,
+        builder: &mut KernelBuilder,
+        anchor: NodeId,
+        target: &Result_,
+        spans: &[Span],
+        acc: &Region,
+    ) -> bool {
+        let mut value = target.value;
+        while let Op::Cast { .. } = &self.body[value.node].op
+            && self.body.ty(value).dtype.is_float()
+        {
+            value = self.body.operands(value.node)[0];
+        }
+        let is_sum = value == Value::from(anchor) && !self.leaves.contains_key(&target.value);
+        if !is_sum {
+            return false;
+        }
+        let shape = self.body.ty(target.value).shape.clone();
+        let emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), self.result_axes());
+        let view = Operand::Global(emitter.view(target.param, &shape, &self.nest.root));
+        let (from, to) = (acc_dtype(builder, acc), builder.param_of(target.param).dtype);
+        let mut needed = access_transforms(&view);
+        needed.push(Transform::Layout);
+        let machine = &builder.target.machine;
+        let path = machine.path(&builder.target.matrix_spaces[2], GLOBAL, &needed);
+        if !path.is_some_and(|path| path.converts(from, to)) {
+            return false;
+        }
+        let rows = self.roles.rows.len();
+        builder.instr(Opcode::Copy { rows }, vec![view], vec![Operand::Tile(acc.clone())]);
+        true
+    }
+
+    /// What vectors make of the sum, and stores it.
+    fn epilogue(
+        &self,
+        builder: &mut KernelBuilder,
+        anchor: NodeId,
+        target: &Result_,
+        spans: &[Span],
+        acc: &Region,
+        terms: Dim,
+    ) -> Result<(), String> {
+        let axes = self.result_axes();
+        let capacity: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
+        let size: Vec<Dim> = axes.iter().map(|&group| spans[group].size.clone()).collect();
+        let dtype = acc_dtype(builder, acc);
+        let finish = |builder: &mut KernelBuilder, spans: Vec<Span>, sum: Region| {
+            let mut finished = self.leaves.clone();
+            finished.insert(anchor.into(), Leaf::Tile(Operand::Tile(sum)));
+            let mut emitter = Emitter::over(builder, self.body, &self.nest, &finished, spans, axes.clone());
+            emitter.store(target.value, &self.nest.root, target.param)
+        };
+        let read = |builder: &mut KernelBuilder, to: &Region, from: Operand| {
+            let (copied, cleared) = (Operand::Tile(to.clone()), Operand::Tile(to.clone()));
+            builder.if_positive(
+                terms.clone(),
+                |builder| {
+                    builder.copy(copied, from);
+                    Ok::<(), String>(())
+                },
+                |builder| {
+                    builder.instr(Opcode::Fill, vec![cleared], vec![Operand::Real(0.0)]);
+                    Ok(())
+                },
+            )
+        };
+        let piece = |builder: &mut KernelBuilder, spans: &[Span]| {
+            let (size, capacity): (Vec<Dim>, Vec<usize>) =
+                axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+            builder.scratch(dtype, &capacity, &size)
+        };
+        let Some(exchange) = builder.target.exchange.clone() else {
+            let granule = block_rows(builder, acc);
+            return deal(builder, (axes[0], granule), spans, &axes[1..], |builder, spans, offset| {
+                let sum = piece(builder, &spans);
+                read(builder, &sum, Operand::Tile(rows_of(acc, offset, &spans[axes[0]])))?;
+                finish(builder, spans, sum)
+            });
+        };
+        let tile = builder.tile(&exchange, dtype, capacity, Layout::RowMajor);
+        let whole = Region::at_origin(tile, size);
+        let (unit, through) = (Operand::Tile(acc.clone()), Operand::Tile(whole.clone()));
+        builder.if_positive(
+            terms.clone(),
+            |builder| {
+                builder.copy(through, unit);
+                Ok::<(), String>(())
+            },
+            |_| Ok(()),
+        )?;
+        deal(builder, (axes[0], 1), spans, &axes[1..], |builder, spans, offset| {
+            let sum = piece(builder, &spans);
+            read(builder, &sum, Operand::Tile(rows_of(&whole, offset, &spans[axes[0]])))?;
+            finish(builder, spans, sum)
+        })
+    }
+}
+
+/// Sums up the products of a chunk, piece by piece; `progress` is 0 where the sum begins.
+fn pieces(
+    builder: &mut KernelBuilder,
+    acc: &Region,
+    [lhs, rhs]: [Region; 2],
+    (piece, most): (usize, usize),
+    types: Types,
+    progress: Dim,
+) -> Result<(), String> {
+    let depth = lhs.size[1].clone();
+    let piece = piece.min(most).max(1);
+    let spaces = builder.target.matrix_spaces.clone();
+    builder.for_each(depth.clone(), piece as i64, |builder, start| {
+        let part = part_of(&depth, start.clone(), piece).size;
+        let mut operands = Vec::with_capacity(2);
+        for (which, (staged, axis)) in [(&lhs, 1), (&rhs, 0)].into_iter().enumerate() {
+            let mut source = staged.clone();
+            (source.offset[axis], source.size[axis]) = (start.clone(), part.clone());
+            let mut shape = builder.capacity_of(staged.tile).to_vec();
+            shape[axis] = piece;
+            let layout = builder.target.matrix_layouts_for(types[which])[which];
+            let tile = builder.tile(&spaces[which], types[which], shape, layout);
+            let operand = Operand::Tile(Region::at_origin(tile, source.size.clone()));
+            builder.copy(operand.clone(), Operand::Tile(source));
+            operands.push(operand);
+        }
+        let product = |builder: &mut KernelBuilder, accumulate: bool| {
+            builder.instr(Opcode::Mmad { accumulate }, vec![Operand::Tile(acc.clone())], operands.clone());
+            Ok::<(), String>(())
+        };
+        let begun = progress.clone() + start;
+        builder.if_positive(Dim::ONE - begun, |builder| product(builder, false), |builder| product(builder, true))
+    })
+}
+
+/// Deals the rows of a block (the span of `group`) out to the vector cores, each of which takes them piece by piece, pieces beginning at
+/// multiples of `granule`. `body` gets the spans of a piece and its first row inside the block; a piece may be empty.
+pub(crate) fn deal(
+    builder: &mut KernelBuilder,
+    (group, granule): (usize, usize),
+    spans: &[Span],
+    others: &[usize],
+    mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, Dim) -> Result<(), String>,
+) -> Result<(), String> {
+    let row = others.iter().fold(1usize, |n, &g| n.saturating_mul(spans[g].capacity));
+    let room = builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES;
+    let rows = spans[group].clone();
+    let lane = builder.lane();
+    let share = rows.capacity.div_ceil(builder.target.lanes.max(1));
+    let part = (builder.target.elements(room) / row.max(1) / granule * granule).max(granule).min(share);
+    builder.for_each(Dim::from(share), part as i64, |builder, start| {
+        let offset = lane.clone() * Dim::from(share) + start.clone();
+        let left = rows.size.clone() - offset.clone();
+        let whole = share % part == 0 && rows.size.as_usize() == Some(share * builder.target.lanes.max(1));
+        let size = match whole {
+            true => Dim::from(part),
+            false => part_of(&Dim::from(share), start, part).size.minimum(&left).maximum(&Dim::ZERO),
+        };
+        let mut spans = spans.to_vec();
+        spans[group] = Span { start: rows.start.clone() + offset.clone(), size, capacity: part };
+        body(builder, spans, offset)
+    })
+}
+
+/// Some rows of a region.
+pub(crate) fn rows_of(whole: &Region, offset: Dim, rows: &Span) -> Region {
+    let mut part = whole.clone();
+    (part.offset[0], part.size[0]) = (offset, rows.size.clone());
+    part
+}
+
+/// The part of an axis from `start`; all parts are whole where the size is a multiple.
+pub(crate) fn part_of(size: &Dim, start: Dim, part: usize) -> Span {
+    let whole = size.as_usize().is_some_and(|size| size.is_multiple_of(part));
+    let left = size.clone() - start.clone();
+    let length = if whole { Dim::from(part) } else { left.minimum(&Dim::from(part)) };
+    Span { start, size: length, capacity: part }
+}
+
+/// Size and capacity of some groups together.
+fn extent(groups: &[usize], spans: &[Span]) -> (Dim, usize) {
+    groups.iter().fold((Dim::ONE, 1usize), |(size, capacity), &group| {
+        (size * spans[group].size.clone(), capacity.saturating_mul(spans[group].capacity))
+    })
+}
+
+/// Rows of a block of a tile's layout.
+fn block_rows(builder: &KernelBuilder, region: &Region) -> usize {
+    match builder.layout_of(region.tile) {
+        Layout::Fractal(fractal) => fractal.block[0],
+        Layout::RowMajor => 1,
+    }
+}
+
+fn acc_dtype(builder: &KernelBuilder, acc: &Region) -> DType {
+    builder.dtype_of(acc.tile)
+}
