@@ -113,7 +113,7 @@ impl Compiled {
     }
 }
 
-/// Reads a model, a dump or a compiled file; what it is tells its content. A dumped program is verified for the machine it names:
+/// Reads a model, a dump, a compiled file or a module of the vendor's scheduled kernels; what it is tells its content. A dumped program is verified for the machine it names:
 /// `machine`, or one that comes with the compiler.
 ///
 /// # Errors
@@ -140,6 +140,14 @@ pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Err
         tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| text_error(path, e.to_string()))?;
         return Ok(Start::Program(program));
     }
+    if tarsia_hivm::import::is_module(&String::from_utf8_lossy(&head)) {
+        let text = read_text(path, &limits)?;
+        let options = tarsia_hivm::import::Options::default();
+        let imported = tarsia_hivm::import::import(&text, machine, &options);
+        let imported = imported.map_err(|e| text_error(path, e.to_string()))?;
+        imported.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        return Ok(Start::Program(imported.program));
+    }
     let model = Model::open(path, limits)?;
     Ok(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?))
 }
@@ -148,11 +156,14 @@ fn text_error(path: &Path, reason: String) -> Error {
     Error::Text { path: path.to_owned(), reason }
 }
 
+/// As much of a file as tells what it is.
+const HEAD: u64 = 4096;
+
 fn head(path: &Path) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let io = |reason| Error::Io { path: path.to_owned(), reason };
     let mut head = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(64).read_to_end(&mut head).map_err(io)?;
+    std::fs::File::open(path).map_err(io)?.take(HEAD).read_to_end(&mut head).map_err(io)?;
     Ok(head)
 }
 

@@ -24,12 +24,14 @@ pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover,
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
+pub use tarsia_hivm as hivm;
 pub use tarsia_onnx::Limits;
 pub use tarsia_passes::{
     Derivation,
     cover::{Decision, Decisions},
 };
 pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};
+pub use tarsia_sim as sim;
 pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
 pub use tarsia_tile as tile;
 pub use tarsia_tile::Machine;

@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tarsia-lower", &["tarsia-tensor", "tarsia-graph", "tarsia-tile"]),
     ("tarsia-hivm", &["tarsia-tensor", "tarsia-tile"]),
     ("tarsia-runtime", &["tarsia-tensor", "tarsia-tile"]),
+    ("tarsia-sim", &["tarsia-tensor", "tarsia-tile"]),
     (
         "tarsia",
         &[
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tarsia-lower",
             "tarsia-hivm",
             "tarsia-runtime",
+            "tarsia-sim",
         ],
     ),
 ];

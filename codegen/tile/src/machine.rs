@@ -8,11 +8,13 @@
 //!          └─ events   pairs of pipes that can signal each other; flags between cores
 //! ```
 //!
-//! A new accelerator is a new file in `targets/`. Every number names its `source`. Nothing else in the compiler knows a
+//! A new accelerator is a new file in `targets/`, or a user's own; a variant of one says `extends` and what differs. Every number names its `source`. Nothing else in the compiler knows a
 //! machine by name: lowering, the verifier, the cost model and the simulator all ask this description.
 
 mod cost;
+mod load;
 mod print;
+mod query;
 mod route;
 mod schema;
 mod validate;
@@ -20,22 +22,14 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path as FilePath;
-
 use serde::Deserialize;
 use tarsia_tensor::DType;
-use thiserror::Error;
 
-use crate::{Fractal, Layout, optable::Class};
+use crate::{Fractal, optable::Class};
 
+pub use cost::{Cost, Extent, MoveShape};
+pub use load::MachineError;
 pub use route::{End, Hop, RouteError, Transfer};
-
-/// The machines that come with the compiler: name and description file.
-const BUILTIN: &[(&str, &str)] = &[
-    ("cpu", include_str!("../targets/cpu.toml")),
-    ("twopipe", include_str!("../targets/twopipe.toml")),
-    ("ascend910b2", include_str!("../targets/ascend910b2.toml")),
-];
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -43,6 +37,9 @@ const BUILTIN: &[(&str, &str)] = &[
 pub struct Machine {
     /// Its name, which programs carry.
     pub name: String,
+    /// The machine of which it is a variant; what the variant's file says has already been merged into what that one's says.
+    #[serde(default)]
+    pub extends: Option<String>,
     /// What it is, in a sentence.
     pub description: String,
     /// Clock of all pipes.
@@ -105,6 +102,12 @@ pub struct CoreKind {
     pub lanes: usize,
     /// Its pipes: in-order queues that run concurrently.
     pub pipes: Vec<String>,
+    /// Instructions that a pipe's queue holds, the running one included; unbounded if absent.
+    #[serde(default)]
+    pub queue: Option<usize>,
+    /// Cycles from one instruction to the next where they are issued.
+    #[serde(default)]
+    pub issue_cycles: f64,
     /// The spaces that each core has for itself.
     #[serde(default)]
     pub spaces: Vec<String>,
@@ -114,6 +117,10 @@ pub struct CoreKind {
 
 fn one() -> usize {
     1
+}
+
+fn once() -> f64 {
+    1.0
 }
 
 /// Who sees a space.
@@ -146,9 +153,44 @@ pub struct Space {
     /// Bytes per cycle that all users together get, where that is less than the sum of the paths.
     #[serde(default)]
     pub bytes_per_cycle: Option<f64>,
+    /// The cache between it and the cores.
+    #[serde(default)]
+    pub cache: Option<Cache>,
+    /// How accesses to it are cut into requests; whole and of the asked size if absent.
+    #[serde(default)]
+    pub requests: Option<Requests>,
     /// Banks, where accesses can collide.
     #[serde(default)]
     pub banks: Option<Banks>,
+    /// Where the numbers come from.
+    pub source: String,
+}
+
+/// A cache that all cores share: what is read comes into it, what is written stays in it until it must make room.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Capacity.
+    pub bytes: u64,
+    /// Bytes per cycle that all users together get from it.
+    #[serde(default)]
+    pub bytes_per_cycle: Option<f64>,
+    /// Bytes per cycle that the cores together get which read one address at one time, where such reads wait for each other.
+    #[serde(default)]
+    pub same_address_bytes_per_cycle: Option<f64>,
+    /// Where the numbers come from.
+    pub source: String,
+}
+
+/// How accesses to a space are cut into requests: runs of bytes that begin at multiples of `unit` cost their bytes, others all the
+/// lines that they touch.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requests {
+    /// Bytes of the smallest request.
+    pub unit: usize,
+    /// Bytes of the largest request, which is also how addresses are aligned at best.
+    pub line: usize,
     /// Where the numbers come from.
     pub source: String,
 }
@@ -163,6 +205,12 @@ pub struct Banks {
     pub per_group: usize,
     /// Consecutive bytes in one group before the next follows.
     pub width: usize,
+    /// How many times longer an instruction takes that reads two operands from one group at a time.
+    #[serde(default = "once")]
+    pub read_conflict: f64,
+    /// How many times longer an instruction takes that writes to a group from which it reads.
+    #[serde(default = "once")]
+    pub write_conflict: f64,
 }
 
 /// A pattern of layouts, for some element types.
@@ -224,12 +272,79 @@ pub struct Path {
     pub bytes_per_cycle: f64,
     /// Cost of each move beside its bytes.
     pub startup_cycles: f64,
+    /// Further cost where the pipe was idle: the latency of the first byte.
+    #[serde(default)]
+    pub head_cycles: f64,
+    /// Cost of each run of consecutive bytes beside its bytes.
+    #[serde(default)]
+    pub burst_cycles: f64,
+    /// Further cost of each run that the cache does not hold.
+    #[serde(default)]
+    pub miss_cycles: f64,
+    /// Rates of moves that gather windows; the plain one if none fits.
+    #[serde(rename = "window", default)]
+    pub windows: Vec<WindowRate>,
+    /// Activations that can be applied on the way.
+    #[serde(default)]
+    pub activations: Vec<Activation>,
+    /// Which scale factors the path takes where it quantises.
+    #[serde(default)]
+    pub scales: Vec<Scale>,
+    /// Whether the move can begin while the instruction that writes its source still runs, as results become final.
+    #[serde(default)]
+    pub follows: bool,
     /// What it can do on the way.
     #[serde(default)]
     pub transforms: Vec<Transform>,
     /// The conversions offered; all if empty and `convert` is among the transforms.
     #[serde(default)]
     pub conversions: Vec<Conversion>,
+    /// Where the numbers come from.
+    pub source: String,
+}
+
+/// An activation that a data path can apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` above 0, else `x` times a number.
+    LeakyRelu,
+    /// `x` above 0, else `x` times a number of its column.
+    Prelu,
+}
+
+/// How many scale factors there are where numbers are quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// One.
+    Tensor,
+    /// One for every column.
+    Channel,
+}
+
+/// The rate of a move that gathers windows: `bytes / (base + stride · per_stride + rows · per_row)` bytes per cycle.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowRate {
+    /// The strides it holds for; all if empty.
+    #[serde(default)]
+    pub strides: Vec<usize>,
+    /// The fewest rows of a window it holds for.
+    #[serde(default = "one")]
+    pub least_rows: usize,
+    /// Bytes that arrive in the cycles of the formula.
+    pub bytes: f64,
+    /// Cycles whatever the window.
+    pub base: f64,
+    /// Cycles for each unit of stride.
+    #[serde(default)]
+    pub per_stride: f64,
+    /// Cycles for each row of a window.
+    #[serde(default)]
+    pub per_row: f64,
     /// Where the numbers come from.
     pub source: String,
 }
@@ -257,6 +372,9 @@ pub struct Unit {
     pub core: String,
     /// Classes of instruction it runs.
     pub classes: Vec<Class>,
+    /// Bytes of an operand that it works on in one step; every row takes whole steps.
+    #[serde(default = "one")]
+    pub step_bytes: usize,
     /// Where operands may be, by role; a role that is missing follows `dst` if written, else `src`.
     #[serde(rename = "operand")]
     pub operands: Vec<OperandRule>,
@@ -298,6 +416,12 @@ pub struct Rate {
     /// Cost of each instruction beside its elements.
     #[serde(default)]
     pub startup_cycles: f64,
+    /// Further cost where the pipe was idle, or an operand comes from the instruction before.
+    #[serde(default)]
+    pub head_cycles: f64,
+    /// Cost of each result of a reduction along the last axis beside the elements that it combines.
+    #[serde(default)]
+    pub row_cycles: f64,
     /// Where the numbers come from.
     pub source: String,
 }
@@ -315,6 +439,9 @@ pub struct Product {
     /// Type of the accumulator.
     #[serde(deserialize_with = "schema::dtype::one")]
     pub acc: DType,
+    /// The mode that trades accuracy for speed; absent for the plain product.
+    #[serde(default)]
+    pub mode: Option<String>,
     /// Multiply-adds per cycle.
     pub per_cycle: f64,
     /// Sizes (m, n, k) are rounded up to multiples of these.
@@ -325,6 +452,9 @@ pub struct Product {
     /// Cost of each instruction beside its products.
     #[serde(default)]
     pub startup_cycles: f64,
+    /// Further cost where the pipe was idle.
+    #[serde(default)]
+    pub head_cycles: f64,
     /// Where the numbers come from.
     pub source: String,
 }
@@ -358,217 +488,4 @@ pub struct Flags {
     pub cycles: f64,
     /// Where the numbers come from.
     pub source: String,
-}
-
-/// Why a machine description cannot be used.
-#[derive(Debug, Error)]
-pub enum MachineError {
-    /// There is no built-in machine of this name.
-    #[error("there is no machine `{name}`; there are: {known} (or give a description file ending in .toml)")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// The names that exist.
-        known: String,
-    },
-    /// The file cannot be read.
-    #[error("cannot read the machine description {path}: {error}")]
-    Read {
-        /// The file.
-        path: String,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// Not TOML, or not of this schema: names the key, its place, and the keys allowed.
-    #[error("the machine description is not well-formed:\n{0}")]
-    Syntax(#[from] toml::de::Error),
-    /// Well-formed, but contradictory.
-    #[error("the machine description `{name}` has {} faults:\n{}", .faults.len(), .faults.join("\n"))]
-    Invalid {
-        /// The machine's name.
-        name: String,
-        /// All faults.
-        faults: Vec<String>,
-    },
-}
-
-impl Machine {
-    /// Names of the machines that come with the compiler.
-    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
-        BUILTIN.iter().map(|(name, _)| *name)
-    }
-
-    /// A machine that comes with the compiler.
-    ///
-    /// # Errors
-    /// If there is none of this name.
-    pub fn builtin(name: &str) -> Result<Machine, MachineError> {
-        let found = BUILTIN.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.ok_or_else(|| MachineError::Unknown {
-            name: name.to_owned(),
-            known: Machine::builtin_names().collect::<Vec<_>>().join(", "),
-        })?;
-        Machine::from_toml(text)
-    }
-
-    /// The machine that a description file says.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or as [`Machine::from_toml`].
-    pub fn load(path: &FilePath) -> Result<Machine, MachineError> {
-        let read = |error| MachineError::Read { path: path.display().to_string(), error };
-        Machine::from_toml(&std::fs::read_to_string(path).map_err(read)?)
-    }
-
-    /// The machine that this text describes.
-    ///
-    /// # Errors
-    /// If the text is not of the schema (unknown keys included), or contradicts itself: then all faults are listed.
-    pub fn from_toml(text: &str) -> Result<Machine, MachineError> {
-        let mut machine: Machine = toml::from_str(text)?;
-        let faults = validate::complete(&mut machine);
-        if faults.is_empty() { Ok(machine) } else { Err(MachineError::Invalid { name: machine.name, faults }) }
-    }
-
-    /// The space of this name.
-    pub fn space(&self, name: &str) -> Option<&Space> {
-        self.spaces.iter().find(|space| space.name == name)
-    }
-
-    /// The kind of core of this name.
-    pub fn core(&self, name: &str) -> Option<&CoreKind> {
-        self.cores.iter().find(|core| core.name == name)
-    }
-
-    /// Cores of all kinds.
-    pub fn core_count(&self) -> usize {
-        self.cores.iter().map(|core| core.count).sum()
-    }
-
-    /// The path between two spaces with these transforms, the fastest if there are several.
-    pub fn path(&self, from: &str, to: &str, needed: &[Transform]) -> Option<&Path> {
-        let fits =
-            |path: &&Path| path.from == from && path.to == to && needed.iter().all(|t| path.transforms.contains(t));
-        self.paths.iter().filter(fits).max_by(|a, b| {
-            // Of equals, the first.
-            a.bytes_per_cycle.total_cmp(&b.bytes_per_cycle).then(std::cmp::Ordering::Greater)
-        })
-    }
-
-    /// The units that run a class of instructions.
-    pub fn units(&self, class: Class) -> impl Iterator<Item = &Unit> {
-        self.units.iter().filter(move |unit| unit.classes.contains(&class))
-    }
-
-    /// The first unit that runs this function of a class in this element type.
-    pub fn unit(&self, class: Class, function: &str, dtype: DType) -> Option<&Unit> {
-        self.units(class).find(|unit| unit.rate(class, function, dtype).is_some())
-    }
-
-    /// Whether an instruction of this class and function can compute in this element type.
-    pub fn supports(&self, class: Class, function: &str, dtype: DType) -> bool {
-        self.unit(class, function, dtype).is_some()
-    }
-
-    /// The element types in which every function of a class can compute, in table order.
-    pub fn dtypes(&self, class: Class) -> Vec<DType> {
-        DType::ALL.iter().copied().filter(|&dtype| self.supports(class, "", dtype)).collect()
-    }
-
-    /// The matrix product with these operand types, and the unit that has it.
-    pub fn product(&self, a: DType, b: DType) -> Option<(&Unit, &Product)> {
-        self.units(Class::Matrix).find_map(|unit| {
-            let product = unit.products.iter().find(|product| product.a == a && product.b == b)?;
-            Some((unit, product))
-        })
-    }
-
-    /// The number of event ids between two pipes.
-    pub fn event_ids(&self, from: &str, to: &str) -> usize {
-        let has = |events: &&Events| events.pairs.iter().any(|[a, b]| a == from && b == to);
-        self.events.iter().find(has).map_or(0, |events| events.ids)
-    }
-
-    /// The kind of core that has a pipe.
-    pub fn kind_of(&self, pipe: &str) -> Option<&CoreKind> {
-        self.cores.iter().find(|core| core.pipes.iter().any(|name| name == pipe))
-    }
-
-    /// Whether some core has this pipe.
-    pub fn has_pipe(&self, pipe: &str) -> bool {
-        self.cores.iter().any(|core| core.pipes.iter().any(|name| name == pipe))
-    }
-
-    /// Whether instructions can run concurrently on one core, so that pipes have to be synchronised.
-    pub fn has_concurrent_pipes(&self) -> bool {
-        self.cores.iter().any(|core| core.pipes.len() > 1)
-    }
-}
-
-impl Space {
-    /// Whether a tile of this type may have this layout here.
-    pub fn allows(&self, layout: &Layout, dtype: DType) -> bool {
-        self.layouts.iter().any(|rule| rule.allows(layout, dtype))
-    }
-}
-
-impl LayoutRule {
-    /// Whether the rule allows this layout for this type.
-    pub fn allows(&self, layout: &Layout, dtype: DType) -> bool {
-        let typed = self.dtypes.is_empty() || self.dtypes.contains(&dtype);
-        typed
-            && match (self.layout, layout) {
-                (LayoutPattern::RowMajor, Layout::RowMajor) | (LayoutPattern::AnyFractal, Layout::Fractal(_)) => true,
-                (LayoutPattern::Fractal(allowed), Layout::Fractal(fractal)) => allowed == *fractal,
-                _ => false,
-            }
-    }
-
-    /// The layout, if the rule names a single one for this type.
-    pub fn single(&self, dtype: DType) -> Option<Layout> {
-        let layout = match self.layout {
-            LayoutPattern::RowMajor => Layout::RowMajor,
-            LayoutPattern::Fractal(fractal) => Layout::Fractal(fractal),
-            LayoutPattern::AnyFractal => return None,
-        };
-        self.allows(&layout, dtype).then_some(layout)
-    }
-}
-
-impl Path {
-    /// Whether the path can change `from` into `to` on the way (equal types need nothing).
-    pub fn converts(&self, from: DType, to: DType) -> bool {
-        from == to
-            || self.transforms.contains(&Transform::Convert)
-                && (self.conversions.is_empty() || self.conversions.contains(&Conversion { from, to }))
-    }
-}
-
-impl Unit {
-    /// Where the operand of this role may be: its own rule, else that of `dst` or `src`.
-    pub fn operand(&self, role: &str, written: bool) -> Option<&OperandRule> {
-        let find = |name: &str| self.operands.iter().find(|rule| rule.role == name);
-        find(role).or_else(|| find(if written { "dst" } else { "src" }))
-    }
-
-    /// The rate of a function of a class in an element type; the function "" stands for one that no row singles out.
-    pub fn rate(&self, class: Class, function: &str, dtype: DType) -> Option<&Rate> {
-        self.rates.iter().find(|rate| {
-            (rate.classes.is_empty() || rate.classes.contains(&class))
-                && (rate.functions.is_empty() || rate.functions.iter().any(|name| name == function))
-                && rate.dtypes.contains(&dtype)
-        })
-    }
-}
-
-impl OperandRule {
-    /// Whether an array of this type may be in this space with this layout.
-    pub fn allows(&self, space: &str, layout: &Layout, dtype: DType) -> bool {
-        self.spaces.iter().any(|name| name == space) && self.layouts.iter().any(|rule| rule.allows(layout, dtype))
-    }
-
-    /// The preferred layout for this type.
-    pub fn preferred_layout(&self, dtype: DType) -> Option<Layout> {
-        self.layouts.iter().find_map(|rule| rule.single(dtype))
-    }
 }

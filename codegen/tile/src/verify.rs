@@ -30,6 +30,7 @@ use crate::{
 };
 
 pub use bind::{BindCheck, Violated};
+pub(crate) use instr::{Runner, runner};
 pub use instr::{access_transforms, compute_type, transforms};
 pub use place::{Life, lives};
 pub use prove::Variable;

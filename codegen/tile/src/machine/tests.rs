@@ -9,7 +9,7 @@ fn twopipe() -> Machine {
 }
 
 fn changed(from: &str, to: &str) -> String {
-    let text = BUILTIN[1].1;
+    let text = load::BUILTIN[1].1;
     assert!(text.contains(from), "{from}");
     Machine::from_toml(&text.replacen(from, to, 1)).unwrap_err().to_string()
 }

@@ -55,6 +55,8 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     positive("clock.hertz".into(), machine.clock.hertz);
     for space in &machine.spaces {
         positive(format!("space {}: bytes_per_cycle", space.name), space.bytes_per_cycle.unwrap_or(1.0));
+        let rates = space.cache.iter().flat_map(|cache| [cache.bytes_per_cycle, cache.same_address_bytes_per_cycle]);
+        rates.flatten().for_each(|rate| positive(format!("space {}: a rate of its cache", space.name), rate));
     }
     for path in &machine.paths {
         positive(format!("path {} -> {}: bytes_per_cycle", path.from, path.to), path.bytes_per_cycle);
@@ -71,13 +73,31 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
         fault(!(value.is_finite() && value >= 0.0), format!("{what} is {value}, not a number of cycles"));
     };
     natural("launch.cycles".into(), machine.launch.cycles);
+    for core in &machine.cores {
+        natural(format!("core {}: issue_cycles", core.name), core.issue_cycles);
+    }
     for path in &machine.paths {
-        natural(format!("path {} -> {}: startup_cycles", path.from, path.to), path.startup_cycles);
+        let name = format!("path {} -> {}", path.from, path.to);
+        natural(format!("{name}: startup_cycles"), path.startup_cycles);
+        natural(format!("{name}: head_cycles"), path.head_cycles);
+        natural(format!("{name}: burst_cycles"), path.burst_cycles);
+        natural(format!("{name}: miss_cycles"), path.miss_cycles);
+        for window in &path.windows {
+            // What a window of one row and stride 1 takes is the least that the formula gives.
+            let least = [window.base, window.per_stride, window.per_row];
+            let each = least.iter().all(|cycles| cycles.is_finite() && *cycles >= 0.0);
+            natural(format!("{name}: the cycles of a window"), if each { least.iter().sum() } else { f64::NAN });
+        }
     }
     for unit in &machine.units {
-        for startup in unit.rates.iter().map(|r| r.startup_cycles).chain(unit.products.iter().map(|p| p.startup_cycles))
-        {
-            natural(format!("unit {}: startup_cycles", unit.name), startup);
+        for rate in &unit.rates {
+            natural(format!("unit {}: startup_cycles", unit.name), rate.startup_cycles);
+            natural(format!("unit {}: head_cycles", unit.name), rate.head_cycles);
+            natural(format!("unit {}: row_cycles", unit.name), rate.row_cycles);
+        }
+        for product in &unit.products {
+            natural(format!("unit {}: startup_cycles", unit.name), product.startup_cycles);
+            natural(format!("unit {}: head_cycles", unit.name), product.head_cycles);
         }
     }
     for cycles in machine.events.iter().map(|e| e.cycles).chain(machine.flags.iter().map(|f| f.cycles)) {
@@ -89,6 +109,7 @@ fn cores_and_spaces(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     for (i, core) in machine.cores.iter().enumerate() {
         let name = &core.name;
         fault(core.count == 0, format!("core {name}: count is 0"));
+        fault(core.queue == Some(0), format!("core {name}: a queue of 0 instructions never takes one"));
         fault(core.pipes.is_empty(), format!("core {name}: it has no pipe"));
         fault(machine.cores[..i].iter().any(|other| other.name == *name), format!("core {name} is described twice"));
         for space in &core.spaces {
@@ -106,6 +127,16 @@ fn cores_and_spaces(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
         if let Some(banks) = &space.banks {
             let empty = banks.groups == 0 || banks.per_group == 0 || banks.width == 0;
             fault(empty, format!("space {name}: banks need groups, per_group and width above 0"));
+            let slower = |times: f64| times.is_finite() && times >= 1.0;
+            let faster = !slower(banks.read_conflict) || !slower(banks.write_conflict);
+            fault(faster, format!("space {name}: a conflict of banks takes at least 1 times as long"));
+        }
+        if let Some(requests) = &space.requests {
+            let whole = requests.unit > 0 && requests.line >= requests.unit && requests.line.is_power_of_two();
+            fault(
+                !whole,
+                format!("space {name}: a line of requests is a power of two and at least as long as their unit"),
+            );
         }
     }
 }
@@ -114,6 +145,11 @@ fn paths_and_units(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     let roles: Vec<&str> =
         OP_TABLE.iter().flat_map(|row| row.dst.iter().chain(row.src)).map(|role| role.name).collect();
     for path in &machine.paths {
+        for window in &path.windows {
+            let wrong = !(window.bytes.is_finite() && window.bytes > 0.0)
+                || window.base + window.per_stride + window.per_row <= 0.0;
+            fault(wrong, format!("path {} -> {}: a window needs bytes and cycles above 0", path.from, path.to));
+        }
         for space in [&path.from, &path.to] {
             let missing = machine.space(space).is_none();
             fault(missing, format!("path {} -> {}: there is no space `{space}`", path.from, path.to));
@@ -134,6 +170,7 @@ fn paths_and_units(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
                 fault(machine.space(space).is_none(), format!("unit {name}: there is no space `{space}`"));
             }
         }
+        fault(unit.step_bytes == 0, format!("unit {name}: step_bytes is 0"));
         let granules = unit.products.iter().flat_map(|product| product.granule);
         fault(granules.min() == Some(0), format!("unit {name}: a granule is 0"));
     }

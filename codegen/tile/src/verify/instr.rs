@@ -19,6 +19,16 @@ pub(crate) struct Array<'a> {
 }
 
 impl Kernel {
+    /// The element type of a tile or view; `None` for numbers and scalars.
+    pub fn dtype_of(&self, operand: &Operand) -> Option<DType> {
+        self.array(operand).map(|array| array.dtype)
+    }
+
+    /// The layout of a tile or view; `None` for numbers and scalars.
+    pub fn layout_of(&self, operand: &Operand) -> Option<Layout> {
+        self.array(operand).map(|array| array.layout)
+    }
+
     /// The array that an operand is; `None` for numbers, scalars and references that do not exist.
     pub(crate) fn array<'a>(&'a self, operand: &'a Operand) -> Option<Array<'a>> {
         match operand {

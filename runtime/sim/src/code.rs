@@ -1,0 +1,517 @@
+//! A kernel made ready to be walked: expressions compiled, every instruction with its pipe, split by the kind of core that issues it.
+//!
+//! ```text
+//! Kernel ─► Code ─┬─ roles   one per kind of core that takes part: a tree of loops, and the same as flat steps
+//!                 ├─ works   instructions: pipe, operands' sizes, addresses in device memory
+//!                 └─ grid    variables and extents of the work items
+//! ```
+
+use std::collections::BTreeMap;
+
+use tarsia_tensor::{Dim, Symbol};
+use tarsia_tile::{
+    Instr, Kernel, Machine, Opcode, Operand, Stmt, TileId,
+    machine::{CoreKind, GLOBAL},
+    optable::Class,
+};
+
+use crate::{
+    SimError,
+    expr::{Expr, Names, Var},
+    memory::MemoryCode,
+};
+
+/// A kernel ready to be walked.
+pub(crate) struct Code<'k> {
+    pub kernel: &'k Kernel,
+    pub machine: &'k Machine,
+    /// Every pipe of the machine.
+    pub pipes: Vec<PipeKind>,
+    pub roles: Vec<Role>,
+    pub works: Vec<Work<'k>>,
+    /// Variable and extent.
+    pub grid: Vec<(Var, i64)>,
+    pub lane: Option<Var>,
+    pub variables: usize,
+    /// How many groups of cores can work side by side.
+    pub groups: usize,
+}
+
+/// A pipe of a kind of core.
+#[derive(Clone, Debug)]
+pub(crate) struct PipeKind {
+    pub name: String,
+    /// Index among the machine's kinds of core.
+    pub core: usize,
+}
+
+/// What one kind of core does.
+pub(crate) struct Role {
+    /// Index among the machine's kinds of core.
+    pub core: usize,
+    /// How many cores of this kind a group has.
+    pub lanes: usize,
+    pub body: Vec<Node>,
+    pub steps: Vec<Step>,
+    /// Only what touches device memory.
+    pub memory_steps: Vec<Step>,
+}
+
+/// Statements as a tree.
+#[derive(Clone)]
+pub(crate) enum Node {
+    Loop {
+        var: Var,
+        end: Expr,
+        step: i64,
+        body: Vec<Node>,
+        id: usize,
+        depends: Vec<Var>,
+    },
+    If {
+        condition: Expr,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Work(usize),
+    /// A scalar that another core defines.
+    Assign(Var, Expr),
+    Set {
+        from: usize,
+        to: usize,
+        event: Expr,
+    },
+    Wait {
+        from: usize,
+        to: usize,
+        event: Expr,
+    },
+    Barrier(Option<usize>),
+}
+
+/// Statements in a row, with jumps.
+#[derive(Clone)]
+pub(crate) enum Step {
+    Begin { var: Var, end: Expr, exit: usize },
+    Next { var: Var, end: Expr, step: i64, body: usize },
+    Unless { condition: Expr, other: usize },
+    Jump(usize),
+    Work(usize),
+    Assign(Var, Expr),
+    Set { from: usize, to: usize, event: Expr },
+    Wait { from: usize, to: usize, event: Expr },
+    Barrier(Option<usize>),
+}
+
+/// An instruction.
+pub(crate) struct Work<'k> {
+    pub instr: &'k Instr,
+    pub class: Class,
+    /// Index among [`Code::pipes`].
+    pub pipe: usize,
+    pub role: usize,
+    /// For a move, its index among the machine's paths.
+    pub path: Option<usize>,
+    /// What it is called in traces and errors.
+    pub label: String,
+    /// Destinations, then sources.
+    pub operands: Vec<OperandCode>,
+    pub memory: Vec<MemoryCode>,
+    /// The expressions that its cost depends on and that are not constant.
+    pub key: Vec<Expr>,
+    /// The scalar it defines, and the value it is taken to have.
+    pub scalar: Option<(Var, Expr)>,
+}
+
+/// An operand.
+#[derive(Default)]
+pub(crate) struct OperandCode {
+    pub size: Vec<Expr>,
+    pub tile: Option<TileCode>,
+    pub bits: usize,
+    /// Whether it is written, and read.
+    pub written: bool,
+    pub read: bool,
+}
+
+/// The tile of an operand.
+pub(crate) struct TileCode {
+    pub tile: TileId,
+    pub slot: Expr,
+    pub address: Option<usize>,
+    pub slot_bytes: usize,
+    /// Whether its space is a part of device memory.
+    pub backed: bool,
+}
+
+impl<'k> Code<'k> {
+    /// Compiles a kernel under a binding of the program's symbols.
+    ///
+    /// # Errors
+    /// If a symbol is unbound, or an instruction runs nowhere on the machine.
+    pub fn new(
+        kernel: &'k Kernel,
+        machine: &'k Machine,
+        bindings: &BTreeMap<Symbol, i64>,
+    ) -> Result<Code<'k>, SimError> {
+        let mut pipes = Vec::new();
+        for (core, kind) in machine.cores.iter().enumerate() {
+            pipes.extend(kind.pipes.iter().map(|name| PipeKind { name: name.clone(), core }));
+        }
+        let mut names = Names::new(bindings);
+        let mut extents = BTreeMap::new();
+        let mut grid = Vec::new();
+        for (symbol, extent) in &kernel.grid {
+            let extent = names.expr(extent)?;
+            grid.push((names.define(symbol), extent.constant().unwrap_or(0).max(0)));
+            extents.insert(symbol.clone(), extent);
+        }
+        let lane = kernel.lanes.as_ref().map(|lanes| names.define(&lanes.var));
+        let mut compiler = Compiler { kernel, machine, pipes, names, extents, works: Vec::new(), loops: 0 };
+        let body = compiler.block(&kernel.body)?;
+        let mut code = Code {
+            kernel,
+            machine,
+            roles: Vec::new(),
+            grid,
+            lane,
+            variables: compiler.names.variables(),
+            groups: 1,
+            pipes: compiler.pipes,
+            works: compiler.works,
+        };
+        code.split(&body);
+        Ok(code)
+    }
+
+    /// The number of work items.
+    pub fn items(&self) -> u64 {
+        self.grid.iter().fold(1u64, |product, &(_, extent)| product.saturating_mul(extent as u64))
+    }
+
+    /// Gives every kind of core its part of the body.
+    fn split(&mut self, body: &[Node]) {
+        let mut cores: Vec<usize> = self.works.iter().map(|work| self.pipes[work.pipe].core).collect();
+        collect_event_cores(body, &self.pipes, &mut cores);
+        cores.sort_unstable();
+        cores.dedup();
+        if cores.is_empty() {
+            cores.push(0);
+        }
+        let laned = self.kernel.lanes.as_ref().and_then(|lanes| {
+            let count = lanes.count.max(1);
+            let owns = |kind: &CoreKind| kind.spaces.contains(&lanes.space) && kind.lanes == count;
+            let any = |kind: &CoreKind| kind.spaces.contains(&lanes.space);
+            let cores = &self.machine.cores;
+            cores.iter().position(owns).or_else(|| cores.iter().position(any)).map(|core| (core, count))
+        });
+        for work in &mut self.works {
+            work.role = cores.iter().position(|&core| core == self.pipes[work.pipe].core).unwrap_or(0);
+        }
+        for (role, &core) in cores.iter().enumerate() {
+            let lanes = laned.filter(|&(kind, _)| kind == core).map_or(1, |(_, count)| count);
+            let mut body = self.part(body, role, core);
+            annotate(&mut body, &self.works);
+            let (mut steps, mut memory_steps) = (Vec::new(), Vec::new());
+            flatten(&body, &self.works, false, &mut steps);
+            flatten(&body, &self.works, true, &mut memory_steps);
+            self.roles.push(Role { core, lanes, body, steps, memory_steps });
+        }
+        let groups = self.roles.iter().map(|role| self.machine.cores[role.core].count / role.lanes);
+        self.groups = groups.min().unwrap_or(1).max(1);
+    }
+
+    /// What one kind of core issues of a block.
+    fn part(&self, body: &[Node], role: usize, core: usize) -> Vec<Node> {
+        let of = |pipe: &usize| self.pipes[*pipe].core == core;
+        let mut part = Vec::new();
+        for node in body {
+            match node {
+                Node::Loop { var, end, step, body, id, .. } => {
+                    let body = self.part(body, role, core);
+                    if !body.is_empty() {
+                        let (var, end, step, id) = (*var, end.clone(), *step, *id);
+                        part.push(Node::Loop { var, end, step, body, id, depends: Vec::new() });
+                    }
+                }
+                Node::If { condition, then, otherwise } => {
+                    let (then, otherwise) = (self.part(then, role, core), self.part(otherwise, role, core));
+                    if !then.is_empty() || !otherwise.is_empty() {
+                        part.push(Node::If { condition: condition.clone(), then, otherwise });
+                    }
+                }
+                Node::Work(work) if self.works[*work].role == role => part.push(node.clone()),
+                Node::Work(work) => {
+                    part.extend(self.works[*work].scalar.clone().map(|(var, value)| Node::Assign(var, value)));
+                }
+                Node::Set { from, .. } if of(from) => part.push(node.clone()),
+                Node::Wait { to, .. } if of(to) => part.push(node.clone()),
+                Node::Barrier(None) => part.push(node.clone()),
+                Node::Barrier(Some(pipe)) if of(pipe) => part.push(node.clone()),
+                Node::Assign(..) | Node::Set { .. } | Node::Wait { .. } | Node::Barrier(_) => {}
+            }
+        }
+        part
+    }
+}
+
+fn collect_event_cores(body: &[Node], pipes: &[PipeKind], cores: &mut Vec<usize>) {
+    for node in body {
+        match node {
+            Node::Loop { body, .. } => collect_event_cores(body, pipes, cores),
+            Node::If { then, otherwise, .. } => {
+                collect_event_cores(then, pipes, cores);
+                collect_event_cores(otherwise, pipes, cores);
+            }
+            Node::Set { from, .. } => cores.push(pipes[*from].core),
+            Node::Wait { to, .. } => cores.push(pipes[*to].core),
+            Node::Barrier(Some(pipe)) => cores.push(pipes[*pipe].core),
+            _ => {}
+        }
+    }
+}
+
+/// Notes for every loop the variables from outside on which its time depends; gives those of the block.
+fn annotate(body: &mut [Node], works: &[Work<'_>]) -> Vec<Var> {
+    let mut found = Vec::new();
+    let mut defined = Vec::new();
+    for node in body {
+        match node {
+            Node::Loop { var, end, body, depends, .. } => {
+                *depends = annotate(body, works);
+                let mut outer: Vec<Var> = depends.iter().copied().filter(|v| v != var).collect();
+                end.collect(&mut outer);
+                found.append(&mut outer);
+            }
+            Node::If { condition, then, otherwise } => {
+                condition.collect(&mut found);
+                found.append(&mut annotate(then, works));
+                found.append(&mut annotate(otherwise, works));
+            }
+            Node::Work(work) => {
+                works[*work].key.iter().for_each(|expr| expr.collect(&mut found));
+                if let Some((var, value)) = &works[*work].scalar {
+                    value.collect(&mut found);
+                    defined.push(*var);
+                }
+            }
+            Node::Assign(var, value) => {
+                value.collect(&mut found);
+                defined.push(*var);
+            }
+            Node::Set { event, .. } | Node::Wait { event, .. } => event.collect(&mut found),
+            Node::Barrier(_) => {}
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.retain(|var| !defined.contains(var));
+    found
+}
+
+/// Appends the steps of a block, all of them or only what touches device memory; what has none leaves nothing behind.
+fn flatten(body: &[Node], works: &[Work<'_>], memory: bool, steps: &mut Vec<Step>) {
+    for node in body {
+        match node {
+            Node::Loop { var, end, step, body, .. } => {
+                let begin = steps.len();
+                steps.push(Step::Jump(0));
+                flatten(body, works, memory, steps);
+                if steps.len() == begin + 1 {
+                    steps.pop();
+                    continue;
+                }
+                steps.push(Step::Next { var: *var, end: end.clone(), step: *step, body: begin + 1 });
+                steps[begin] = Step::Begin { var: *var, end: end.clone(), exit: steps.len() };
+            }
+            Node::If { condition, then, otherwise } => {
+                let at = steps.len();
+                steps.push(Step::Jump(0));
+                flatten(then, works, memory, steps);
+                let jump = steps.len();
+                steps.push(Step::Jump(0));
+                flatten(otherwise, works, memory, steps);
+                steps[at] = Step::Unless { condition: condition.clone(), other: jump + 1 };
+                steps[jump] = Step::Jump(steps.len());
+                if steps.len() == at + 2 {
+                    steps.truncate(at);
+                }
+            }
+            Node::Work(work) => match &works[*work].scalar {
+                _ if !memory || !works[*work].memory.is_empty() => steps.push(Step::Work(*work)),
+                Some((var, value)) => steps.push(Step::Assign(*var, value.clone())),
+                None => {}
+            },
+            Node::Assign(var, value) => steps.push(Step::Assign(*var, value.clone())),
+            Node::Set { from, to, event } if !memory => {
+                steps.push(Step::Set { from: *from, to: *to, event: event.clone() });
+            }
+            Node::Wait { from, to, event } if !memory => {
+                steps.push(Step::Wait { from: *from, to: *to, event: event.clone() });
+            }
+            Node::Barrier(pipe) if !memory => steps.push(Step::Barrier(*pipe)),
+            Node::Set { .. } | Node::Wait { .. } | Node::Barrier(_) => {}
+        }
+    }
+}
+
+struct Compiler<'k> {
+    kernel: &'k Kernel,
+    machine: &'k Machine,
+    pipes: Vec<PipeKind>,
+    names: Names,
+    /// How many values a grid or loop variable takes, by name.
+    extents: BTreeMap<Symbol, Expr>,
+    works: Vec<Work<'k>>,
+    loops: usize,
+}
+
+impl<'k> Compiler<'k> {
+    fn block(&mut self, body: &'k [Stmt]) -> Result<Vec<Node>, SimError> {
+        body.iter().map(|stmt| self.stmt(stmt)).collect()
+    }
+
+    fn stmt(&mut self, stmt: &'k Stmt) -> Result<Node, SimError> {
+        match stmt {
+            Stmt::For { var, end, step, body } => {
+                let end = self.names.expr(end)?;
+                let step = (*step).max(1);
+                let count = Expr::sum(step - 1, vec![(1, vec![end.clone()])]);
+                self.extents.insert(var.clone(), Expr::FloorDiv(Box::new([count, Expr::Const(step)])));
+                let var = self.names.define(var);
+                let id = self.loops;
+                self.loops += 1;
+                Ok(Node::Loop { var, end, step, body: self.block(body)?, id, depends: Vec::new() })
+            }
+            Stmt::If { condition, then, otherwise } => {
+                let condition = self.names.expr(condition)?;
+                Ok(Node::If { condition, then: self.block(then)?, otherwise: self.block(otherwise)? })
+            }
+            Stmt::Instr(instr) => self.instr(instr),
+        }
+    }
+
+    fn pipe(&self, name: &str) -> Result<usize, SimError> {
+        let found = self.pipes.iter().position(|pipe| pipe.name == name);
+        found.ok_or_else(|| self.fault(format!("the machine has no pipe `{name}`")))
+    }
+
+    fn fault(&self, reason: String) -> SimError {
+        SimError::Kernel { kernel: self.kernel.name.clone(), reason }
+    }
+
+    fn instr(&mut self, instr: &'k Instr) -> Result<Node, SimError> {
+        match &instr.op {
+            Opcode::SetEvent { from, to, event } => {
+                Ok(Node::Set { from: self.pipe(from)?, to: self.pipe(to)?, event: self.names.expr(event)? })
+            }
+            Opcode::WaitEvent { from, to, event } => {
+                Ok(Node::Wait { from: self.pipe(from)?, to: self.pipe(to)?, event: self.names.expr(event)? })
+            }
+            Opcode::Barrier { pipe } => Ok(Node::Barrier(pipe.as_deref().map(|name| self.pipe(name)).transpose()?)),
+            _ => self.work(instr),
+        }
+    }
+
+    fn work(&mut self, instr: &'k Instr) -> Result<Node, SimError> {
+        let pipe = self.machine.pipe_of(self.kernel, instr).map_err(|reason| self.fault(reason))?;
+        let pipe = self.pipe(pipe)?;
+        let class = instr.op.row().class;
+        let path = match class {
+            Class::Move => {
+                let path = self.machine.path_of(self.kernel, instr).map_err(|reason| self.fault(reason))?;
+                self.machine.paths.iter().position(|other| std::ptr::eq(other, path))
+            }
+            _ => None,
+        };
+        let mut work = Work {
+            instr,
+            class,
+            pipe,
+            role: 0,
+            path,
+            label: label(self.kernel, instr),
+            operands: Vec::new(),
+            memory: Vec::new(),
+            key: Vec::new(),
+            scalar: None,
+        };
+        let destinations = instr.dst.iter().map(|operand| (operand, true));
+        for (operand, written) in destinations.chain(instr.src.iter().map(|operand| (operand, false))) {
+            let read = !written || instr.op.reads_destination();
+            work.operands.push(self.operand(operand, written, read)?);
+            if let Operand::Global(view) = operand {
+                let indexed = matches!(class, Class::Gather | Class::Scatter);
+                let code = MemoryCode::new(self.kernel, &self.names, view, written, read, indexed)?;
+                work.memory.push(code);
+            }
+            if let Operand::Scalar(symbol, bound) = operand {
+                let value = self.scalar(instr, bound)?;
+                work.scalar = Some((self.names.define(symbol), value));
+            }
+        }
+        let sizes = work.operands.iter().flat_map(|operand| &operand.size);
+        let slots = work.operands.iter().filter_map(|operand| operand.tile.as_ref().map(|tile| &tile.slot));
+        let shapes = work.memory.iter().flat_map(MemoryCode::shape);
+        work.key = sizes.chain(slots).chain(shapes).filter(|expr| expr.constant().is_none()).cloned().collect();
+        self.works.push(work);
+        Ok(Node::Work(self.works.len() - 1))
+    }
+
+    fn operand(&self, operand: &Operand, written: bool, read: bool) -> Result<OperandCode, SimError> {
+        let exprs = |dims: &[Dim]| dims.iter().map(|dim| self.names.expr(dim)).collect::<Result<Vec<_>, _>>();
+        let bits = self.kernel.dtype_of(operand).map_or(0, |dtype| dtype.bits());
+        match operand {
+            Operand::Tile(region) => {
+                let tile = self.kernel.tiles.get(region.tile.0 as usize);
+                let tile = tile.ok_or_else(|| self.fault(format!("there is no tile {}", region.tile.0)))?;
+                let elements = tile.layout.elements(&tile.shape).unwrap_or(0);
+                let backing = self.machine.space(&tile.space).and_then(|space| space.backing.as_deref());
+                let code = TileCode {
+                    tile: region.tile,
+                    slot: self.names.expr(&region.slot)?,
+                    address: tile.address,
+                    slot_bytes: tile.dtype.bytes_of(elements).unwrap_or(0),
+                    backed: backing == Some(GLOBAL),
+                };
+                Ok(OperandCode { size: exprs(&region.size)?, tile: Some(code), bits, written, read })
+            }
+            Operand::Global(view) => Ok(OperandCode { size: exprs(&view.size)?, tile: None, bits, written, read }),
+            Operand::Real(_) | Operand::Index(_) | Operand::Scalar(..) => Ok(OperandCode::default()),
+        }
+    }
+
+    /// The value that a scalar is taken to have. Positions that match one of several numbers are taken to be spread evenly over
+    /// these; anything else has its bound.
+    fn scalar(&self, instr: &Instr, bound: &Dim) -> Result<Expr, SimError> {
+        let bound = self.names.expr(bound)?;
+        let (Opcode::SelectRows, Some(Operand::Index(wanted))) = (&instr.op, instr.src.get(1)) else {
+            return Ok(bound);
+        };
+        let mut values = Vec::new();
+        for symbol in wanted.symbols() {
+            values.extend(self.extents.get(&symbol).cloned());
+        }
+        let values = Expr::sum(0, vec![(1, values)]);
+        let rounded = Expr::sum(-1, vec![(1, vec![bound.clone()]), (1, vec![values.clone()])]);
+        let share = Expr::FloorDiv(Box::new([rounded, values]));
+        Ok(Expr::Min(Box::new([share, bound])))
+    }
+}
+
+/// `opcode destinations <- sources`, without sizes.
+fn label(kernel: &Kernel, instr: &Instr) -> String {
+    let name = |operand: &Operand| match operand {
+        Operand::Tile(region) => {
+            kernel.tiles.get(region.tile.0 as usize).map_or("?".into(), |t| format!("%{}", t.name))
+        }
+        Operand::Global(view) => {
+            kernel.params.get(view.param.0 as usize).map_or("?".into(), |p| format!("@{}", p.name))
+        }
+        Operand::Real(value) => value.to_string(),
+        Operand::Index(value) => format!("({value})"),
+        Operand::Scalar(symbol, _) => symbol.name().to_owned(),
+    };
+    let list = |operands: &[Operand]| operands.iter().map(name).collect::<Vec<_>>().join(", ");
+    format!("{} {} <- {}", instr.op, list(&instr.dst), list(&instr.src))
+}

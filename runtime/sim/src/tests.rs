@@ -1,0 +1,1 @@
+//! Schedules computed by hand.
