@@ -6,6 +6,7 @@ use tarsia_graph::GraphError;
 use tarsia_lower::LowerError;
 use tarsia_onnx::{ImportError, ReadError};
 use tarsia_runtime::RunError;
+use tarsia_sim::SimError;
 use thiserror::Error;
 
 use crate::tensors::FileError;
@@ -45,6 +46,9 @@ pub enum Error {
     /// The run failed.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The simulation failed.
+    #[error(transparent)]
+    Sim(#[from] SimError),
     /// The reference evaluation failed.
     #[error(transparent)]
     Eval(#[from] tarsia_graph::eval::EvalError),

@@ -31,7 +31,9 @@ pub use tarsia_passes::{
     cover::{Decision, Decisions},
 };
 pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};
-pub use tarsia_sim as sim;
-pub use tarsia_tensor::{Class, DType, Dim, Numbers, Tensor};
+pub use tarsia_sim::{
+    self as sim, KernelReport, Options as SimOptions, Report as SimReport, SimError, simulate, simulate_kernel,
+};
+pub use tarsia_tensor::{Bindings, Class, DType, Dim, Numbers, Symbol, Tensor};
 pub use tarsia_tile as tile;
 pub use tarsia_tile::Machine;

@@ -7,6 +7,7 @@ mod explain;
 mod inspect;
 mod profile;
 mod run;
+mod simulate;
 mod values;
 
 use std::{
@@ -43,6 +44,7 @@ enum Command {
     Explain(explain::Arguments),
     Bench(bench::Arguments),
     Compare(compare::Arguments),
+    Simulate(simulate::Arguments),
 }
 
 /// Bounds on what a file may ask for.
@@ -110,6 +112,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
     }
 }
 

@@ -45,8 +45,9 @@ pub struct Arguments {
     limits: LimitArguments,
 }
 
+/// An output as it is printed.
 #[derive(Serialize)]
-struct OutputSummary {
+pub(super) struct OutputSummary {
     name: String,
     dtype: String,
     shape: Vec<usize>,
@@ -83,7 +84,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: bool) -> Result<(), Error> {
+/// Writes outputs as NAME.npy.
+pub(super) fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: bool) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|reason| Error::Io { path: folder.to_owned(), reason })?;
     for (i, (name, tensor)) in names.iter().zip(outputs).enumerate() {
         // Output names are the model's: whatever is no plain character must not become a path.
@@ -97,7 +99,8 @@ fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: 
     Ok(())
 }
 
-fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
+/// What is printed of an output.
+pub(super) fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
     let row = tensor.shape().last().copied().unwrap_or(1).max(1);
     let mut entries: Vec<(usize, f64)> = match tensor.numbers() {
         Ok(numbers) => numbers.to_f64().into_iter().take(row).enumerate().collect(),
@@ -115,7 +118,8 @@ fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary {
     }
 }
 
-fn print(output: &OutputSummary) {
+/// Prints an output for people.
+pub(super) fn print(output: &OutputSummary) {
     anstream::println!("{}: {}{:?}", output.name, output.dtype, output.shape);
     for (index, value) in &output.top {
         anstream::println!("  {index:>6}  {value:.6}");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
-use tarsia::{DType, Dim, Error, Limits, Numbers, Tensor, tensors, tile::Port};
+use tarsia::{Bindings, DType, Dim, Error, Limits, Numbers, Symbol, Tensor, tensors, tile::Port, tile::Program};
 
 /// `FILE` or `NAME=FILE`.
 #[derive(Clone, Debug)]
@@ -83,6 +83,34 @@ pub fn inputs(
             None => random_tensor(port, *dtype, &symbols, &mut random),
         })
         .collect()
+}
+
+/// The values of a program's symbols: as given, else as the inputs' shapes (where known) tell, else 1.
+///
+/// # Errors
+/// If they contradict each other, or there is no such symbol.
+pub fn symbols(
+    program: &Program,
+    shapes: &[Option<Vec<usize>>],
+    sizes: &[SizeArgument],
+) -> Result<BTreeMap<Symbol, i64>, Error> {
+    let all = program.symbols();
+    let mut bindings = Bindings::new();
+    for SizeArgument { symbol, size } in sizes {
+        let known = all.iter().find(|known| known.name() == symbol);
+        let names = || all.iter().map(Symbol::name).collect::<Vec<_>>().join(", ");
+        let missing = || Error::Usage(format!("there is no size `{symbol}`; there are: {}", names()));
+        bindings.set(known.ok_or_else(missing)?.clone(), *size);
+    }
+    let ports = program.inputs.iter().zip(shapes).filter_map(|(port, shape)| Some((port, shape.as_ref()?)));
+    let pairs = ports.flat_map(|(port, shape)| port.shape.iter().zip(shape.iter().map(|&size| size as i64)));
+    bindings.learn(pairs).map_err(|e| Error::Usage(e.to_string()))?;
+    for symbol in all {
+        if bindings.get(&symbol).is_none() {
+            bindings.set(symbol, 1);
+        }
+    }
+    Ok(bindings.iter().map(|(symbol, value)| (symbol.clone(), value)).collect())
 }
 
 /// Which input a tensor is for: by the name on the command line, by the name in the file, or the first free one.

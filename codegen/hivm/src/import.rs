@@ -186,7 +186,7 @@ impl<'m> Builder<'m> {
         }
         let drafts: Vec<Draft> = bodies.into_iter().flatten().collect();
         let (body, placer) = place::Placer::place(std::mem::take(&mut reader.out.tiles), &drafts);
-        self.faults.extend(placer.faults);
+        self.faults.extend(placer.faults.clone());
         let accesses = accesses(&body, params.len());
         for (param, access) in params.iter_mut().zip(&accesses) {
             param.access = *access;
@@ -195,12 +195,12 @@ impl<'m> Builder<'m> {
             name: name.to_owned(),
             origin: parts.iter().map(|part| part.name.to_owned()).collect(),
             params,
-            tiles: placer.tiles,
+            tiles: placer.tiles.clone(),
             grid: vec![(Symbol::new("%block"), Dim::Const(blocks))],
             lanes: joined.then(|| Lanes { var: Symbol::new("%lane"), count: lanes, space: "ub".into() }),
             body,
         };
-        self.check(&kernel, &drafts);
+        self.check(&kernel, &placer.origins);
         self.launch(kernel, &parts);
     }
 
@@ -274,35 +274,23 @@ impl<'m> Builder<'m> {
         ));
     }
 
-    /// Pipes and events that the machine does not have, and instructions that nothing on it runs.
-    fn check(&mut self, kernel: &Kernel, drafts: &[Draft]) {
-        let mut found = Vec::new();
-        let mut visit = |op: &Op| {
-            let complain = |what: String| Fault::new(op.at, format!("{} has no {what}", self.machine.name));
-            match &op.op {
-                Opcode::SetEvent { from, to, .. } | Opcode::WaitEvent { from, to, .. }
-                    if self.machine.event_ids(from, to) == 0 =>
-                {
-                    found.push(complain(format!("events from `{from}` to `{to}`")));
-                }
-                Opcode::Barrier { pipe: Some(pipe) } if !self.machine.has_pipe(pipe) => {
-                    found.push(complain(format!("pipe `{pipe}`")));
-                }
-                _ => {}
-            }
-        };
-        each_op(drafts, &mut visit);
-        let mut instrs = Vec::new();
-        each_instr(&kernel.body, &mut |instr| instrs.push(instr));
-        let sync = |instr: &Instr| {
-            matches!(instr.op, Opcode::SetEvent { .. } | Opcode::WaitEvent { .. } | Opcode::Barrier { .. })
-        };
-        for instr in instrs.into_iter().filter(|instr| !sync(instr)) {
-            if let Err(reason) = self.machine.pipe_of(kernel, instr) {
-                found.push(Fault::new(0, format!("{}: {reason}", kernel.name)));
-            }
-        }
-        self.faults.append(&mut found);
+    /// Pipes and events that the machine does not have, and instructions that nothing on it runs; `origins` are their places.
+    fn check(&mut self, kernel: &Kernel, origins: &[usize]) {
+        let machine = self.machine;
+        let mut origins = origins.iter();
+        each_instr(&kernel.body, &mut |instr| {
+            let wrong = match &instr.op {
+                Opcode::SetEvent { from, to, .. } | Opcode::WaitEvent { from, to, .. } => (machine.event_ids(from, to)
+                    == 0)
+                    .then(|| format!("{} has no events from `{from}` to `{to}`", machine.name)),
+                Opcode::Barrier { pipe } => pipe.as_ref().and_then(|pipe| {
+                    (!machine.has_pipe(pipe)).then(|| format!("{} has no pipe `{pipe}`", machine.name))
+                }),
+                _ => machine.pipe_of(kernel, instr).err(),
+            };
+            let at = origins.next().copied().unwrap_or_default();
+            self.faults.extend(wrong.map(|message| Fault::new(at, message)));
+        });
     }
 
     /// Adds a kernel with buffers of its own.

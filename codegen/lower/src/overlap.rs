@@ -174,15 +174,15 @@ fn within(part: &Region, whole: &Region) -> bool {
 
 /// Whether a size is at most `room` for certain: of a minimum one alternative suffices, and where nothing is left nothing is asked for.
 fn fits(size: &Dim, room: &Dim) -> bool {
+    if let Some(inner) = size.unless_negative() {
+        return fits(&inner, room);
+    }
     if let Dim::Poly(poly) = size
         && let ([term], 0) = (poly.terms.as_slice(), poly.constant)
         && let ([atom], 1) = (term.factors.as_slice(), term.coefficient)
     {
-        match atom {
-            Atom::Min(a, b) => return fits(a, room) || fits(b, room),
-            Atom::Max(a, b) if a.is(0) => return fits(b, room),
-            Atom::Max(a, b) if b.is(0) => return fits(a, room),
-            _ => {}
+        if let Atom::Min(a, b) = atom {
+            return fits(a, room) || fits(b, room);
         }
     }
     size.at_most(room)

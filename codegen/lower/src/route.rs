@@ -195,6 +195,7 @@ impl Router<'_, '_> {
             spread: target.size.len() == source.size.len()
                 && target.size.iter().zip(&source.size).any(|(to, from)| from.is(1) && !to.is(1)),
             matrix: target.size.len() == 2 || source.size.len() == 2,
+            plane: target.size.len() == 2 && source.size.len() == 2,
             elements: target.capacity.iter().fold(1usize, |n, &side| n.saturating_mul(side)),
             from,
             to,

@@ -108,6 +108,11 @@ impl Target {
         most.checked_shr(self.halvings as u32).unwrap_or(0).max(1)
     }
 
+    /// Whether vector instructions turn matrices around in their scratch: it holds a matrix column by column, too.
+    pub fn turns(&self, dtype: DType) -> bool {
+        !self.direct && self.machine.space(&self.vector_space).is_some_and(|space| space.allows(&Layout::COLUMNS, dtype))
+    }
+
     /// Halves the longest side of the largest block until the operands in `held` fit their spaces.
     fn fit(&self, held: [bool; 3]) -> [usize; 3] {
         let mut block = LARGEST_BLOCK;

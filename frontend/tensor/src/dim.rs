@@ -390,6 +390,17 @@ impl Dim {
         }
     }
 
+    /// `x` of `max(0, x)`.
+    pub fn unless_negative(&self) -> Option<Dim> {
+        let Dim::Poly(poly) = self else { return None };
+        let ([Term { factors, coefficient: 1 }], 0) = (poly.terms.as_slice(), poly.constant) else { return None };
+        match factors.as_slice() {
+            [Atom::Max(a, b)] if a.is(0) => Some(b.clone()),
+            [Atom::Max(a, b)] if b.is(0) => Some(a.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether `self <= other` certainly holds.
     pub fn at_most(&self, other: &Dim) -> bool {
         const QUOTIENTS: usize = 4;

@@ -1,1 +1,272 @@
-//! Schedules computed by hand.
+//! Schedules computed by hand, on a machine small enough for that; equal cores against every core.
+
+use std::collections::BTreeMap;
+
+use tarsia_tensor::Symbol;
+use tarsia_tile::{Machine, Program};
+
+use crate::{Options, Report, SimError, simulate};
+
+/// Three pipes: moves in at 16 bytes a cycle after 10, computes 16 elements a cycle after 4, moves out like in. An event takes 2.
+const MACHINE: &str = r#"
+name = "three"
+description = "three pipes"
+clock = { hertz = 1e9, source = "invented" }
+launch = { cycles = 100, source = "invented" }
+[[core]]
+name = "core"
+count = 2
+pipes = ["in", "work", "out"]
+spaces = ["ub"]
+source = "invented"
+[[space]]
+name = "gm"
+scope = "chip"
+bytes = 1048576
+alignment = 64
+layouts = ["row_major"]
+bytes_per_cycle = 24.0
+source = "invented"
+[[space]]
+name = "ub"
+scope = "core"
+bytes = 16384
+alignment = 32
+layouts = ["row_major"]
+source = "invented"
+[[path]]
+from = "gm"
+to = "ub"
+pipe = "in"
+bytes_per_cycle = 16.0
+startup_cycles = 10
+source = "invented"
+[[path]]
+from = "ub"
+to = "gm"
+pipe = "out"
+bytes_per_cycle = 16.0
+startup_cycles = 10
+source = "invented"
+[[unit]]
+name = "vector"
+pipe = "work"
+classes = ["pointwise", "scalar"]
+[[unit.operand]]
+role = "dst"
+spaces = ["ub"]
+layouts = ["row_major"]
+[[unit.operand]]
+role = "src"
+spaces = ["ub"]
+layouts = ["row_major"]
+[[unit.rate]]
+dtypes = ["f32", "i64"]
+per_cycle = 16.0
+startup_cycles = 4
+source = "invented"
+[[event]]
+pairs = [["in", "work"], ["work", "in"], ["work", "out"], ["out", "work"], ["in", "out"], ["out", "in"]]
+ids = 4
+cycles = 2
+source = "invented"
+"#;
+
+fn machine() -> Machine {
+    Machine::from_toml(MACHINE).expect("a machine")
+}
+
+/// The machine with a cache and slow device memory.
+fn cached(bytes: u64, rate: f64) -> Machine {
+    let cache = format!(
+        "bytes_per_cycle = {rate:.1}\ncache = {{ bytes = {bytes}, bytes_per_cycle = 1000.0, source = \"invented\" }}"
+    );
+    Machine::from_toml(&MACHINE.replace("bytes_per_cycle = 24.0", &cache)).expect("a machine")
+}
+
+/// A kernel over rows of 64 floats: 256 bytes each.
+fn program(body: &str) -> Program {
+    let text = format!(
+        "program p for three {{
+  buffer x: f32[n, 64] row_major input
+  buffer y: f32[n, 64] row_major temporary
+  input x: @x[n, 64]
+  output y: @y[n, 64]
+  kernel k {{
+    param x: f32[n, 64] row_major read
+    param y: f32[n, 64] row_major write
+    tile t: f32[1, 64] row_major in ub slots 2 at 0
+    tile o: f32[1, 64] row_major in ub slots 2 at 512
+{body}
+  }}
+  launch k(@x, @y)
+}}
+"
+    );
+    text.parse().expect("a program")
+}
+
+fn run(program: &Program, machine: &Machine, n: i64, options: Options) -> Result<Report, SimError> {
+    simulate(program, machine, &BTreeMap::from([(Symbol::new("n"), n)]), &options)
+}
+
+fn cycles(program: &Program, machine: &Machine, n: i64) -> f64 {
+    let [quick, full] = [false, true].map(|full| {
+        let report = run(program, machine, n, Options { full, ..Options::default() }).expect("a report");
+        report.kernels[0].cycles
+    });
+    assert!((quick - full).abs() <= 1e-6 * full, "one of equal cores {quick}, every core {full}");
+    full
+}
+
+const CHAIN: &str = "    grid i < n
+    copy rows=1 %t[0 +: 1, 0 +: 64] <- @x{1, 64 -> i + $0, $1}
+    set_event from=in to=work event=(0)
+    wait_event from=in to=work event=(0)
+    add %o[0 +: 1, 0 +: 64] <- %t[0 +: 1, 0 +: 64], 1.0
+    set_event from=work to=out event=(0)
+    wait_event from=work to=out event=(0)
+    copy rows=1 @y{1, 64 -> i + $0, $1} <- %o[0 +: 1, 0 +: 64]";
+
+const PIPELINE: &str = "    grid c < 1
+    for i in 0..n step 1 {
+      if i - 1 > 0 {
+        wait_event from=work to=in event=(mod(i, 2))
+      } else {
+      }
+      copy rows=1 %t#(mod(i, 2))[0 +: 1, 0 +: 64] <- @x{1, 64 -> i + $0, $1}
+      set_event from=in to=work event=(mod(i, 2))
+      wait_event from=in to=work event=(mod(i, 2))
+      if i - 1 > 0 {
+        wait_event from=out to=work event=(mod(i, 2))
+      } else {
+      }
+      add %o#(mod(i, 2))[0 +: 1, 0 +: 64] <- %t#(mod(i, 2))[0 +: 1, 0 +: 64], 1.0
+      if n - i - 2 > 0 {
+        set_event from=work to=in event=(mod(i, 2))
+      } else {
+      }
+      set_event from=work to=out event=(mod(i, 2))
+      wait_event from=work to=out event=(mod(i, 2))
+      copy rows=1 @y{1, 64 -> i + $0, $1} <- %o#(mod(i, 2))[0 +: 1, 0 +: 64]
+      if n - i - 2 > 0 {
+        set_event from=out to=work event=(mod(i, 2))
+      } else {
+      }
+    }";
+
+#[test]
+fn pipes_in_a_chain_wait_for_events() {
+    // 10 + 16, 2 for the event, 4 + 4, 2 for the event, 10 + 16.
+    assert_eq!(cycles(&program(CHAIN), &machine(), 1), 64.0);
+}
+
+#[test]
+fn items_begin_with_idle_pipes() {
+    // Two items on two cores share 24 bytes a cycle: 256 at 12 take 21 1/3. Four items are twice that.
+    let two = 2.0 * (10.0 + 256.0 / 12.0) + 12.0;
+    assert!((cycles(&program(CHAIN), &machine(), 2) - two).abs() < 1e-6);
+    assert!((cycles(&program(CHAIN), &machine(), 4) - 2.0 * two).abs() < 1e-6);
+}
+
+#[test]
+fn unequal_cores_are_simulated_each() {
+    // The second round has one item, with all the memory for itself.
+    let report = run(&program(CHAIN), &machine(), 3, Options::default()).expect("a report");
+    assert_eq!(report.kernels[0].simulated_groups, 2);
+    assert!((cycles(&program(CHAIN), &machine(), 3) - (2.0 * (10.0 + 256.0 / 12.0) + 12.0 + 64.0)).abs() < 1e-6);
+}
+
+#[test]
+fn double_buffers_hide_what_is_shorter() {
+    // Moves in follow each other every 26 cycles; moves out share the memory, 32 of 24 bytes, for part of the time.
+    let wide = Machine::from_toml(&MACHINE.replace("bytes_per_cycle = 24.0", "bytes_per_cycle = 32.0")).expect("one");
+    assert_eq!(cycles(&program(PIPELINE), &wide, 4), 4.0 * 26.0 + 2.0 + 8.0 + 2.0 + 26.0);
+    let report = run(&program(PIPELINE), &wide, 4, Options::default()).expect("a report");
+    let busy: Vec<f64> = report.kernels[0].pipes.iter().map(|pipe| pipe.busy_cycles).collect();
+    // One of two cores works.
+    assert_eq!(busy, [52.0, 16.0, 52.0]);
+    assert_eq!(report.cycles, 100.0 + 142.0);
+    assert_eq!(report.kernels[0].bottleneck.resource, "in");
+}
+
+#[test]
+fn what_is_read_again_is_in_the_cache() {
+    let twice = program(
+        "    grid c < 1
+    for i in 0..2 step 1 {
+      copy rows=1 %t#(i)[0 +: 1, 0 +: 64] <- @x{1, 64 -> $0, $1}
+    }",
+    );
+    let report = run(&twice, &cached(65536, 8.0), 4, Options::default()).expect("a report");
+    // 256 bytes at 8 a cycle from memory, then at 16, the path's rate, from the cache.
+    assert_eq!(report.kernels[0].cycles, 10.0 + 32.0 + 10.0 + 16.0);
+    assert_eq!((report.bytes.memory_read, report.bytes.cache_read), (256.0, 512.0));
+}
+
+#[test]
+fn two_cores_that_read_the_same_fetch_it_once() {
+    let same = program(
+        "    grid c < 2
+    for i in 0..16 step 1 {
+      copy rows=1 %t#(mod(i, 2))[0 +: 1, 0 +: 64] <- @x{1, 64 -> i + $0, $1}
+    }",
+    );
+    let report = run(&same, &cached(65536, 8.0), 16, Options::default()).expect("a report");
+    assert_eq!((report.bytes.memory_read, report.bytes.cache_read), (4096.0, 8192.0));
+    assert_eq!(report.kernels[0].simulated_groups, 1);
+}
+
+#[test]
+fn a_signal_that_never_comes_is_named() {
+    let stuck = program(
+        "    grid c < 1
+    wait_event from=in to=work event=(3)
+    add %o[0 +: 1, 0 +: 64] <- %t[0 +: 1, 0 +: 64], 1.0",
+    );
+    let error = run(&stuck, &machine(), 1, Options::default()).expect_err("stuck");
+    let text = error.to_string();
+    assert!(text.contains("wait_event from=in to=work event=3"), "{text}");
+    assert!(text.contains("add %o <- %t, 1"), "{text}");
+}
+
+#[test]
+fn unknown_sizes_are_named() {
+    let error = simulate(&program(CHAIN), &machine(), &BTreeMap::new(), &Options::default());
+    assert!(matches!(error, Err(SimError::Unbound { symbol }) if symbol == "n"));
+}
+
+#[test]
+fn queues_hold_the_issue_back() {
+    // A queue of one: the second copy is issued when the first is done, and with it the addition behind it.
+    let ahead = program(
+        "    grid c < 1
+    copy rows=1 %t[0 +: 1, 0 +: 64] <- @x{1, 64 -> $0, $1}
+    copy rows=1 %t#(1)[0 +: 1, 0 +: 64] <- @x{1, 64 -> 1 + $0, $1}
+    add %o[0 +: 1, 0 +: 64] <- %o[0 +: 1, 0 +: 64], 1.0
+    copy rows=1 @y{1, 64 -> $0, $1} <- %o#(1)[0 +: 1, 0 +: 64]",
+    );
+    let short = Machine::from_toml(&MACHINE.replace(
+        "source = \"invented\"\n[[space]]\nname = \"gm\"",
+        "queue = 1\nsource = \"invented\"\n[[space]]\nname = \"gm\"",
+    ))
+    .expect("one");
+    // Without the limit the copy out shares the memory with the copies in: from 10 on, at 12 bytes a cycle each.
+    let free = 10.0 + 256.0 / 12.0 + 10.0 + 16.0;
+    assert!((cycles(&ahead, &machine(), 2) - free).abs() < 1e-6);
+    // With it both begin at 26, and share the memory throughout.
+    assert!((cycles(&ahead, &short, 2) - (26.0 + 10.0 + 256.0 / 12.0)).abs() < 1e-6);
+}
+
+#[test]
+fn a_trace_is_json_with_a_thread_per_pipe() {
+    let report = run(&program(PIPELINE), &machine(), 4, Options { spans: 5, ..Options::default() }).expect("a report");
+    let mut bytes = Vec::new();
+    report.timeline.write(&mut bytes, 1e-3).expect("written");
+    let trace: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("events");
+    let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
+    assert_eq!((of("M"), of("X")), (1 + 3, 5));
+    assert_eq!(trace["otherData"]["instructions_left_out"], 7);
+    assert!(report.notes.iter().any(|note| note.contains("leaves out 7 instructions")), "{:?}", report.notes);
+}

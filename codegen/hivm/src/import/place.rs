@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Axis, Fractal, Instr, Layout, Operand, Order, ParamId, Region, Stmt, Tile, TileId, View};
+use tarsia_tile::{Axis, Instr, Layout, Operand, ParamId, Region, Stmt, Tile, TileId, View};
 
 use super::{
     draft::{Draft, Item, Op},
@@ -34,6 +34,8 @@ pub(super) struct Placer {
     known: BTreeMap<(Key, Form), TileId>,
     rows: BTreeMap<Key, BTreeSet<i64>>,
     bytes: BTreeMap<Key, i64>,
+    /// Where in the text every placed instruction comes from, in order.
+    pub origins: Vec<usize>,
     pub faults: Vec<Fault>,
 }
 
@@ -68,7 +70,10 @@ impl Placer {
         for draft in drafts {
             stmts.push(match draft {
                 Draft::Op(op) => match self.instr(op) {
-                    Ok(instr) => Stmt::Instr(instr),
+                    Ok(instr) => {
+                        self.origins.push(op.at);
+                        Stmt::Instr(instr)
+                    }
                     Err(message) => {
                         self.faults.push(Fault::new(op.at, message));
                         continue;
@@ -171,11 +176,7 @@ impl Placer {
             Form::Flat => (vec![elements.max(1) as usize], Layout::RowMajor),
             Form::Rows(length) => (vec![count(length), length as usize], Layout::RowMajor),
             Form::Columns(length) => {
-                let block = [length as usize, 1];
-                (
-                    vec![length as usize, count(length)],
-                    Layout::Fractal(Fractal { outer: Order::N, inner: Order::N, block }),
-                )
+                (vec![length as usize, count(length)], Layout::COLUMNS)
             }
         };
         let id = TileId(self.tiles.len() as u32);

@@ -172,9 +172,8 @@ impl Product<'_> {
         let Some(exchange) = builder.target.exchange.clone() else {
             let staged = stage(builder, false);
             // A piece begins at a block, whatever its rows are made of.
-            let block = block_rows(builder, &staged);
-            let granule = if inner.1.is_multiple_of(block) { 1 } else { block };
-            deal(builder, (axes[0], granule), spans, &axes[1..], |builder, spans, offset| {
+            let granule = block_rows(builder, &staged);
+            deal(builder, &axes, granule, spans, |builder, spans, (_, offset)| {
                 let source = self.vectors(builder, which, spans.clone(), &axes)?;
                 let mut part = staged.clone();
                 part.offset[0] = offset * inner.0.clone();
@@ -187,9 +186,10 @@ impl Product<'_> {
         let (sizes, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
         let tile = builder.tile(&exchange, types[which], capacity, Layout::RowMajor);
         let whole = Region::at_origin(tile, sizes);
-        deal(builder, (axes[0], 1), spans, &axes[1..], |builder, spans, offset| {
-            let source = self.vectors(builder, which, spans.clone(), &axes)?;
-            builder.copy(Operand::Tile(rows_of(&whole, offset, &spans[axes[0]])), source);
+        deal(builder, &axes, 1, spans, |builder, spans, place| {
+            let part = piece_of(&whole, &axes, &spans, place);
+            let source = self.vectors(builder, which, spans, &axes)?;
+            builder.copy(Operand::Tile(part), source);
             Ok(())
         })?;
         let staged = stage(builder, false);
@@ -325,9 +325,9 @@ impl Product<'_> {
         };
         let Some(exchange) = builder.target.exchange.clone() else {
             let granule = block_rows(builder, acc);
-            return deal(builder, (axes[0], granule), spans, &axes[1..], |builder, spans, offset| {
+            return deal(builder, &axes, granule, spans, |builder, spans, place| {
                 let sum = piece(builder, &spans);
-                read(builder, &sum, Operand::Tile(rows_of(acc, offset, &spans[axes[0]])))?;
+                read(builder, &sum, Operand::Tile(piece_of(acc, &axes, &spans, place)))?;
                 finish(builder, spans, sum)
             });
         };
@@ -342,9 +342,9 @@ impl Product<'_> {
             },
             |_| Ok(()),
         )?;
-        deal(builder, (axes[0], 1), spans, &axes[1..], |builder, spans, offset| {
+        deal(builder, &axes, 1, spans, |builder, spans, place| {
             let sum = piece(builder, &spans);
-            read(builder, &sum, Operand::Tile(rows_of(&whole, offset, &spans[axes[0]])))?;
+            read(builder, &sum, Operand::Tile(piece_of(&whole, &axes, &spans, place)))?;
             finish(builder, spans, sum)
         })
     }
@@ -385,39 +385,44 @@ fn pieces(
     })
 }
 
-/// Deals the rows of a block (the span of `group`) out to the vector cores, each of which takes them piece by piece, pieces beginning at
-/// multiples of `granule`. `body` gets the spans of a piece and its first row inside the block; a piece may be empty.
+/// Deals a block out to the vector cores that work with the unit, along the first of its axes that is longer than 1; each takes its share
+/// piece by piece, pieces beginning at multiples of `granule`. `body` gets the spans of a piece and where it is in the block: axis and
+/// first index. A piece may be empty.
 pub(crate) fn deal(
     builder: &mut KernelBuilder,
-    (group, granule): (usize, usize),
+    axes: &[usize],
+    granule: usize,
     spans: &[Span],
-    others: &[usize],
-    mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, Dim) -> Result<(), String>,
+    mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, (usize, Dim)) -> Result<(), String>,
 ) -> Result<(), String> {
-    let row = others.iter().fold(1usize, |n, &g| n.saturating_mul(spans[g].capacity));
+    let axis = axes.iter().position(|&group| granule > 1 || spans[group].capacity > 1).unwrap_or(0);
+    let others = axes.iter().enumerate().filter(|(at, _)| *at != axis);
+    let row = others.fold(1usize, |n, (_, &g)| n.saturating_mul(spans[g].capacity));
     let room = builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES;
-    let rows = spans[group].clone();
-    let lane = builder.lane();
-    let share = rows.capacity.div_ceil(builder.target.lanes.max(1));
+    let rows = spans[axes[axis]].clone();
+    // A single element is nothing to share.
+    let lanes = if rows.capacity > 1 { builder.target.lanes.max(1) } else { 1 };
+    let lane = if lanes > 1 { builder.lane() } else { Dim::ZERO };
+    let share = rows.capacity.div_ceil(lanes);
     let part = (builder.target.elements(room) / row.max(1) / granule * granule).max(granule).min(share);
     builder.for_each(Dim::from(share), part as i64, |builder, start| {
         let offset = lane.clone() * Dim::from(share) + start.clone();
         let left = rows.size.clone() - offset.clone();
-        let whole = share % part == 0 && rows.size.as_usize() == Some(share * builder.target.lanes.max(1));
+        let whole = share % part == 0 && rows.size.as_usize() == Some(share * lanes);
         let size = match whole {
             true => Dim::from(part),
             false => part_of(&Dim::from(share), start, part).size.minimum(&left).maximum(&Dim::ZERO),
         };
         let mut spans = spans.to_vec();
-        spans[group] = Span { start: rows.start.clone() + offset.clone(), size, capacity: part };
-        body(builder, spans, offset)
+        spans[axes[axis]] = Span { start: rows.start.clone() + offset.clone(), size, capacity: part };
+        body(builder, spans, (axis, offset))
     })
 }
 
-/// Some rows of a region.
-pub(crate) fn rows_of(whole: &Region, offset: Dim, rows: &Span) -> Region {
+/// The piece of a block that `deal` gave, in the tile that holds the block.
+pub(crate) fn piece_of(whole: &Region, axes: &[usize], spans: &[Span], (axis, offset): (usize, Dim)) -> Region {
     let mut part = whole.clone();
-    (part.offset[0], part.size[0]) = (offset, rows.size.clone());
+    (part.offset[axis], part.size[axis]) = (offset, spans[axes[axis]].size.clone());
     part
 }
 

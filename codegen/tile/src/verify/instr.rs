@@ -205,6 +205,13 @@ pub fn transforms(kernel: &Kernel, instr: &Instr) -> Vec<Transform> {
         to.size.len() == from.size.len() && to.size.iter().zip(from.size).any(|(to, from)| from.is(1) && !to.is(1));
     needed.extend(spread.then_some(Transform::Broadcast));
     needed.extend([dst, src].into_iter().flat_map(access_transforms));
+    let as_columns = |view: &Array<'_>, tile: &Array<'_>| {
+        tile.layout == Layout::COLUMNS && view.layout == Layout::RowMajor && view.size.len() == 2
+    };
+    if needed.contains(&Transform::Transpose) && (as_columns(&from, &to) || as_columns(&to, &from)) {
+        // Its columns are the rows of memory.
+        needed.retain(|transform| !matches!(transform, Transform::Layout | Transform::Transpose));
+    }
     needed.sort_unstable();
     needed.dedup();
     needed
@@ -370,18 +377,28 @@ impl Check<'_, '_> {
         if indexed && view.axes.iter().filter(|axis| along_first(axis)).count() != 1 {
             self.report.fault(format!("exactly one axis of `{name}` must step along the indices, axis 0 of the view"));
         }
+        // An empty view touches nothing, so there is at least one element along every axis.
+        let mark = self.context.mark();
+        let sizes: Vec<Dim> =
+            view.size.iter().map(|size| size.unless_negative().unwrap_or_else(|| size.clone())).collect();
+        for (size, given) in sizes.iter().zip(&view.size) {
+            if size != given {
+                self.context.assume(size.clone() - Dim::ONE);
+            }
+        }
         for (at, axis) in view.axes.iter().enumerate() {
             // Computed indices are checked when they are used.
             if !(indexed && along_first(axis)) {
-                self.axis_bounds(view, param, at, axis);
+                self.axis_bounds(&sizes, param, at, axis);
             }
         }
+        self.context.reset(mark);
     }
 
-    fn axis_bounds(&mut self, view: &View, param: &Param, at: usize, axis: &Axis) {
+    fn axis_bounds(&mut self, sizes: &[Dim], param: &Param, at: usize, axis: &Axis) {
         let (mut low, mut high) = (axis.start.clone(), axis.start.clone());
         for (along, step) in &axis.steps {
-            let reach = step.clone() * (view.size[*along].clone() - Dim::ONE);
+            let reach = step.clone() * (sizes[*along].clone() - Dim::ONE);
             let range = self.context.interval(step);
             if range.low >= 0 {
                 high = high + reach;
