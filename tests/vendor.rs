@@ -2,19 +2,23 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use tarsia::{Phase, compile, load, sim};
+use tarsia::{DType, Phase, Session, Tensor, Tolerance, compile, difference, load, sim, tile::Program};
 
 /// The computations in `tests/vendor`: `NAME.graph` is ours, `NAME.opt.mlir` the vendor's schedule.
 const NAMES: [&str; 7] =
     ["v1_matmul", "v2_matmul_bias_gelu", "v3_softmax", "v4_layernorm", "v5_elementwise", "v6_reduce", "v7_transpose"];
 
+fn program(name: &str, machine: &tarsia::Machine) -> Result<Program, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vendor").join(name);
+    let start = load(&path, Default::default(), machine).map_err(|e| e.to_string())?;
+    let compiled = compile(start, Phase::Tiles, machine).map_err(|e| e.to_string())?;
+    compiled.program.ok_or_else(|| "nothing was compiled".into())
+}
+
 /// Time of all kernels in microseconds, without and with the time of starting them.
 fn time(name: &str, target: &str) -> Result<[f64; 2], String> {
     let machine = tarsia::machine(target).map_err(|e| e.to_string())?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vendor").join(name);
-    let start = load(&path, Default::default(), &machine).map_err(|e| e.to_string())?;
-    let compiled = compile(start, Phase::Tiles, &machine).map_err(|e| e.to_string())?;
-    let program = compiled.program.ok_or("nothing was compiled")?;
+    let program = program(name, &machine)?;
     let options = sim::Options { bottlenecks: true, ..sim::Options::default() };
     let report = sim::simulate(&program, &machine, &BTreeMap::new(), &options).map_err(|e| e.to_string())?;
     if std::env::var("TARSIA_SHOW").is_ok() {
@@ -46,4 +50,46 @@ fn ours_beside_the_vendors() {
     }
     let mean = f64::powf(product, 1.0 / f64::from(count.max(1)));
     println!("{table}{:<22} {:>10} {:>10} {mean:>7.2}", "geometric mean", "", "");
+}
+
+/// Numbers between -2 and 2, the same every time.
+fn numbers(dtype: DType, shape: &[usize]) -> Tensor {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let values = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
+    });
+    let values: Vec<f32> = values.take(shape.iter().product()).collect();
+    match dtype {
+        DType::F16 => {
+            let values: Vec<half::f16> = values.into_iter().map(half::f16::from_f32).collect();
+            Tensor::from_slice(shape, &values).expect("as many as the shape has")
+        }
+        _ => Tensor::from_slice(shape, &values).expect("as many as the shape has"),
+    }
+}
+
+/// What is read from the vendor's vector kernels computes what the same graph gives on this computer. (Kernels of two parts are
+/// left out: the text has no flags between them.)
+#[test]
+fn the_vendors_kernels_compute_the_same() {
+    let (cpu, machine) = (tarsia::machine("cpu").expect("built-in"), tarsia::machine("ascend910b2").expect("built-in"));
+    for name in &NAMES[2..] {
+        let ours = program(&format!("{name}.graph"), &cpu).expect("compiles");
+        let theirs = program(&format!("{name}.opt.mlir"), &machine).expect("is read");
+        let inputs: Vec<Tensor> = (ours.inputs.iter())
+            .map(|port| {
+                let shape: Vec<usize> = port.shape.iter().map(|dim| dim.as_usize().expect("fixed")).collect();
+                numbers(ours.buffers[port.buffer.0 as usize].dtype, &shape)
+            })
+            .collect();
+        let run = |program: Program| {
+            let session = Session::new(program, &Default::default()).expect("a session");
+            session.run(&inputs).expect("runs").remove(0)
+        };
+        let (expected, found) = (run(ours), run(theirs));
+        let tolerance = Tolerance { rtol: 1e-4, atol: 1e-5 };
+        let reason = difference(name, &expected, &found, tolerance).reason;
+        assert!(reason.is_empty(), "{name}: {reason}");
+    }
 }

@@ -80,7 +80,11 @@ impl<'m> Reader<'m> {
     fn ops(&mut self, ops: &'m [Op<'m>]) {
         for op in ops {
             self.out.at = op.at;
-            match self.op(op) {
+            let small = |values: Vec<Value>| match values.iter().all(Value::is_small) {
+                true => Ok(values),
+                false => Err(Fault::new(op.at, "the expression is too large")),
+            };
+            match self.op(op).and_then(small) {
                 Ok(values) => {
                     // What cannot be read has been complained of once.
                     let values = values.into_iter().chain(std::iter::repeat(Value::Opaque));

@@ -57,6 +57,11 @@ fn write(
     arguments: &[Value],
     write: &dyn Fn(&mut Writer, &[Value]) -> std::result::Result<(), String>,
 ) -> Result<()> {
+    const MOST: usize = 64;
+    let alternatives = arguments.iter().fold(1usize, |n, value| n.saturating_mul(value.alternatives()));
+    if alternatives > MOST {
+        return Err(Fault::new(at, format!("the operands have {alternatives} combinations")));
+    }
     let mut result = Ok(());
     reader.out.choose(arguments, &mut |out, values| {
         if let Err(message) = write(out, values) {

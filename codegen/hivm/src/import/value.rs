@@ -1,6 +1,20 @@
 //! What the names of a function stand for while it is read: index expressions, numbers, and arrays in memory.
 
-use tarsia_tensor::{DType, Dim};
+use tarsia_tensor::{Atom, DType, Dim};
+
+/// Factors of the largest expression, and alternatives of the largest choice: real kernels have a dozen.
+const HEAVIEST: usize = 256;
+const MOST: usize = 16;
+
+/// How many factors an expression has.
+fn weight(dim: &Dim) -> usize {
+    let Dim::Poly(poly) = dim else { return 1 };
+    let factor = |factor: &Atom| match factor {
+        Atom::Symbol(_) => 1,
+        Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => 1 + weight(a) + weight(b),
+    };
+    poly.terms.iter().map(|term| 1 + term.factors.iter().map(factor).sum::<usize>()).sum()
+}
 
 /// A value.
 #[derive(Debug, Clone)]
@@ -46,6 +60,27 @@ impl Value {
                 Some(b.clone() + condition.clone() * (a - b))
             }
             _ => None,
+        }
+    }
+
+    /// How many alternatives there are.
+    pub fn alternatives(&self) -> usize {
+        match self {
+            Value::Choice(_, sides) => sides.iter().map(Value::alternatives).sum(),
+            _ => 1,
+        }
+    }
+
+    /// Whether all expressions in it are of a size that is still handled quickly.
+    pub fn is_small(&self) -> bool {
+        match self {
+            Value::Number(dim) => weight(dim) <= HEAVIEST,
+            Value::Array(array) => {
+                let dims = array.sizes.iter().chain(&array.strides).chain([&array.offset]);
+                dims.into_iter().all(|dim| weight(dim) <= HEAVIEST)
+            }
+            Value::Choice(_, sides) => self.alternatives() <= MOST && sides.iter().all(Value::is_small),
+            Value::Real(_) | Value::Opaque => true,
         }
     }
 
