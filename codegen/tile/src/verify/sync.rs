@@ -2,38 +2,53 @@
 //!
 //! Pipes of a core are in-order queues that run concurrently; a work item begins with all of them idle. `set_event` signals
 //! when everything before it on its pipe is done; `wait_event` holds what follows on its pipe and takes the signal: a flag is set
-//! again only by a pipe that comes after that. A barrier, and an instruction
-//! that defines a scalar, hold everything that follows.
+//! again only by a pipe that comes after that. Several kinds of core that work on one item issue independently of each other:
 //!
-//! The kernel is walked as the core would issue it, with vector clocks per pipe, for several sample values of the program's
-//! symbols and scalars. Long loops are walked at their beginning and at their end; what is left out is a multiple of the
-//! period of all slots and events.
+//! ```text
+//! set_event of a pipe that is carried out once ─► to a lane's pipe      every lane takes a signal of its own
+//! set_event of a lane's pipe ─► to one that is carried out once         which waits for the signals of all lanes
+//! set_event of a lane's pipe ─► to another lane's pipe                  each lane for itself: lanes do not know each other
+//! barrier                     all pipes of one core; every core for itself, of whatever kind. Of one pipe: nothing beyond it
+//! a scalar defined            holds what follows on its core; on other kinds of core, what needs it (and what follows that)
+//! ```
+//! The kernel is walked as the cores would issue it, with vector clocks per queue, for several sample values of the program's
+//! symbols and scalars and for the first, a middle and the last item. Loops are walked until their state (who comes after what,
+//! which signals are open) comes again after a whole period of all copies and events; what follows is the same, up to the next
+//! turn in which a condition changes, and up to the end, which is walked again.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod code;
+mod expr;
+mod extent;
+mod held;
+mod items;
+mod walk;
 
-use tarsia_tensor::{Dim, Symbol};
+use std::collections::BTreeSet;
 
-use super::{Report, kernel::tile_bytes};
-use crate::{Instr, Kernel, Machine, Opcode, Operand, Stmt, Tile, text::Anchor};
+use code::{Code, NodeKind, every};
 
-/// Values of symbols and scalars that are tried.
-const SAMPLES: [i64; 6] = [0, 1, 2, 3, 65, 1000];
-/// Statements walked for one sample.
-const STATEMENTS: usize = 200_000;
+use super::Report;
+use crate::{Kernel, Machine, text::Anchor};
 
-/// Checks the order of accesses.
+/// Values of symbols and scalars that are tried, for the even and for the odd ones among a kernel's symbols.
+const SAMPLES: [[i64; 2]; 11] =
+    [[1, 1], [2, 2], [3, 3], [0, 0], [65, 65], [1000, 1000], [0, 5], [5, 0], [1, 1000], [1000, 1], [300, 77]];
+/// How many of them only kernels with several symbols need.
+const MIXED: usize = 5;
+
+/// Checks the order of accesses, and that items do not depend on each other.
 pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Report) {
-    let mut pipes: Vec<&str> = machine.cores.iter().flat_map(|core| core.pipes.iter().map(String::as_str)).collect();
-    pipes.sort_unstable();
-    pipes.dedup();
-    let mut found = BTreeSet::new();
-    for sample in SAMPLES {
-        let mut walk = Walk::new(kernel, machine, &pipes, sample, report.path.clone());
-        walk.path.push(crate::text::part::BODY);
-        walk.block(&kernel.body);
-        walk.path.pop();
-        walk.leftovers();
-        found.extend(walk.faults);
+    let code = Code::new(kernel, machine, &report.path);
+    let mut found: BTreeSet<(Anchor, String)> = code.faults.iter().cloned().collect();
+    if found.is_empty() {
+        for sample in samples(&code) {
+            for item in sampled_items(&code, &sample.values) {
+                let mut walk = walk::Walk::new(&code, item, sample.scalar);
+                walk.run();
+                found.extend(walk.faults);
+            }
+            found.extend(items::independent(&code, &sample));
+        }
     }
     for (anchor, message) in found {
         if report.faults.len() < super::MOST {
@@ -42,308 +57,66 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
     }
 }
 
-type Clock = Vec<u64>;
-
-/// Bytes (or elements of a parameter) that an instruction touched.
-#[derive(Clone, Debug)]
-struct Touch {
-    place: Place,
-    write: bool,
-    pipe: usize,
-    /// The clock of its pipe when it was issued.
-    time: u64,
-    anchor: Anchor,
+/// Values of all variables, and the largest of scalars that are defined on the way.
+struct Sample {
+    values: Vec<i64>,
+    scalar: i64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Place {
-    /// Byte range of a space, and the box in the tile where it is known.
-    Tile { space: String, start: usize, end: usize, region: Option<(u32, usize, Vec<(i64, i64)>)> },
-    /// A parameter.
-    Param(u32),
-}
-
-impl Place {
-    fn meets(&self, other: &Place) -> bool {
-        match (self, other) {
-            (Place::Param(a), Place::Param(b)) => a == b,
-            (Place::Tile { space, start, end, region }, Place::Tile { space: s, start: from, end: to, region: r }) => {
-                let apart = match (region, r) {
-                    (Some((tile, slot, a)), Some((other, at, b))) if tile == other && slot == at => {
-                        a.iter().zip(b).any(|(&(x, n), &(y, m))| {
-                            n <= 0 || m <= 0 || x.saturating_add(n) <= y || y.saturating_add(m) <= x
-                        })
-                    }
-                    _ => false,
-                };
-                space == s && start < to && from < end && !apart
-            }
-            _ => false,
+fn samples(code: &Code) -> Vec<Sample> {
+    let mut bound: BTreeSet<usize> = code.grid.iter().map(|(var, _)| *var).chain(code.lane).collect();
+    let mut scalars = false;
+    every(&code.body, &mut |node| match &node.kind {
+        NodeKind::For { var, .. } => bound.extend([*var]),
+        NodeKind::Work { defines, .. } => {
+            scalars |= !defines.is_empty();
+            bound.extend(defines.iter().map(|(scalar, _)| scalar));
         }
-    }
-}
-
-struct Walk<'k> {
-    kernel: &'k Kernel,
-    machine: &'k Machine,
-    pipes: &'k [&'k str],
-    values: BTreeMap<Symbol, i64>,
-    sample: i64,
-    path: Anchor,
-    clocks: Vec<Clock>,
-    /// Signals not taken yet: pipes and number, with the clock at the signal.
-    events: BTreeMap<(usize, usize, i64), (Clock, Anchor)>,
-    /// The waiting pipe's clock at the last wait for an event: a flag is set again only after that.
-    waits: BTreeMap<(usize, usize, i64), u64>,
-    touched: Vec<Touch>,
-    faults: BTreeSet<(Anchor, String)>,
-    left: usize,
-    period: i64,
-}
-
-impl<'k> Walk<'k> {
-    fn new(kernel: &'k Kernel, machine: &'k Machine, pipes: &'k [&'k str], sample: i64, path: Anchor) -> Walk<'k> {
-        // Slots and event numbers repeat with the numbers of slots and events.
-        let slots = kernel
-            .tiles
-            .iter()
-            .map(|tile| tile.slots as i64)
-            .chain(machine.events.iter().map(|events| events.ids as i64));
-        let period = slots.filter(|&n| (2..=8).contains(&n)).fold(1, lcm).min(24);
-        Walk {
-            kernel,
-            machine,
-            pipes,
-            values: BTreeMap::new(),
-            sample,
-            path,
-            clocks: vec![vec![0; pipes.len()]; pipes.len()],
-            events: BTreeMap::new(),
-            waits: BTreeMap::new(),
-            touched: Vec::new(),
-            faults: BTreeSet::new(),
-            left: STATEMENTS,
-            period,
-        }
-    }
-
-    fn fault(&mut self, message: String) {
-        self.faults.insert((self.path.clone(), message));
-    }
-
-    fn value(&self, dim: &Dim) -> Option<i64> {
-        dim.eval(&|symbol| Some(self.values.get(symbol).copied().unwrap_or_else(|| self.grid_or_sample(symbol)))).ok()
-    }
-
-    fn grid_or_sample(&self, symbol: &Symbol) -> i64 {
-        if self.kernel.grid.iter().any(|(var, _)| var == symbol) { 0 } else { self.sample }
-    }
-
-    fn block(&mut self, body: &[Stmt]) {
-        for (at, stmt) in body.iter().enumerate() {
-            if self.left == 0 {
-                return;
-            }
-            self.left -= 1;
-            if self.left == 0 {
-                return self.fault("the kernel is too long for its synchronisation to be checked".into());
-            }
-            self.path.push(at as u32);
-            self.stmt(stmt);
-            self.path.pop();
-        }
-    }
-
-    fn stmt(&mut self, stmt: &Stmt) {
-        match stmt {
-            Stmt::Instr(instr) => self.instr(instr),
-            Stmt::If { condition, then, otherwise } => {
-                let taken = self.value(condition).is_some_and(|value| value > 0);
-                self.path.push(u32::from(!taken));
-                self.block(if taken { then } else { otherwise });
-                self.path.pop();
-            }
-            Stmt::For { var, end, step, body } => {
-                let end = self.value(end).unwrap_or(0).max(0);
-                let count = end.checked_add(step - 1).unwrap_or(end) / (*step).max(1);
-                self.path.push(0);
-                let mut iteration = 0;
-                while iteration < count {
-                    self.values.insert(var.clone(), iteration.saturating_mul(*step));
-                    self.block(body);
-                    iteration += 1;
-                    // The beginning, then the end, in step with the period.
-                    let rest = count - iteration - (self.period + 1);
-                    if iteration == self.period + 1 && rest > 0 {
-                        iteration += rest / self.period * self.period;
-                    }
-                }
-                self.values.remove(var);
-                self.path.pop();
-            }
-        }
-    }
-
-    fn instr(&mut self, instr: &Instr) {
-        match &instr.op {
-            Opcode::SetEvent { from, to, event } => self.event(from, to, event, true),
-            Opcode::WaitEvent { from, to, event } => self.event(from, to, event, false),
-            Opcode::Barrier { pipe } => match pipe.as_deref().map(|name| (name, self.pipe(name))) {
-                None => (0..self.pipes.len()).for_each(|pipe| self.hold(pipe)),
-                Some((_, Some(pipe))) => self.hold(pipe),
-                Some((name, None)) => self.fault(format!("there is no pipe `{name}`")),
-            },
-            _ => self.work(instr),
-        }
-    }
-
-    fn pipe(&self, name: &str) -> Option<usize> {
-        self.pipes.iter().position(|pipe| *pipe == name)
-    }
-
-    /// Everything that follows comes after what the pipe has been given so far.
-    fn hold(&mut self, pipe: usize) {
-        let seen = self.clocks[pipe].clone();
-        self.clocks.iter_mut().for_each(|clock| join(clock, &seen));
-    }
-
-    fn event(&mut self, from: &str, to: &str, event: &Dim, set: bool) {
-        let (Some(a), Some(b)) = (self.pipe(from), self.pipe(to)) else {
-            return self.fault(format!("there is no pipe `{from}` or no pipe `{to}`"));
-        };
-        let ids = self.machine.event_ids(from, to);
-        let Some(id) = self.value(event).filter(|&id| (0..ids as i64).contains(&id)) else {
-            let found = self.value(event).map_or_else(|| event.to_string(), |id| id.to_string());
-            return self.fault(format!("event {found} from `{from}` to `{to}`: there are {ids}, from 0"));
-        };
-        if set {
-            if self.waits.get(&(a, b, id)).is_some_and(|&wait| self.clocks[a][b] < wait) {
-                self.fault(format!(
-                    "event {id} from `{from}` to `{to}` may be set again before `{to}` has taken it: nothing orders them"
-                ));
-            }
-            let signal = (self.clocks[a].clone(), self.path.clone());
-            if self.events.insert((a, b, id), signal).is_some() {
-                self.fault(format!("event {id} from `{from}` to `{to}` is set again before it is waited for"));
-            }
-        } else {
-            match self.events.remove(&(a, b, id)) {
-                Some((clock, _)) => {
-                    self.clocks[b][b] += 1;
-                    self.waits.insert((a, b, id), self.clocks[b][b]);
-                    join(&mut self.clocks[b], &clock);
-                }
-                None => self.fault(format!("event {id} from `{from}` to `{to}` is waited for, but not set")),
-            }
-        }
-    }
-
-    fn leftovers(&mut self) {
-        if self.left == 0 {
-            return;
-        }
-        for ((from, to, id), (_, anchor)) in std::mem::take(&mut self.events) {
-            let (from, to) = (self.pipes[from], self.pipes[to]);
-            self.faults.insert((anchor, format!("event {id} from `{from}` to `{to}` is set, but never waited for")));
-        }
-    }
-
-    fn work(&mut self, instr: &Instr) {
-        let Ok(pipe) = self.machine.pipe_of(self.kernel, instr) else { return };
-        let Some(pipe) = self.pipe(pipe) else { return };
-        self.clocks[pipe][pipe] += 1;
-        let reads_destination = instr.op.reads_destination();
-        let sources = instr.src.iter().map(|operand| (operand, false));
-        let destinations = instr.dst.iter().flat_map(|operand| {
-            let read = reads_destination.then_some((operand, false));
-            read.into_iter().chain([(operand, true)])
-        });
-        let touches: Vec<(Place, bool)> =
-            sources.chain(destinations).filter_map(|(operand, write)| Some((self.place(operand)?, write))).collect();
-        for (place, write) in touches {
-            self.touch(place, write, pipe);
-        }
-        for operand in &instr.dst {
-            if let Operand::Scalar(symbol, bound) = operand {
-                let value = self.value(bound).unwrap_or(0).min(self.sample).max(0);
-                self.values.insert(symbol.clone(), value);
-                self.hold(pipe);
-            }
-        }
-    }
-
-    fn place(&self, operand: &Operand) -> Option<Place> {
-        match operand {
-            Operand::Global(view) => Some(Place::Param(self.kernel.memory_of(view.param).0)),
-            Operand::Tile(region) => {
-                let tile = self.kernel.tiles.get(region.tile.0 as usize)?;
-                let slot = self.value(&region.slot).and_then(|slot| usize::try_from(slot).ok());
-                let axes = region
-                    .offset
-                    .iter()
-                    .zip(&region.size)
-                    .map(|(offset, size)| Some((self.value(offset)?, self.value(size)?)));
-                let axes: Option<Vec<(i64, i64)>> = axes.collect();
-                let (start, end) = bytes_of(tile, slot)?;
-                let region = slot.zip(axes).map(|(slot, axes)| (region.tile.0, slot, axes));
-                Some(Place::Tile { space: tile.space.clone(), start, end, region })
-            }
-            _ => None,
-        }
-    }
-
-    fn touch(&mut self, place: Place, write: bool, pipe: usize) {
-        let now = self.clocks[pipe].clone();
-        let mut races = Vec::new();
-        for before in &self.touched {
-            let ordered = before.pipe == pipe || now[before.pipe] >= before.time;
-            if !ordered && (write || before.write) && before.place.meets(&place) {
-                races.push((before.anchor.clone(), before.write, before.pipe));
-            }
-        }
-        for (_, wrote, other) in races {
-            let what = match &place {
-                Place::Param(param) => format!("`{}`", self.kernel.params[*param as usize].name),
-                Place::Tile { space, start, end, .. } => format!("bytes {start}..{end} of `{space}`"),
-            };
-            let (verb, did) = (if write { "writes" } else { "reads" }, if wrote { "writes" } else { "reads" });
-            let (here, there) = (self.pipes[pipe], self.pipes[other]);
-            self.fault(format!(
-                "race: pipe `{here}` {verb} {what}, which pipe `{there}` {did} earlier, and no event orders them"
-            ));
-        }
-        // What every pipe is ordered after cannot race with anything any more; nor can what this access stands for.
-        let clocks = &self.clocks;
-        self.touched.retain(|touch| {
-            let done = clocks.iter().enumerate().all(|(p, clock)| p == touch.pipe || clock[touch.pipe] >= touch.time);
-            let replaced = touch.pipe == pipe && touch.write == write && touch.place == place;
-            !done && !replaced
-        });
-        self.touched.push(Touch { place, write, pipe, time: now[pipe], anchor: self.path.clone() });
-    }
-}
-
-/// The bytes of one slot, or of all if it is not known.
-fn bytes_of(tile: &Tile, slot: Option<usize>) -> Option<(usize, usize)> {
-    let (address, bytes) = (tile.address?, tile_bytes(tile)?);
-    match slot.filter(|&slot| slot < tile.slots) {
-        Some(slot) => {
-            Some((address.checked_add(slot.checked_mul(bytes)?)?, address.checked_add((slot + 1).checked_mul(bytes)?)?))
-        }
-        None => Some((address, address.checked_add(tile.slots.checked_mul(bytes)?)?)),
-    }
-}
-
-fn join(clock: &mut Clock, other: &Clock) {
-    clock.iter_mut().zip(other).for_each(|(a, b)| *a = (*a).max(*b));
-}
-
-fn lcm(a: i64, b: i64) -> i64 {
-    let gcd = |mut x: i64, mut y: i64| {
-        while y != 0 {
-            (x, y) = (y, x % y);
-        }
-        x
+        _ => {}
+    });
+    let symbols: Vec<usize> = (0..code.variables.len()).filter(|variable| !bound.contains(variable)).collect();
+    let count = match (symbols.len(), scalars) {
+        (0, false) => 1,
+        (0 | 1, _) => SAMPLES.len() - MIXED,
+        _ => SAMPLES.len(),
     };
-    a / gcd(a, b) * b
+    let sample = |[even, odd]: &[i64; 2]| {
+        let mut values = vec![0; code.variables.len()];
+        symbols.iter().enumerate().for_each(|(at, &symbol)| values[symbol] = if at % 2 == 0 { *even } else { *odd });
+        Sample { values, scalar: *even }
+    };
+    SAMPLES[..count].iter().map(sample).collect()
+}
+
+/// The numbers of items along each axis of the grid; `None` if there are no items.
+fn extents(code: &Code, values: &[i64]) -> Option<Vec<i64>> {
+    code.grid.iter().map(|(_, size)| size.eval(values).filter(|&size| size > 0)).collect()
+}
+
+fn at_item(code: &Code, values: &[i64], item: &[i64]) -> Vec<i64> {
+    let mut values = values.to_vec();
+    code.grid.iter().zip(item).for_each(|((var, _), at)| values[*var] = *at);
+    values
+}
+
+/// The first item, a middle one and the last, where what is issued, or by which lane, depends on the item.
+fn sampled_items(code: &Code, values: &[i64]) -> Vec<Vec<i64>> {
+    let Some(extents) = extents(code, values) else { return Vec::new() };
+    let mut decided = code.lane.is_some();
+    every(&code.body, &mut |node| {
+        let expr = match &node.kind {
+            NodeKind::For { end, .. } => end,
+            NodeKind::If { condition, .. } => condition,
+            NodeKind::Event { event, .. } => event,
+            _ => return,
+        };
+        decided |= code.grid.iter().any(|(var, _)| expr.uses(*var));
+    });
+    let mut items = vec![vec![0; extents.len()]];
+    if decided {
+        items.push(extents.iter().map(|extent| extent - 1).collect());
+        items.push(extents.iter().map(|extent| extent / 2).collect());
+    }
+    items.dedup();
+    items.iter().map(|item| at_item(code, values, item)).collect()
 }

@@ -1,0 +1,475 @@
+//! One walk of a kernel: what every queue comes after, what was touched, which signals are on their way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    code::{Access, Code, Node, NodeKind, Pipe, Target, Turns},
+    extent::{Extent, Indices},
+    held::Held,
+};
+use crate::text::Anchor;
+
+/// Statements in one walk.
+const STATEMENTS: usize = 200_000;
+/// Turns of a loop that are looked at for a change of a condition.
+const LOOKED_AT: i64 = 4096;
+
+/// For every queue, how much of it lies behind.
+type Clock = Vec<u64>;
+
+/// Bytes (or elements of a parameter) that an instruction touched.
+#[derive(Clone, Debug)]
+struct Touch {
+    extent: Extent,
+    write: bool,
+    queue: usize,
+    /// The clock of its queue when it was issued.
+    time: u64,
+    at: usize,
+}
+
+/// A flag from one queue to another.
+type Flag = (usize, usize, i64);
+
+pub(super) struct Walk<'c> {
+    code: &'c Code<'c>,
+    values: Vec<i64>,
+    sample: i64,
+    clocks: Vec<Clock>,
+    /// Signals not taken yet, with what the setting queue came after.
+    signals: BTreeMap<Flag, (Clock, usize)>,
+    /// The waiting queue's clock at the last wait for a flag: it is set again only after that.
+    waits: BTreeMap<Flag, u64>,
+    /// When scalars are there.
+    scalars: BTreeMap<usize, Clock>,
+    /// By memory.
+    touched: Vec<Vec<Touch>>,
+    /// By memory: the queues that touch it at all.
+    users: Vec<BTreeSet<usize>>,
+    /// By tile, lane and copy.
+    held: Vec<Vec<Held>>,
+    pub faults: BTreeSet<(Anchor, String)>,
+    left: usize,
+}
+
+impl<'c> Walk<'c> {
+    /// `values` are those of the variables that are known, `sample` bounds scalars.
+    pub fn new(code: &'c Code, values: Vec<i64>, sample: i64) -> Walk<'c> {
+        let queues = code.queues();
+        let mut users = vec![BTreeSet::new(); code.memories];
+        super::code::every(&code.body, &mut |node| {
+            let NodeKind::Work { pipe, accesses, .. } = &node.kind else { return };
+            let pipe = &code.pipes[*pipe];
+            for lane in 0..code.width(pipe) {
+                for access in accesses {
+                    users[code.memory(access, lane)].insert(pipe.queue + lane);
+                }
+            }
+        });
+        let held = |tile: &super::code::Tile| {
+            vec![Held::default(); tile.slots.clamp(0, 64) as usize * if tile.each { code.lanes } else { 1 }]
+        };
+        Walk {
+            code,
+            values,
+            sample,
+            clocks: vec![vec![0; queues]; queues],
+            signals: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            scalars: BTreeMap::new(),
+            touched: vec![Vec::new(); code.memories],
+            users,
+            held: code.tiles.iter().map(held).collect(),
+            faults: BTreeSet::new(),
+            left: STATEMENTS,
+        }
+    }
+
+    pub fn run(&mut self) {
+        let lanes: Vec<usize> = (0..self.code.lanes).collect();
+        self.block(&self.code.body, &lanes);
+        if self.left > 0 {
+            for ((from, to, id), (_, at)) in std::mem::take(&mut self.signals) {
+                let text = format!("{} is set, but never waited for", self.flag(from, to, id));
+                self.fault(at, text);
+            }
+        }
+    }
+
+    fn fault(&mut self, at: usize, message: String) {
+        self.faults.insert((self.code.anchors[at].clone(), message));
+    }
+
+    fn block(&mut self, body: &'c [Node], lanes: &[usize]) {
+        for node in body {
+            if self.left == 0 {
+                return;
+            }
+            self.left -= 1;
+            if self.left == 0 {
+                return self.fault(node.at, "the kernel is too long for its synchronisation to be checked".into());
+            }
+            self.await_scalars(node);
+            self.node(node, lanes);
+        }
+    }
+
+    fn node(&mut self, node: &'c Node, lanes: &[usize]) {
+        match &node.kind {
+            NodeKind::For { var, end, step, body, turns } => {
+                for part in split(turns.each, lanes) {
+                    self.become_lane(&part);
+                    self.turns(*var, end.eval(&self.values), *step, body, turns, &part);
+                }
+            }
+            NodeKind::If { condition, each, then, otherwise } => {
+                for part in split(*each, lanes) {
+                    self.become_lane(&part);
+                    let taken = condition.eval(&self.values).is_some_and(|value| value > 0);
+                    self.block(if taken { then } else { otherwise }, &part);
+                }
+            }
+            NodeKind::Work { pipe, accesses, defines } => self.work(node.at, *pipe, accesses, defines, lanes),
+            NodeKind::Event { from, to, event, ids, set, shown } => {
+                let id = event.eval(&self.values);
+                match id.filter(|id| (0..*ids).contains(id)) {
+                    Some(id) => self.event(node.at, *from, *to, id, *set, lanes),
+                    None => {
+                        let found = id.map_or_else(|| shown.to_string(), |id| id.to_string());
+                        let (from, to) = (self.code.pipes[*from].name, self.code.pipes[*to].name);
+                        self.fault(node.at, format!("event {found} from `{from}` to `{to}`: there are {ids}, from 0"));
+                    }
+                }
+            }
+            NodeKind::Barrier => self.barrier(lanes),
+            NodeKind::Nothing => {}
+        }
+    }
+
+    /// The lane's variable has the value of the first of these.
+    fn become_lane(&mut self, lanes: &[usize]) {
+        if let (Some(variable), [lane, ..]) = (self.code.lane, lanes) {
+            self.values[variable] = *lane as i64;
+        }
+    }
+
+    fn turns(&mut self, var: usize, end: Option<i64>, step: i64, body: &'c [Node], turns: &Turns, lanes: &[usize]) {
+        let end = end.unwrap_or(0).max(0);
+        let count = end.checked_add(step - 1).unwrap_or(end) / step;
+        let (mut turn, mut states) = (0, Vec::new());
+        while turn < count && self.left > 0 {
+            self.values[var] = turn.saturating_mul(step);
+            self.block(body, lanes);
+            turn += 1;
+            if count <= 2 * turns.period + 2 {
+                continue;
+            }
+            states.push(self.state());
+            let before = states.len().checked_sub(1 + turns.period as usize);
+            let again = before.is_some_and(|before| states[before] == states[states.len() - 1]);
+            if again && let Some(next) = self.next(var, step, turn, count, turns) {
+                turn = next;
+                states.clear();
+                for &tile in &turns.piecewise {
+                    self.held[tile].iter_mut().for_each(Held::assume);
+                }
+            }
+        }
+        self.values[var] = 0;
+    }
+
+    /// Where a loop is walked on whose state has come again: a whole number of periods later, before anything changes or ends.
+    fn next(&mut self, var: usize, step: i64, turn: i64, count: i64, turns: &Turns) -> Option<i64> {
+        let mut holds = |turn: i64| {
+            self.values[var] = turn.saturating_mul(step);
+            let values = &self.values;
+            turns.conditions.iter().map(|one| one.eval(values).is_some_and(|value| value > 0)).collect::<Vec<bool>>()
+        };
+        let last = count - turns.period - 1;
+        let changes = |turn: &i64| holds(*turn) != holds(*turn - turns.period);
+        let change = (turn..last.min(turn.saturating_add(LOOKED_AT))).find(changes);
+        let target = change.map_or(last, |change| change - turns.period);
+        let periods = (target - turn) / turns.period;
+        (periods > 0).then(|| turn + periods * turns.period)
+    }
+
+    /// What of the state decides about the future, as a number: who comes after which access, which signals and waits are open.
+    fn state(&self) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let touches = || self.touched.iter().flatten();
+        let seen = |clock: &Clock| -> Vec<bool> { touches().map(|touch| clock[touch.queue] >= touch.time).collect() };
+        let mut parts: Vec<u64> = Vec::new();
+        let mut part = |value: &dyn Fn(&mut rustc_hash::FxHasher)| {
+            let mut hasher = rustc_hash::FxHasher::default();
+            value(&mut hasher);
+            parts.push(hasher.finish());
+        };
+        for touch in touches() {
+            let place = match &touch.extent {
+                Extent::Tile { tile, slot, .. } => (*tile, *slot),
+                Extent::View { param, .. } => (u32::MAX - param, None),
+            };
+            let known: Vec<bool> = self.clocks.iter().map(|clock| clock[touch.queue] >= touch.time).collect();
+            part(&|hasher| (place, touch.write, touch.queue, touch.at, &known).hash(hasher));
+        }
+        for (flag, (clock, at)) in &self.signals {
+            let known = seen(clock);
+            part(&|hasher| (flag, at, &known).hash(hasher));
+        }
+        for (flag, time) in &self.waits {
+            let known: Vec<bool> = self.clocks.iter().map(|clock| clock[flag.1] >= *time).collect();
+            part(&|hasher| (flag, &known).hash(hasher));
+        }
+        parts.sort_unstable();
+        parts.dedup();
+        let mut hasher = rustc_hash::FxHasher::default();
+        parts.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The queues of one core: all that a lane has, or all of another kind.
+    fn core(&self, kind: usize, lane: usize) -> Vec<usize> {
+        let own = self.code.pipes.iter().filter(|pipe| pipe.kind == kind);
+        own.map(|pipe| pipe.queue + if pipe.each { lane } else { 0 }).collect()
+    }
+
+    /// Cores that need a scalar wait until it is there, wherever it comes from.
+    fn await_scalars(&mut self, node: &Node) {
+        for scalar in &node.needs {
+            let Some(there) = self.scalars.get(scalar).cloned() else { continue };
+            for (kind, lane) in node.kinds.iter().flat_map(|&kind| (0..self.code.lanes).map(move |lane| (kind, lane))) {
+                self.core(kind, lane).into_iter().for_each(|queue| join(&mut self.clocks[queue], &there));
+            }
+        }
+    }
+
+    /// On every core by itself, all queues come after all.
+    fn barrier(&mut self, lanes: &[usize]) {
+        let mut kinds: Vec<usize> = self.code.pipes.iter().map(|pipe| pipe.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        for (kind, &lane) in kinds.iter().flat_map(|kind| lanes.iter().map(move |lane| (kind, lane))) {
+            let core = self.core(*kind, lane);
+            let mut all = vec![0; self.clocks.len()];
+            core.iter().for_each(|&queue| join(&mut all, &self.clocks[queue]));
+            core.iter().for_each(|&queue| self.clocks[queue].clone_from(&all));
+        }
+    }
+
+    /// The queues between which an event is carried: from each lane's to its own, to all of one, or from one to all.
+    fn flags(&self, from: usize, to: usize, set: bool, lanes: &[usize]) -> Vec<(usize, usize)> {
+        let (a, b) = (&self.code.pipes[from], &self.code.pipes[to]);
+        let all: Vec<usize> = (0..self.code.lanes).collect();
+        // The side that is carried out by the lanes that are here; the other side is complete.
+        let here = if (if set { a } else { b }).each { lanes } else { &all };
+        match (a.each, b.each) {
+            (false, false) => vec![(a.queue, b.queue)],
+            (true, true) => here.iter().map(|lane| (a.queue + lane, b.queue + lane)).collect(),
+            (true, false) => here.iter().map(|lane| (a.queue + lane, b.queue)).collect(),
+            (false, true) => here.iter().map(|lane| (a.queue, b.queue + lane)).collect(),
+        }
+    }
+
+    fn event(&mut self, at: usize, from: usize, to: usize, id: i64, set: bool, lanes: &[usize]) {
+        for (a, b) in self.flags(from, to, set, lanes) {
+            let flag = (a, b, id);
+            if set {
+                if self.waits.get(&flag).is_some_and(|&wait| self.clocks[a][b] < wait) {
+                    let taker = self.queue_name(b).replace("pipe ", "");
+                    let text = format!(
+                        "{} may be set again before {taker} has taken it: nothing orders them",
+                        self.flag(a, b, id)
+                    );
+                    self.fault(at, text);
+                }
+                if self.signals.insert(flag, (self.clocks[a].clone(), at)).is_some() {
+                    let text = format!("{} is set again before it is waited for", self.flag(a, b, id));
+                    self.fault(at, text);
+                }
+            } else if let Some((clock, _)) = self.signals.remove(&flag) {
+                self.clocks[b][b] += 1;
+                self.waits.insert(flag, self.clocks[b][b]);
+                join(&mut self.clocks[b], &clock);
+            } else {
+                let text = format!("{} is waited for, but not set", self.flag(a, b, id));
+                self.fault(at, text);
+            }
+        }
+    }
+
+    fn work(
+        &mut self,
+        at: usize,
+        pipe: usize,
+        accesses: &[Access],
+        defines: &[(usize, super::expr::Expr)],
+        lanes: &[usize],
+    ) {
+        let pipe = &self.code.pipes[pipe];
+        for &lane in if pipe.each { lanes } else { &[0] } {
+            if let (Some(variable), true) = (self.code.lane, pipe.each) {
+                self.values[variable] = lane as i64;
+            }
+            let queue = pipe.queue + if pipe.each { lane } else { 0 };
+            self.clocks[queue][queue] += 1;
+            for access in accesses {
+                if let Some(extent) = self.extent(access) {
+                    self.hold(at, access, lane, &extent);
+                    self.touch(at, self.code.memory(access, lane), extent, access.write, queue);
+                }
+            }
+            for (scalar, bound) in defines {
+                self.define(pipe, queue, lane, *scalar, bound);
+            }
+        }
+    }
+
+    /// Nothing of its core that follows is issued before a scalar is there.
+    fn define(&mut self, pipe: &Pipe, queue: usize, lane: usize, scalar: usize, bound: &super::expr::Expr) {
+        self.values[scalar] = bound.eval(&self.values).unwrap_or(0).min(self.sample).max(0);
+        let seen = self.clocks[queue].clone();
+        self.core(pipe.kind, lane).into_iter().for_each(|queue| join(&mut self.clocks[queue], &seen));
+        join(self.scalars.entry(scalar).or_insert_with(|| vec![0; seen.len()]), &seen);
+    }
+
+    /// What an access touches; `None` if it touches nothing.
+    fn extent(&self, access: &Access) -> Option<Extent> {
+        extent(self.code, access, &self.values)
+    }
+
+    /// What is read has been written; what is written takes the bytes from other tiles.
+    fn hold(&mut self, at: usize, access: &Access, lane: usize, extent: &Extent) {
+        let (Target::Tile { tile, .. }, Extent::Tile { slot: Some(slot), region: Some(part), start, end, .. }) =
+            (&access.target, extent)
+        else {
+            if let (Target::Tile { tile, .. }, true) = (&access.target, access.write) {
+                self.held[*tile].iter_mut().for_each(Held::assume);
+            }
+            return;
+        };
+        let code = self.code;
+        let index = |tile: &super::code::Tile, slot: i64| {
+            (if tile.each { lane as i64 * tile.slots } else { 0 } + slot) as usize
+        };
+        let held = self.held[*tile].get_mut(index(&code.tiles[*tile], *slot));
+        if !access.write {
+            if let Some(held) = held.filter(|held| !held.holds(part)) {
+                let name = &code.kernel.tiles[*tile].name;
+                let text = match held.taken {
+                    Some(other) => {
+                        let other = &code.kernel.tiles[other].name;
+                        format!("`{name}` is read, but `{other}`, which shares its bytes, has been written since")
+                    }
+                    None => format!("a part of `{name}` (copy {slot}) is read before it is written"),
+                };
+                // Once is enough.
+                held.assume();
+                self.fault(at, text);
+            }
+            return;
+        }
+        held.into_iter().for_each(|held| held.write(part));
+        for &other in &code.tiles[*tile].sharing {
+            let sharing = &code.tiles[other];
+            for slot in 0..sharing.slots {
+                let first = sharing.address + sharing.bytes * slot as u64;
+                if *start < first + sharing.bytes && first < *end {
+                    let held = self.held[other].get_mut(index(sharing, slot));
+                    held.into_iter().for_each(|held| held.take(*tile));
+                }
+            }
+        }
+    }
+
+    fn touch(&mut self, at: usize, memory: usize, extent: Extent, write: bool, queue: usize) {
+        let now = &self.clocks[queue];
+        let mut races = Vec::new();
+        for before in &self.touched[memory] {
+            let ordered = before.queue == queue || now[before.queue] >= before.time;
+            if !ordered && (write || before.write) && before.extent.meets(&extent) {
+                races.push((before.write, before.queue));
+            }
+        }
+        for (wrote, other) in races {
+            let what = match &extent {
+                Extent::View { param, .. } => format!("`{}`", self.code.kernel.params[*param as usize].name),
+                Extent::Tile { tile, start, end, .. } => {
+                    format!("bytes {start}..{end} of `{}`", self.code.kernel.tiles[*tile as usize].space)
+                }
+            };
+            let (verb, did) = (if write { "writes" } else { "reads" }, if wrote { "writes" } else { "reads" });
+            let (here, there) = (self.queue_name(queue), self.queue_name(other));
+            let text = format!("race: {here} {verb} {what}, which {there} {did} earlier, and no event orders them");
+            self.fault(at, text);
+        }
+        // What every user of the memory is ordered after cannot race with anything any more; nor can what this access stands for.
+        let (clocks, users) = (&self.clocks, &self.users[memory]);
+        self.touched[memory].retain(|touch| {
+            let done = users.iter().all(|&user| user == touch.queue || clocks[user][touch.queue] >= touch.time);
+            let replaced = touch.queue == queue && touch.write == write && touch.extent == extent;
+            !done && !replaced
+        });
+        self.touched[memory].push(Touch { extent, write, queue, time: self.clocks[queue][queue], at });
+    }
+
+    fn queue_name(&self, queue: usize) -> String {
+        let pipe = self.code.pipes.iter().rfind(|pipe| pipe.queue <= queue);
+        match pipe {
+            Some(pipe) if pipe.each => format!("pipe `{}` of lane {}", pipe.name, queue - pipe.queue),
+            Some(pipe) => format!("pipe `{}`", pipe.name),
+            None => String::new(),
+        }
+    }
+
+    fn flag(&self, from: usize, to: usize, id: i64) -> String {
+        format!("event {id} from {} to {}", self.queue_name(from), self.queue_name(to)).replace(" pipe ", " ")
+    }
+}
+
+impl Code<'_> {
+    /// The memory of an access by a lane.
+    pub fn memory(&self, access: &Access, lane: usize) -> usize {
+        match &access.target {
+            Target::Tile { tile, .. } => self.tiles[*tile].memory + if self.tiles[*tile].each { lane } else { 0 },
+            Target::Param { memory, .. } => *memory,
+        }
+    }
+}
+
+/// What an access touches for these values; `None` if it touches nothing.
+pub(super) fn extent(code: &Code, access: &Access, values: &[i64]) -> Option<Extent> {
+    match &access.target {
+        Target::Tile { tile, slot, axes } => {
+            let region = axes.iter().map(|(offset, size)| Some((offset.eval(values)?, size.eval(values)?)));
+            let region: Option<Vec<(i64, i64)>> = region.collect();
+            if region.as_ref().is_some_and(|axes| axes.iter().any(|&(_, size)| size <= 0)) {
+                return None;
+            }
+            let (id, tile) = (*tile as u32, &code.tiles[*tile]);
+            let slot = slot.eval(values).filter(|slot| (0..tile.slots).contains(slot));
+            let (first, last) = slot.map_or((0, tile.slots), |slot| (slot, slot + 1));
+            let byte = |slot: i64| tile.address.saturating_add(tile.bytes.saturating_mul(slot as u64));
+            Some(Extent::Tile { tile: id, slot, start: byte(first), end: byte(last), region })
+        }
+        Target::Param { param, axes, empty, .. } => {
+            if empty.iter().any(|size| size.eval(values).is_some_and(|size| size <= 0)) {
+                return None;
+            }
+            let indices = axes.iter().map(|axis| {
+                let (start, steps) = axis.as_ref()?;
+                let steps = steps.iter().map(|(step, count)| Some((step.eval(values)?, count.eval(values)?)));
+                Indices::new(start.eval(values)?, steps.collect::<Option<Vec<(i64, i64)>>>()?)
+            });
+            Some(Extent::View { param: *param, axes: indices.collect() })
+        }
+    }
+}
+
+/// All lanes together, or one after the other where they may differ.
+fn split(each: bool, lanes: &[usize]) -> Vec<Vec<usize>> {
+    if each { lanes.iter().map(|&lane| vec![lane]).collect() } else { vec![lanes.to_vec()] }
+}
+
+fn join(clock: &mut Clock, other: &Clock) {
+    clock.iter_mut().zip(other).for_each(|(a, b)| *a = (*a).max(*b));
+}

@@ -1,0 +1,229 @@
+//! Whether the verifier sees mistakes: kernels of the corpus, verified and synchronised, are changed in one place.
+//!
+//! Events are removed, moved and renumbered, tiles moved and exchanged, copies and parts of tiles mistaken. A mutant that the
+//! verifier accepts must be shown to be no mistake by an exhaustive run (`unrolled.rs`); of the others at least 99 in 100 must
+//! be refused. The score is printed: `cargo test --release --test mutation -- --nocapture`.
+
+mod mutants;
+mod unrolled;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tarsia::{
+    DType, Dim, Machine, Phase,
+    tile::{
+        Buffer, BufferId, BufferKind, Kernel, Layout, Port, Program, Step,
+        verify::{Stage, verify},
+    },
+};
+use tarsia_tensor::Symbol;
+
+/// Mutants that are tried for one kernel.
+const PER_KERNEL: usize = 120;
+/// Kernels of one kind that are changed on one machine.
+const PER_KIND: usize = 3;
+/// Machines with something to synchronise.
+const MACHINES: [&str; 2] = ["twopipe", "ascend910b2"];
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = Vec::new();
+    for parent in ["examples", "tests/models"] {
+        let entries = std::fs::read_dir(root.join(parent)).expect("readable");
+        folders.extend(
+            entries.map(|entry| entry.expect("readable").path()).filter(|path| path.join("test_data_set_0").is_dir()),
+        );
+    }
+    folders.sort();
+    folders
+}
+
+fn compiled(folder: &Path, machine: &Machine) -> Result<Program, String> {
+    let model = tarsia::Folder::open(folder).map_err(|error| error.to_string())?.model;
+    let start = tarsia::load(&model, tarsia::Limits::default(), machine).map_err(|error| error.to_string())?;
+    let compiled = tarsia::compile(start, Phase::Tiles, machine).map_err(|error| error.to_string())?;
+    compiled.program.ok_or_else(|| "no program".into())
+}
+
+/// All programs of the corpus for one machine, with those nested in them; and how many models have none.
+fn programs(machine: &Machine) -> (Vec<Program>, usize) {
+    let (mut programs, mut without) = (Vec::new(), 0);
+    for folder in folders() {
+        match compiled(&folder, machine) {
+            Ok(program) => programs.push(program),
+            Err(_) => without += 1,
+        }
+    }
+    (programs, without)
+}
+
+fn nested<'p>(program: &'p Program, found: &mut Vec<&'p Program>) {
+    found.push(program);
+    for step in &program.steps {
+        match step {
+            Step::If { then_branch, else_branch, .. } => {
+                [then_branch, else_branch].iter().for_each(|p| nested(p, found))
+            }
+            Step::Loop(step) => nested(&step.body, found),
+            Step::Scan(step) => nested(&step.body, found),
+            Step::Launch { .. } | Step::Host { .. } => {}
+        }
+    }
+}
+
+/// A program with one kernel, and an input for every symbol that it may need.
+fn alone(program: &Program, kernel: &Kernel) -> Program {
+    let buffer = |symbol: &Symbol| Buffer {
+        name: format!("size {symbol}"),
+        dtype: DType::F32,
+        shape: vec![Dim::from(symbol.clone())],
+        layout: Layout::RowMajor,
+        kind: BufferKind::Input,
+    };
+    let buffers: Vec<Buffer> = program.symbols().iter().map(buffer).collect();
+    let port = |(i, buffer): (usize, &Buffer)| Port {
+        name: buffer.name.clone(),
+        buffer: BufferId(i as u32),
+        shape: buffer.shape.clone(),
+    };
+    Program {
+        name: program.name.clone(),
+        target: program.target.clone(),
+        inputs: buffers.iter().enumerate().map(port).collect(),
+        buffers,
+        kernels: vec![kernel.clone()],
+        ..Program::default()
+    }
+}
+
+/// Kernels to change: of every kind those with the most statements of those that are not too long.
+fn subjects<'p>(programs: &[&'p Program]) -> Vec<(&'p Program, &'p Kernel)> {
+    let mut kinds: BTreeMap<String, Vec<(usize, &Program, &Kernel)>> = BTreeMap::new();
+    for program in programs {
+        for kernel in &program.kernels {
+            let kind = kernel.name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_').to_owned();
+            let length = format!("{:?}", kernel.body).len();
+            kinds.entry(kind).or_default().push((length, program, kernel));
+        }
+    }
+    let mut chosen = Vec::new();
+    for kernels in kinds.values_mut() {
+        kernels.sort_by_key(|(length, program, kernel)| (*length, &program.name, &kernel.name));
+        let count = kernels.len();
+        let spread = (1..=PER_KIND.min(count)).map(|i| kernels[count * i / PER_KIND.min(count) * 9 / 10]);
+        chosen.extend(spread.map(|(_, program, kernel)| (program, kernel)));
+    }
+    chosen
+}
+
+#[derive(Default)]
+struct Score {
+    mutants: usize,
+    refused: usize,
+    same: usize,
+    missed: Vec<String>,
+}
+
+/// Sizes for which an accepted mutant is unrolled: how a symbol's value depends on its name.
+const SIZES: [[i64; 2]; 6] = [[1, 1], [2, 3], [5, 2], [17, 17], [40, 9], [70, 130]];
+
+/// Whether a mutant does the same as the kernel, safely, for all sizes that can be tried; at least two can.
+fn is_same(kernel: &Kernel, mutant: &Kernel, machine: &Machine) -> Result<(), String> {
+    let mut tried = 0;
+    for sizes in SIZES {
+        let value = |name: &str| sizes[name.len() % 2];
+        for last in [false, true] {
+            let Ok(flow) = unrolled::run(kernel, machine, &value, last) else { continue };
+            tried += usize::from(!flow.is_empty());
+            match unrolled::run(mutant, machine, &value, last) {
+                Ok(other) if other == flow => {}
+                Ok(_) => return Err(format!("other values for {sizes:?}")),
+                Err(reason) => return Err(format!("{reason} for {sizes:?}")),
+            }
+        }
+    }
+    if tried < 2 { Err("too large to be tried".into()) } else { Ok(()) }
+}
+
+fn judge(program: &Program, kernel: &Kernel, machine: &Machine, score: &mut Score) {
+    if let Err(faults) = verify(&alone(program, kernel), machine, Stage::Synchronised) {
+        panic!("`{}` alone: {faults}", kernel.name);
+    }
+    let all = mutants::of(kernel, machine);
+    let every = all.len().div_ceil(PER_KERNEL).max(1);
+    for mutant in all.into_iter().step_by(every) {
+        score.mutants += 1;
+        if verify(&alone(program, &mutant.kernel), machine, Stage::Synchronised).is_err() {
+            score.refused += 1;
+            continue;
+        }
+        match is_same(kernel, &mutant.kernel, machine) {
+            Ok(()) => score.same += 1,
+            Err(reason) => score
+                .missed
+                .push(format!("{} {} {}: {} ({reason})", machine.name, program.name, kernel.name, mutant.change)),
+        }
+    }
+}
+
+#[test]
+fn mistakes_are_seen() {
+    let mut total = Score::default();
+    for name in MACHINES {
+        let machine = tarsia::machine(name).expect("a machine");
+        let (programs, _) = programs(&machine);
+        let mut all = Vec::new();
+        programs.iter().for_each(|program| nested(program, &mut all));
+        for (program, kernel) in subjects(&all) {
+            let before = (total.mutants, total.refused, total.same);
+            let start = std::time::Instant::now();
+            judge(program, kernel, &machine, &mut total);
+            if std::env::var_os("MUTATION_TIMES").is_some() {
+                println!(
+                    "{name} {} {}: {} mutants, {} refused, {} same, {:?}",
+                    program.name,
+                    kernel.name,
+                    total.mutants - before.0,
+                    total.refused - before.1,
+                    total.same - before.2,
+                    start.elapsed()
+                );
+            }
+        }
+    }
+    let wrong = total.mutants - total.same;
+    println!(
+        "{} mutants: {} refused, {} shown to be the same, {} missed",
+        total.mutants,
+        total.refused,
+        total.same,
+        total.missed.len()
+    );
+    println!("refused of those that are not the same: {:.2} %", 100.0 * total.refused as f64 / wrong.max(1) as f64);
+    total.missed.iter().for_each(|missed| println!("  missed: {missed}"));
+    assert!(total.refused > 500, "only {} mutants were refused: too few for a judgement", total.refused);
+    assert!(total.refused * 100 >= wrong * 99, "{} of {wrong} mistakes are not seen", total.missed.len());
+}
+
+#[test]
+fn programs_of_the_corpus_verify() {
+    for machine in Machine::builtin_names() {
+        let machine = tarsia::machine(machine).expect("a machine");
+        let (programs, without) = programs(&machine);
+        let mut kernels = 0;
+        for program in &programs {
+            let stage = if machine.has_concurrent_pipes() { Stage::Synchronised } else { Stage::Placed };
+            verify(program, &machine, stage)
+                .unwrap_or_else(|faults| panic!("{} for {}: {faults}", program.name, machine.name));
+            let mut all = Vec::new();
+            nested(program, &mut all);
+            kernels += all.iter().map(|program| program.kernels.len()).sum::<usize>();
+        }
+        println!(
+            "{}: {} programs with {kernels} kernels verify, {without} models have none",
+            machine.name,
+            programs.len()
+        );
+    }
+}
