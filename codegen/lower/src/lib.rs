@@ -15,6 +15,7 @@ mod attention;
 mod blocks;
 mod builder;
 mod concat;
+mod decompose;
 mod emit;
 mod error;
 mod expand;

@@ -9,6 +9,7 @@ use tarsia_tensor::{DType, Dim, Tensor};
 use tarsia_tile::{
     Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, LoopStep, Machine, ParamId, Port,
     Program, ScanStep, Step,
+    optable::Class,
     verify::{Stage, verify},
 };
 
@@ -16,6 +17,7 @@ use crate::{
     LowerError, attention,
     builder::{KernelBuilder, Source},
     concat,
+    decompose::decompose,
     emit::{Leaf, leaf_nodes},
     expand::{expand_composites, single_op_body},
     index,
@@ -375,6 +377,8 @@ impl<'a> Lowering<'a> {
     fn kernel(&mut self, id: NodeId, body: &Graph) -> Result<(), LowerError> {
         let operands = self.graph.operands(id);
         let body = expand_composites(body).map_err(|e| error(self.graph, id, e.to_string()))?;
+        let computes = |name: &str, dtype| self.machine.supports(Class::Pointwise, name, dtype);
+        let body = decompose(&body, &computes).map_err(|e| error(self.graph, id, e.to_string()))?;
         if let Some(parts) = concat::parts(&body) {
             let results = self.results(id);
             for part in parts {

@@ -110,7 +110,8 @@ impl Target {
 
     /// Whether vector instructions turn matrices around in their scratch: it holds a matrix column by column, too.
     pub fn turns(&self, dtype: DType) -> bool {
-        !self.direct && self.machine.space(&self.vector_space).is_some_and(|space| space.allows(&Layout::COLUMNS, dtype))
+        !self.direct
+            && self.machine.space(&self.vector_space).is_some_and(|space| space.allows(&Layout::COLUMNS, dtype))
     }
 
     /// Halves the longest side of the largest block until the operands in `held` fit their spaces.

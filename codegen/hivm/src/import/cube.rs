@@ -34,7 +34,8 @@ struct Sizes {
 
 /// The whole-matrix template: `c = a · b`, all in device memory.
 pub(super) fn matmul(out: &mut Writer, [a, b, c]: [&Array; 3], block: &Dim, blocks: i64) -> Result<(), String> {
-    let known = |dim: &Dim| dim.as_const().filter(|n| (1..1 << 28).contains(n)).ok_or("a size of the product is not known");
+    let known =
+        |dim: &Dim| dim.as_const().filter(|n| (1..1 << 28).contains(n)).ok_or("a size of the product is not known");
     if [a, b, c].iter().any(|array| array.sizes.len() != 2) {
         return Err("the operands of a product are matrices".into());
     }

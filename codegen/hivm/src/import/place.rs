@@ -175,9 +175,7 @@ impl Placer {
         let (shape, layout) = match form {
             Form::Flat => (vec![elements.max(1) as usize], Layout::RowMajor),
             Form::Rows(length) => (vec![count(length), length as usize], Layout::RowMajor),
-            Form::Columns(length) => {
-                (vec![length as usize, count(length)], Layout::COLUMNS)
-            }
+            Form::Columns(length) => (vec![length as usize, count(length)], Layout::COLUMNS),
         };
         let id = TileId(self.tiles.len() as u32);
         let name = format!("t{}", id.0);

@@ -63,7 +63,8 @@ fn transfers_go_through_the_memories_in_between() {
     assert_eq!(way(half, f32("ub", "row_major", &[]), false), ["ub>ub row_major f32"]);
     // What a view asks for is done where the view is read.
     let (from, to) = (f32("l0a", "zZ(8x8)", &[]), f32("gm", "row_major", &[Transform::Pad]));
-    let error = machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane: true, elements: 1 }).unwrap_err();
+    let error =
+        machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane: true, elements: 1 }).unwrap_err();
     assert_eq!(
         error.to_string(),
         "twopipe has no way for f32 in l0a in layout zZ(8x8) to f32 in gm in layout row_major that offers pad"
@@ -104,4 +105,19 @@ fn fewer_cores_are_fewer_of_every_kind() {
     let error = |count| machine.with_cores(count).unwrap_err().to_string();
     assert_eq!(error(25), "ascend910b2 has 1 to 24 cores to compile for, not 25");
     assert!(error(0).contains("not 0"));
+}
+
+#[test]
+fn types_are_changed_over_types_that_lose_nothing() {
+    let machine = Machine::builtin("ascend910b2").unwrap();
+    let way = |from: DType, to: DType| -> Vec<DType> {
+        let (from, to) = (end("ub", "row_major", from, &[]), end("ub", "row_major", to, &[]));
+        let transfer = Transfer { from, to, spread: false, matrix: false, elements: 4096 };
+        machine.transfer(&transfer).unwrap().iter().map(|hop| hop.dtype).collect()
+    };
+    assert_eq!(way(DType::U8, DType::I32), [DType::F16, DType::I32]);
+    assert_eq!(way(DType::BF16, DType::F16), [DType::F32, DType::F16]);
+    // Over f16 it would be rounded twice.
+    assert_eq!(way(DType::F32, DType::I8), [DType::I8]);
+    assert_eq!(way(DType::U8, DType::I8), [DType::I8]);
 }
