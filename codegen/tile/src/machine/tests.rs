@@ -71,6 +71,23 @@ fn transfers_go_through_the_memories_in_between() {
     );
 }
 
+/// Runs of memory become columns of a tile, which the vector unit turns into rows; and the other way round.
+#[test]
+fn transposed_matrices_are_turned_around_in_scratch() {
+    let machine = Machine::builtin("ascend910b2").unwrap();
+    let (dense, turned) = (end("gm", "row_major", DType::F16, &[]), end("gm", "row_major", DType::F16, &[Transform::Transpose]));
+    let way = |from: &End, to: &End, plane| -> Vec<String> {
+        let (from, to) = (from.clone(), to.clone());
+        let hops = machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane, elements: 4096 }).unwrap();
+        hops.iter().map(|hop| format!("{}>{} {} {}", hop.path.from, hop.path.to, hop.layout, hop.path.pipe)).collect()
+    };
+    let rows = "ub>ub row_major aiv_v";
+    assert_eq!(way(&turned, &dense, true), ["gm>ub nN(1x1) aiv_mte2", rows, "ub>gm row_major aiv_mte3"]);
+    let columns = "ub>ub nN(1x1) aiv_v";
+    assert_eq!(way(&dense, &turned, true), ["gm>ub row_major aiv_mte2", columns, "ub>gm row_major aiv_mte3"]);
+    assert_eq!(way(&turned, &dense, false)[0], "gm>ub row_major aiv_s");
+}
+
 #[test]
 fn costs_follow_the_rates() {
     let machine = twopipe();
