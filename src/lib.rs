@@ -22,7 +22,8 @@ pub mod tensors;
 pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
 pub use compile::{
     Compiled, Loaded, Options, Phase, Precision, Start, compile, compile_with, cover, load, lower, machine, optimise,
-    with_cores, read};
+    read, with_cores,
+};
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;

@@ -248,8 +248,23 @@ impl Pass<'_, '_> {
         state.pending.insert((from, to, false));
     }
 
+    /// A barrier holds the pipes of every core until they are idle, but no core waits for another.
     fn barrier(&self, state: &mut State) {
-        *state = State::default();
+        let together = |a: usize| {
+            let kind = self.machine.kind_of(self.pipes[a]);
+            (0..self.pipes.len())
+                .filter(|&b| self.machine.kind_of(self.pipes[b]) == kind)
+                .fold(0u64, |mask, b| mask | 1 << b)
+        };
+        let masks: Vec<u64> = (0..self.pipes.len()).map(together).collect();
+        for (touch, seen) in &mut state.touched {
+            // What a pipe of this core comes after, all of its pipes come after.
+            *seen |= masks[touch.pipe];
+            for mask in masks.iter().filter(|&&mask| *seen & mask != 0).copied().collect::<Vec<_>>() {
+                *seen |= mask;
+            }
+        }
+        state.pending.retain(|&(from, to, _)| masks[from] >> to & 1 == 0);
     }
 
     fn pipe(&self, name: &str) -> Result<usize, String> {

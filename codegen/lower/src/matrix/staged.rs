@@ -19,9 +19,10 @@ use tarsia_tile::{
 
 use super::{Product, Result_};
 use crate::{
-    blocks::{self, Staged},
+    blocks::{Lies, Staged, choose_staged},
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
+    nest::linear,
     persist::Grouping,
 };
 
@@ -61,7 +62,7 @@ impl Product<'_> {
     }
 
     /// Rows and columns of a block, depth of what the stage holds and of what the unit's memories hold.
-    fn block_for(&self, builder: &KernelBuilder, types: Types) -> Staged {
+    fn block_for(&self, builder: &mut KernelBuilder, types: Types) -> Staged {
         let known = |groups: &[usize]| -> Option<usize> {
             let mut sizes = groups.iter().map(|&g| self.nest.size(g).as_usize());
             sizes.try_fold(1usize, |total, size| Some(total.saturating_mul(size?)))
@@ -72,7 +73,27 @@ impl Product<'_> {
         let depth = known(&self.roles.depth).map(|depth| depth.saturating_mul(known(&self.roles.outer).unwrap_or(1)));
         let size = [known(&self.roles.rows), known(&self.roles.columns), depth];
         let inner = known(&self.roles.depth[1..]).unwrap_or(1);
-        blocks::staged(builder.target, size, inner, known(&others).unwrap_or(1), types)
+        let lies = [self.lies(builder, 0), self.lies(builder, 1)];
+        choose_staged(builder.target, size, inner, known(&others).unwrap_or(1), types, lies)
+    }
+
+    /// How an operand lies where it is loaded from. What vectors compute they write row by row.
+    fn lies(&self, builder: &mut KernelBuilder, which: usize) -> Lies {
+        let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
+        let probe = Emitter::over(builder, self.body, &self.nest, self.leaves, point, Vec::new());
+        let along = |groups: &[usize]| {
+            let (leaf, index) = probe.leaf_of(self.operands[which], &self.indices[which])?;
+            let position = linear(&self.body.ty(leaf).shape, &index);
+            let last = self.nest.groups[*groups.last()?].last()?;
+            Some(position.step(*last).is(1))
+        };
+        let sides = [&self.roles.rows, &self.roles.columns][which];
+        match (along(&self.roles.depth), along(sides)) {
+            (Some(true), _) => Lies::AlongDepth,
+            (_, Some(true)) => Lies::AlongSide,
+            _ if which == 0 => Lies::AlongDepth,
+            _ => Lies::AlongSide,
+        }
     }
 
     /// Grid axes for everything but the sums; blocks of rows and columns are walked in bands.
@@ -118,7 +139,11 @@ impl Product<'_> {
         let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
         let size = self.nest.size(*chunked);
-        let part = size.as_usize().unwrap_or(usize::MAX).min(block.stage / inner.max(1)).max(1);
+        // One operand may be deeper in the stage than the other, so that it is loaded in longer runs.
+        let most = size.as_usize().unwrap_or(usize::MAX);
+        let parts = block.stage.map(|depth| (depth / inner.max(1)).clamp(1, most));
+        let outer = usize::from(parts[1] > parts[0]);
+        let (part, inner_part) = (parts[outer], parts[1 - outer]);
         let [rows, columns] = self.sides(spans);
         let space = builder.target.matrix_spaces[2].clone();
         let tile = builder.tile(&space, types[2], vec![rows.1, columns.1], builder.target.accumulator);
@@ -131,10 +156,23 @@ impl Product<'_> {
                     let size = self.nest.size(group);
                     spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
                 }
-                let staged = [self.staged(builder, 0, &spans, types)?, self.staged(builder, 1, &spans, types)?];
-                let summed = self.roles.outer.iter().chain([chunked]);
-                let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
-                pieces(builder, &acc, staged, (block.piece, part * inner), types, progress)
+                let longer = self.staged(builder, outer, &spans, types)?;
+                let chunk = spans[*chunked].clone();
+                builder.for_each(chunk.size.clone(), inner_part as i64, |builder, offset| {
+                    let mut spans = spans.clone();
+                    let part = part_of(&chunk.size, offset.clone(), inner_part);
+                    spans[*chunked] = Span { start: chunk.start.clone() + offset.clone(), ..part };
+                    let shorter = self.staged(builder, 1 - outer, &spans, types)?;
+                    let mut staged = [shorter.clone(), shorter];
+                    staged[outer] = longer.clone();
+                    if inner_part < parts[outer] {
+                        let axis = 1 - outer;
+                        (staged[outer].offset[axis], staged[outer].size[axis]) = (offset, spans[*chunked].size.clone());
+                    }
+                    let summed = self.roles.outer.iter().chain([chunked]);
+                    let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
+                    pieces(builder, &acc, staged, (block.piece, inner_part * inner), types, progress)
+                })
             })
         })?;
         Ok(acc)
@@ -359,7 +397,7 @@ fn pieces(
     types: Types,
     progress: Dim,
 ) -> Result<(), String> {
-    let depth = lhs.size[1].clone();
+    let depth = rhs.size[0].clone();
     let piece = piece.min(most).max(1);
     let spaces = builder.target.matrix_spaces.clone();
     builder.for_each(depth.clone(), piece as i64, |builder, start| {
@@ -367,7 +405,8 @@ fn pieces(
         let mut operands = Vec::with_capacity(2);
         for (which, (staged, axis)) in [(&lhs, 1), (&rhs, 0)].into_iter().enumerate() {
             let mut source = staged.clone();
-            (source.offset[axis], source.size[axis]) = (start.clone(), part.clone());
+            source.offset[axis] = source.offset[axis].clone() + start.clone();
+            source.size[axis] = part.clone();
             let mut shape = builder.capacity_of(staged.tile).to_vec();
             shape[axis] = piece;
             let layout = builder.target.matrix_layouts_for(types[which])[which];

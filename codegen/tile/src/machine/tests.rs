@@ -75,10 +75,12 @@ fn transfers_go_through_the_memories_in_between() {
 #[test]
 fn transposed_matrices_are_turned_around_in_scratch() {
     let machine = Machine::builtin("ascend910b2").unwrap();
-    let (dense, turned) = (end("gm", "row_major", DType::F16, &[]), end("gm", "row_major", DType::F16, &[Transform::Transpose]));
+    let (dense, turned) =
+        (end("gm", "row_major", DType::F16, &[]), end("gm", "row_major", DType::F16, &[Transform::Transpose]));
     let way = |from: &End, to: &End, plane| -> Vec<String> {
         let (from, to) = (from.clone(), to.clone());
-        let hops = machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane, elements: 4096 }).unwrap();
+        let hops =
+            machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane, elements: 4096 }).unwrap();
         hops.iter().map(|hop| format!("{}>{} {} {}", hop.path.from, hop.path.to, hop.layout, hop.path.pipe)).collect()
     };
     let rows = "ub>ub row_major aiv_v";
