@@ -150,24 +150,42 @@ impl Compiled {
     }
 }
 
-/// Reads a model, a dump or a compiled file; what it is tells its content. A dumped program is verified for the machine it names:
+/// What a file holds.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model or program.
+    pub start: Start,
+    /// What reading added to it, for the user.
+    pub notes: Vec<String>,
+}
+
+/// Reads a model, a dump, a compiled file or a module of the vendor's scheduled kernels; what it is tells its content. A dumped program is verified for the machine it names:
 /// `machine`, or one that comes with the compiler.
 ///
 /// # Errors
 /// If the file cannot be read, is none of these, or is broken.
 pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Error> {
+    read(path, limits, machine).map(|loaded| loaded.start)
+}
+
+/// As [`load`], with the notes.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path, limits: Limits, machine: &Machine) -> Result<Loaded, Error> {
+    let alone = |start| Loaded { start, notes: Vec::new() };
     let head = head(path)?;
     if head.starts_with(&tarsia_tile::artifact::MAGIC) {
         let limits = tarsia_tile::artifact::Limits::default();
         let program =
             tarsia_tile::artifact::load_for(path, &limits, machine).map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(Start::Program(program));
+        return Ok(alone(Start::Program(program)));
     }
     if head.starts_with(b"graph ") {
         let text = read_text(path, &limits)?;
         let graph = text.parse::<Graph>().map_err(|e| text_error(path, e.to_string()))?;
         let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
-        return Ok(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) });
+        return Ok(alone(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) }));
     }
     if head.starts_with(b"program ") {
         let text = read_text(path, &limits)?;
@@ -175,21 +193,31 @@ pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Err
         let stage = tarsia_tile::verify::Stage::Synchronised;
         let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
         tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(Start::Program(program));
+        return Ok(alone(Start::Program(program)));
+    }
+    if tarsia_hivm::import::is_module(&String::from_utf8_lossy(&head)) {
+        let text = read_text(path, &limits)?;
+        let options = tarsia_hivm::import::Options::default();
+        let imported = tarsia_hivm::import::import(&text, machine, &options);
+        let imported = imported.map_err(|e| text_error(path, e.to_string()))?;
+        return Ok(Loaded { start: Start::Program(imported.program), notes: imported.notes });
     }
     let model = Model::open(path, limits)?;
-    Ok(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?))
+    Ok(alone(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?)))
 }
 
 fn text_error(path: &Path, reason: String) -> Error {
     Error::Text { path: path.to_owned(), reason }
 }
 
+/// As much of a file as tells what it is.
+const HEAD: u64 = 4096;
+
 fn head(path: &Path) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let io = |reason| Error::Io { path: path.to_owned(), reason };
     let mut head = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(64).read_to_end(&mut head).map_err(io)?;
+    std::fs::File::open(path).map_err(io)?.take(HEAD).read_to_end(&mut head).map_err(io)?;
     Ok(head)
 }
 

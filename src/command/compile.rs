@@ -109,10 +109,10 @@ fn run_hivm(arguments: &Arguments, model: &Path) -> Result<ExitCode, Error> {
     may_write(folder, arguments.force)?;
     let machine = arguments.target.machine()?;
     let start = tarsia::load(model, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.precision.options())?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.choice.options())?;
     let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
-    let export = tarsia::hivm::export(program, &machine, tarsia::hivm::Form::Placed);
-    let planned = tarsia::hivm::export(program, &machine, tarsia::hivm::Form::Planned);
+    let export = tarsia::hivm::export::export(program, &machine, tarsia::hivm::export::Form::Placed);
+    let planned = tarsia::hivm::export::export(program, &machine, tarsia::hivm::export::Form::Planned);
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|reason| Error::Io { path, reason })

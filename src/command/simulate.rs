@@ -23,7 +23,8 @@ const SPANS: usize = 400_000;
 ///
 /// The model is compiled for the machine and its program is simulated: every pipe of every core has a clock, events order them, and
 /// memories are shared. Then it is run, on this computer but with the machine's kernels and number formats, and its outputs are
-/// printed as `tarsia run` does. A program (a dump of the stage `tiles`, or a compiled file) is simulated as it is.
+/// printed as `tarsia run` does. A program (a dump of the stage `tiles`, or a compiled file) is simulated as it is, and so are the
+/// scheduled kernels that the vendor's open compiler leaves (`module.hivm.opt.mlir`).
 ///
 /// For every kernel the table gives its time without the start of the kernel, its part of the total, what holds it up and how long it
 /// would take if that cost nothing, how much of what the machine's units and memory allow it attains, and its busiest pipes. What
@@ -46,8 +47,6 @@ pub struct Arguments {
     /// Compile for and simulate so many of the machine's cores; a group that shares one item of work counts as one.
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
-    #[command(flatten)]
-    precision: PrecisionArgument,
     /// Only times: no outputs.
     #[arg(long)]
     timing_only: bool,
@@ -105,6 +104,8 @@ struct Subject {
     program: tile::Program,
     machine: Machine,
     data_set: Option<PathBuf>,
+    /// What reading it added.
+    notes: Vec<String>,
 }
 
 /// Compiles, simulates, runs, prints.
@@ -154,13 +155,13 @@ impl Arguments {
     fn subject(&self, model: &Path, target: Option<&str>) -> Result<Subject, Error> {
         let (model, data_set) = model_of(model)?;
         let mut machine = self.machine(target.unwrap_or("cpu"))?;
-        let start = tarsia::load(&model, self.limits.limits(), &machine)?;
+        let tarsia::Loaded { start, notes } = tarsia::read(&model, self.limits.limits(), &machine)?;
         if let (tarsia::Start::Program(program), None) = (&start, target) {
             machine = self.machine(&program.target)?;
         }
         let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, self.options())?;
         let program = compiled.program.ok_or_else(|| Error::Usage("nothing to simulate".into()))?;
-        Ok(Subject { program, machine, data_set })
+        Ok(Subject { program, machine, data_set, notes })
     }
 
     /// Forms and kernels are chosen for the sizes that are simulated.
@@ -185,6 +186,9 @@ impl Arguments {
         if self.timing_only {
             return Ok(None);
         }
+        if let Some(note) = subject.notes.first() {
+            return Err(Error::Usage(format!("{note}; it can be timed, not run: give --timing-only")));
+        }
         let limits = self.limits.limits();
         let ports = ports(&subject.program);
         let known = subject.known(&limits)?;
@@ -202,7 +206,9 @@ impl Arguments {
         };
         let bindings = values::symbols(&subject.program, &shapes, &self.size)?;
         let options = SimOptions { full: self.full, spans, ..SimOptions::default() };
-        Ok(tarsia::simulate(&subject.program, &subject.machine, &bindings, &options)?)
+        let mut report = tarsia::simulate(&subject.program, &subject.machine, &bindings, &options)?;
+        report.notes.extend(subject.notes.iter().cloned());
+        Ok(report)
     }
 
     fn outputs(&self, program: tile::Program, inputs: &[Tensor]) -> Result<Vec<runs::OutputSummary>, Error> {

@@ -498,6 +498,9 @@ impl Kernel {
 }
 
 impl Layout {
+    /// A matrix column by column: what a transposed matrix is, seen as the matrix.
+    pub const COLUMNS: Layout = Layout::Fractal(Fractal { outer: Order::N, inner: Order::N, block: [1, 1] });
+
     /// Elements that a `rows × columns` matrix (or any row-major shape) takes, padding included.
     pub fn elements(&self, shape: &[usize]) -> Option<usize> {
         match (self, shape) {

@@ -36,6 +36,8 @@ pub struct Transfer {
     pub spread: bool,
     /// Whether the array may be a fractal between the ends: it is a matrix.
     pub matrix: bool,
+    /// Whether both ends have two axes, so that what is transposed at one of them is a matrix column by column between them.
+    pub plane: bool,
     /// How many elements arrive.
     pub elements: usize,
 }
@@ -190,7 +192,11 @@ impl Machine {
             let ends = [transfer.from.layout, transfer.to.layout];
             layouts.extend(ends.into_iter().filter(|layout| space.allows(layout, dtype)));
         }
-        layouts.retain(|layout| transfer.matrix || *layout == Layout::RowMajor);
+        layouts.retain(|layout| match *layout {
+            Layout::RowMajor => true,
+            Layout::COLUMNS => transfer.plane,
+            Layout::Fractal(_) => transfer.matrix,
+        });
         layouts
     }
 
@@ -215,6 +221,9 @@ impl Machine {
         if to == State::Goal {
             needed.extend(&transfer.to.access);
         }
+        if transfer.plane && turned(from == State::Start, to == State::Goal, transfer, [layout, new_layout]) {
+            needed.retain(|transform| !matches!(transform, Transform::Layout | Transform::Transpose));
+        }
         !undone && needed.iter().all(|transform| path.transforms.contains(transform)) && path.converts(old, new)
     }
 
@@ -224,6 +233,16 @@ impl Machine {
             State::Start | State::Goal => (transfer.to.layout, true),
         };
         Hop { path: &self.paths[path], layout, dtype: self.dtype_at(transfer, state), spread }
+    }
+}
+
+/// Whether a step takes rows of device memory as columns of a tile, or the other way round, where the access there is transposed.
+fn turned(first: bool, last: bool, transfer: &Transfer, layouts: [Layout; 2]) -> bool {
+    let transposed = |end: &End| end.access.contains(&Transform::Transpose);
+    match layouts {
+        [Layout::RowMajor, Layout::COLUMNS] => first && !last && transposed(&transfer.from),
+        [Layout::COLUMNS, Layout::RowMajor] => last && !first && transposed(&transfer.to),
+        _ => false,
     }
 }
 
