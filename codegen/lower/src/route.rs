@@ -208,7 +208,7 @@ impl Router<'_, '_> {
     /// `dst = src` by the cheapest data paths.
     fn carry(&mut self, dst: Operand, src: Operand, rows: usize, out: &mut Vec<Stmt>) -> Result<(), String> {
         let (to, from) = (self.end(&dst)?, self.end(&src)?);
-        let (target, source) = (self.shape(&dst)?, self.shape(&src)?);
+        let (target, source) = (self.shape_beside(&dst, &src)?, self.shape_beside(&src, &dst)?);
         let fractal = |end: &End| matches!(end.layout, Layout::Fractal(_));
         let transfer = Transfer {
             spread: target.size.len() == source.size.len()
@@ -287,6 +287,15 @@ impl Router<'_, '_> {
                 Ok(Shape { size: size.clone(), capacity: capacity.collect::<Result<_, String>>()? })
             }
             _ => Err("an operand is no array".into()),
+        }
+    }
+
+    /// The shape of one end of a copy. A view without bounds holds no more than the tile of the same sizes at the other end.
+    fn shape_beside(&self, operand: &Operand, other: &Operand) -> Result<Shape, String> {
+        let Err(unbounded) = self.shape(operand) else { return self.shape(operand) };
+        match (operand, self.shape(other)) {
+            (Operand::Global(view), Ok(shape)) if view.size == shape.size => Ok(shape),
+            _ => Err(unbounded),
         }
     }
 
