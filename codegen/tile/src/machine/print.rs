@@ -35,7 +35,9 @@ impl Machine {
             all.extend(types.map(|own| (format!("unit {name}, {}·{}", own.a, own.b), own.source.as_str())));
         }
         all.extend(self.events.iter().map(|events| ("events".to_owned(), events.source.as_str())));
-        all.extend(self.flags.iter().map(|flags| (format!("flag {} -> {}", flags.from, flags.to), flags.source.as_str())));
+        all.extend(
+            self.flags.iter().map(|flags| (format!("flag {} -> {}", flags.from, flags.to), flags.source.as_str())),
+        );
         all
     }
 
