@@ -244,7 +244,7 @@ impl<'m> Builder<'m> {
                 }
                 Err(fault) => {
                     self.faults.push(fault);
-                    values.push(Value::Opaque);
+                    values.push(Value::Unread);
                 }
             }
         }

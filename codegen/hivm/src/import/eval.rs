@@ -4,6 +4,8 @@
 mod arith;
 mod memory;
 
+use std::cell::Cell;
+
 use rustc_hash::FxHashMap;
 use tarsia_tensor::Dim;
 
@@ -42,6 +44,8 @@ pub(super) struct Reader<'m> {
     pub lane: Dim,
     pub faults: Vec<Fault>,
     calls: usize,
+    /// Whether the op that is being read uses what could not be read: it is not complained of again.
+    follows: Cell<bool>,
     scope: FxHashMap<&'m str, Value>,
 }
 
@@ -56,6 +60,7 @@ impl<'m> Reader<'m> {
             lane: Dim::symbol("%lane"),
             faults: Vec::new(),
             calls: 0,
+            follows: Cell::new(false),
             scope: FxHashMap::default(),
         }
     }
@@ -80,19 +85,22 @@ impl<'m> Reader<'m> {
     fn ops(&mut self, ops: &'m [Op<'m>]) {
         for op in ops {
             self.out.at = op.at;
+            self.follows.set(false);
             let small = |values: Vec<Value>| match values.iter().all(Value::is_small) {
                 true => Ok(values),
                 false => Err(Fault::new(op.at, "the expression is too large")),
             };
             match self.op(op).and_then(small) {
                 Ok(values) => {
-                    // What cannot be read has been complained of once.
+                    // Results that nothing here gives: to use them is a fault.
                     let values = values.into_iter().chain(std::iter::repeat(Value::Opaque));
                     self.scope.extend(op.results.iter().copied().zip(values));
                 }
                 Err(fault) => {
-                    self.faults.push(fault);
-                    self.scope.extend(op.results.iter().map(|name| (*name, Value::Opaque)));
+                    if !self.follows.get() {
+                        self.faults.push(fault);
+                    }
+                    self.scope.extend(op.results.iter().map(|name| (*name, Value::Unread)));
                 }
             }
         }
@@ -123,7 +131,9 @@ impl<'m> Reader<'m> {
     pub fn value(&self, cursor: &mut Cursor<'m>) -> Result<Value> {
         let before = *cursor;
         let name = cursor.value()?;
-        self.scope.get(name).cloned().ok_or_else(|| before.fault(format!("`{name}` is not defined")))
+        let found = self.scope.get(name).cloned();
+        self.follows.set(self.follows.get() || matches!(found, Some(Value::Unread)));
+        found.ok_or_else(|| before.fault(format!("`{name}` is not defined")))
     }
 
     /// An index: a name or a number.

@@ -235,8 +235,7 @@ impl<'a> Reader<'a> {
     fn extent(&self) -> usize {
         let (mut depth, mut quoted) = (0usize, false);
         let rest = self.rest();
-        let mut characters = rest.char_indices();
-        while let Some((at, c)) = characters.next() {
+        for (at, c) in rest.char_indices() {
             match c {
                 '"' => quoted = !quoted,
                 '\n' if quoted => quoted = false,

@@ -29,6 +29,8 @@ pub(super) enum Value {
     Choice(Dim, Box<[Value; 2]>),
     /// Something that timing does not depend on: the base address of flags, say.
     Opaque,
+    /// What could not be read; it has been complained of.
+    Unread,
 }
 
 /// Where an array's memory is.
@@ -80,7 +82,7 @@ impl Value {
                 dims.into_iter().all(|dim| weight(dim) <= HEAVIEST)
             }
             Value::Choice(_, sides) => self.alternatives() <= MOST && sides.iter().all(Value::is_small),
-            Value::Real(_) | Value::Opaque => true,
+            Value::Real(_) | Value::Opaque | Value::Unread => true,
         }
     }
 
