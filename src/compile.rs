@@ -5,6 +5,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::Path,
     str::FromStr,
@@ -98,12 +99,21 @@ impl FromStr for Precision {
 }
 
 /// How to compile.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Keep explanations: the report tells by which rules ops were derived.
     pub explain: bool,
     /// Storage and products.
     pub precision: Precision,
+    /// The sizes by symbol that forms and kernels are chosen for. What is compiled is right for all sizes.
+    pub sizes: BTreeMap<String, i64>,
+}
+
+impl Options {
+    fn cover(&self) -> tarsia_passes::cover::Options {
+        let hints = self.sizes.clone();
+        tarsia_passes::cover::Options { hints, ..tarsia_passes::cover::Options::default() }
+    }
 }
 
 /// What compilation makes of a model.
@@ -223,12 +233,12 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
             if last == Phase::Graph {
                 return Ok(compiled);
             }
-            let mut optimised = optimise(graph, machine, options)?;
+            let mut optimised = optimise(graph, machine, &options)?;
             if multiplies_bytes_only(machine) {
                 optimised.0 = tarsia_passes::recentre(&optimised.0, CONSTANT_BYTES).map_err(internal("recentre"))?.0;
             }
             lap(&mut compiled.times, Phase::Optimised);
-            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine)?) } else { None };
+            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine, &options)?) } else { None };
             compiled.optimised = Some(optimised);
             lap(&mut compiled.times, Phase::Kernels);
             match kernels {
@@ -265,8 +275,8 @@ fn multiplies_bytes_only(machine: &Machine) -> bool {
 ///
 /// # Errors
 /// If a pass fails.
-pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(Graph, tarsia_passes::Report), Error> {
-    let (model, cover) = (cost::model(machine), tarsia_passes::cover::Options::default());
+pub fn optimise(graph: &Graph, machine: &Machine, options: &Options) -> Result<(Graph, tarsia_passes::Report), Error> {
+    let (model, cover) = (cost::model(machine), options.cover());
     let extract = tarsia_passes::cover::ByKernels { model: &model, options: &cover };
     let explain = options.explain;
     let options = tarsia_passes::Options { extract: &extract, explain, ..tarsia_passes::Options::default() };
@@ -277,9 +287,12 @@ pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(G
 ///
 /// # Errors
 /// If the pass fails.
-pub fn cover(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
-    tarsia_passes::cover::cover(graph, &cost::model(machine), &tarsia_passes::cover::Options::default())
-        .map_err(internal("cover"))
+pub fn cover(
+    graph: &Graph,
+    machine: &Machine,
+    options: &Options,
+) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
+    tarsia_passes::cover::cover(graph, &cost::model(machine), &options.cover()).map_err(internal("cover"))
 }
 
 /// Lowering to the machine's tile program.

@@ -28,7 +28,7 @@ pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
 pub use tarsia_hivm::export as hivm;
-pub use tarsia_onnx::Limits;
+pub use tarsia_onnx::{Limits, Weights};
 pub use tarsia_passes::{
     Derivation, Storage,
     cover::{Decision, Decisions},

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use tarsia::{Error, Phase};
 
-use super::{LimitArguments, PrecisionArgument, TargetArgument, may_write, model_of, spinner};
+use super::{ChoiceArguments, LimitArguments, TargetArgument, may_write, model_of, spinner};
 
 /// Compiles a model to a file that runs without the compiler, or prints a stage.
 ///
@@ -31,7 +31,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
-    precision: PrecisionArgument,
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -71,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let progress = spinner("compiling");
     let last = emit.unwrap_or(Phase::Tiles);
     let start = tarsia::load(&model, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile_with(start, last, &machine, arguments.precision.options())?;
+    let compiled = tarsia::compile_with(start, last, &machine, arguments.choice.options())?;
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);

@@ -12,7 +12,9 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{DType, Error, Machine, Phase, Session, SimOptions, SimReport, Tensor, read_set, tile};
 
-use super::{LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values};
+use super::{
+    ChoiceArguments, LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values,
+};
 
 /// Most instructions of a timeline.
 const SPANS: usize = 400_000;
@@ -41,9 +43,11 @@ pub struct Arguments {
     /// The machine: the name of a built-in one, or a description file (.toml); for a program the one that it is for if absent.
     #[arg(long, value_name = "MACHINE")]
     target: Option<String>,
-    /// Compile for and simulate so many cores of the machine's first kind, and of the others in proportion.
+    /// Compile for and simulate so many of the machine's cores; a group that shares one item of work counts as one.
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
+    #[command(flatten)]
+    precision: PrecisionArgument,
     /// Only times: no outputs.
     #[arg(long)]
     timing_only: bool,
@@ -79,6 +83,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     session: SessionArguments,
+    #[command(flatten)]
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -138,16 +144,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 
 impl Arguments {
     fn machine(&self, target: &str) -> Result<Machine, Error> {
-        let mut machine = tarsia::machine(target)?;
-        if let (Some(cores), Some(first)) = (self.cores, machine.cores.first().map(|core| core.count)) {
-            if cores == 0 || cores > first {
-                return Err(Error::Usage(format!("{target} has from 1 to {first} cores, not {cores}")));
-            }
-            for kind in &mut machine.cores {
-                kind.count = (kind.count * cores / first).max(1);
-            }
+        let machine = tarsia::machine(target)?;
+        match self.cores {
+            Some(count) => tarsia::with_cores(&machine, count),
+            None => Ok(machine),
         }
-        Ok(machine)
     }
 
     fn subject(&self, model: &Path, target: Option<&str>) -> Result<Subject, Error> {
@@ -157,9 +158,17 @@ impl Arguments {
         if let (tarsia::Start::Program(program), None) = (&start, target) {
             machine = self.machine(&program.target)?;
         }
-        let compiled = tarsia::compile(start, Phase::Tiles, &machine)?;
+        let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, self.options())?;
         let program = compiled.program.ok_or_else(|| Error::Usage("nothing to simulate".into()))?;
         Ok(Subject { program, machine, data_set })
+    }
+
+    /// Forms and kernels are chosen for the sizes that are simulated.
+    fn options(&self) -> tarsia::Options {
+        let mut options = self.choice.options();
+        let given = values::by_symbol(&self.size);
+        given.into_iter().for_each(|(symbol, size)| drop(options.sizes.entry(symbol).or_insert(size)));
+        options
     }
 
     /// The same model for another machine, or another model or program.

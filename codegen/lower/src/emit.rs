@@ -539,7 +539,7 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         // The fill is the only NaN that counts: NaN in the image makes the sum NaN whatever is counted.
         let (size, capacity) = self.extent(index);
         let outside = Operand::Tile(self.builder.scratch(DType::Bool, &capacity, &size));
-        self.builder.instr(Opcode::Unary(tarsia_graph::UnaryFn::IsNan), vec![outside.clone()], vec![tile.clone()]);
+        self.builder.instr(Opcode::Binary(BinaryFn::Ne), vec![outside.clone()], vec![tile.clone(), tile]);
         let ones = Operand::Tile(self.builder.scratch(dtype, &capacity, &size));
         self.builder.instr(Opcode::Select, vec![ones.clone()], vec![outside, Operand::Real(0.0), Operand::Real(1.0)]);
         Ok(ones)

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tarsia_tensor::{Atom, Dim, Range, Symbol};
+use tarsia_tensor::{Atom, Dim, Range, Symbol, Term};
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
 
 use crate::place::place;
@@ -44,7 +44,8 @@ pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
     count(&kernel.body, &mut everywhere);
     let mut loops = Vec::new();
     innermost_first(&kernel.body, &mut loops);
-    let mut taken = BTreeSet::new();
+    let rings = |at: &usize| kernel.tiles[*at].slots > 1;
+    let mut taken: BTreeSet<TileId> = (0..kernel.tiles.len()).filter(rings).map(|at| TileId(at as u32)).collect();
     let mut found: Vec<(Symbol, Group)> = Vec::new();
     let ranges = ranges(kernel);
     for (var, body) in loops {
@@ -54,7 +55,7 @@ pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
         }
     }
     let (mut chosen, mut left): (BTreeMap<Symbol, Vec<Group>>, usize) = (BTreeMap::new(), 0);
-    let mut events: BTreeMap<[String; 2], usize> = BTreeMap::new();
+    let mut events = used_events(&kernel.body);
     for (var, mut group) in found {
         let [a, b] = &group.pipes;
         let next = events.entry(sorted(&group.pipes)).or_insert(FIRST_EVENT);
@@ -83,6 +84,34 @@ pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
     body.extend(signals(false));
     kernel.body = body;
     left
+}
+
+/// The first event between two pipes that the kernel does not use yet.
+fn used_events(body: &[Stmt]) -> BTreeMap<[String; 2], usize> {
+    let mut used = BTreeMap::new();
+    for stmt in body {
+        let inner = match stmt {
+            Stmt::Instr(Instr { op: Opcode::SetEvent { from, to, event }, .. }) => {
+                let next = usize::try_from(event.range().high).unwrap_or(usize::MAX).saturating_add(1);
+                BTreeMap::from([(sorted(&[from.clone(), to.clone()]), next)])
+            }
+            Stmt::Instr(_) => continue,
+            Stmt::For { body, .. } => used_events(body),
+            Stmt::If { then, otherwise, .. } => {
+                let mut both = used_events(then);
+                used_events(otherwise).into_iter().for_each(|(pipes, next)| {
+                    let known = both.entry(pipes).or_insert(next);
+                    *known = (*known).max(next);
+                });
+                both
+            }
+        };
+        for (pipes, next) in inner {
+            let known = used.entry(pipes).or_insert(next);
+            *known = (*known).max(next);
+        }
+    }
+    used
 }
 
 fn sorted(pipes: &[String; 2]) -> [String; 2] {
@@ -171,7 +200,10 @@ fn ranges(kernel: &Kernel) -> BTreeMap<Symbol, Range> {
         for stmt in body {
             match stmt {
                 Stmt::For { var, end, step, body } => {
-                    if let Some(end) = end.as_const() {
+                    let known =
+                        |symbol: &Symbol| found.get(symbol).copied().unwrap_or(Range { low: 0, high: i64::MAX });
+                    let end = end.range_with(&known).high;
+                    if end < i64::MAX {
                         let high = (end - 1).max(0) / step.max(&1) * step;
                         found.insert(var.clone(), Range { low: 0, high });
                     }
@@ -211,13 +243,20 @@ fn fits(size: &Dim, room: &Dim, low: &dyn Fn(&Dim) -> i64) -> bool {
     if let Some(inner) = size.unless_negative() {
         return fits(&inner, room, low);
     }
-    if let Dim::Poly(poly) = size
-        && let ([term], 0) = (poly.terms.as_slice(), poly.constant)
-        && let ([Atom::Min(a, b)], 1) = (term.factors.as_slice(), term.coefficient)
-    {
-        return fits(a, room, low) || fits(b, room, low);
+    if size.at_most(room) || low(&(room.clone() - size.clone())) >= 0 {
+        return true;
     }
-    size.at_most(room) || low(&(room.clone() - size.clone())) >= 0
+    let minimum = |term: &Term| match (term.factors.as_slice(), term.coefficient) {
+        ([atom @ Atom::Min(a, b)], 1) => Some((Dim::from(atom.clone()), a.clone(), b.clone())),
+        _ => None,
+    };
+    if let Dim::Poly(poly) = size
+        && let Some((minimum, a, b)) = poly.terms.iter().find_map(minimum)
+    {
+        let rest = size.clone() - minimum;
+        return fits(&(rest.clone() + a), room, low) || fits(&(rest + b), room, low);
+    }
+    false
 }
 
 impl Group {

@@ -157,14 +157,6 @@ impl Pass<'_, '_> {
         match &instr.op {
             Opcode::SetEvent { from, to, event } => {
                 let (from, to) = (self.pipe(from)?, self.pipe(to)?);
-                if event.as_const().is_some() {
-                    // The first signals of a loop: nobody may still wait for earlier ones.
-                    for (a, b) in [(from, to), (to, from)] {
-                        if state.pending.contains(&(a, b, true)) {
-                            self.sync(b, a, state, out);
-                        }
-                    }
-                }
                 let known = |(touch, seen): (&Touch, &u64)| touch.pipe == from || seen >> from & 1 == 1;
                 let touches =
                     state.touched.iter().filter(|(t, s)| known((t, s))).map(|(touch, _)| touch.clone()).collect();
@@ -196,17 +188,6 @@ impl Pass<'_, '_> {
             for (touch, seen) in &mut state.touched {
                 *seen |= u64::from(known.contains(touch)) << to;
             }
-        }
-        state.pending.insert((from, to, true));
-        if event.as_const().is_some() {
-            // The last signals of a loop: its copied tiles are done with, and the waits before them too.
-            for (touch, seen) in &mut state.touched {
-                let Place::Tile { tile, .. } = touch.place else { continue };
-                if touch.pipe == from && self.kernel.tiles[tile.0 as usize].slots > 1 {
-                    *seen |= 1 << to;
-                }
-            }
-            state.pending.remove(&(to, from, true));
         }
     }
 

@@ -59,7 +59,7 @@ const LONGEST: usize = 512;
 /// How often tiles are halved before blocks become smaller too.
 const LARGE: usize = 2;
 /// One operand may be so many times as deep in the stage as the other.
-const TIMES: usize = 16;
+const TIMES: usize = 2;
 /// How much more all cores together get from the cache than from device memory.
 const CACHED: f64 = 3.0;
 
@@ -180,12 +180,14 @@ impl<'t> Way<'t> {
         // Halves, quarters … of the depth, in whole pieces, so that the last chunk is no rest; else whole pieces.
         let parts = (0..usize::BITS).map(|shift| (k >> shift) / piece * piece).take_while(|&depth| depth > 0);
         let doubled = (0..8).map(|shift| piece << shift).filter(|&depth| depth <= k);
-        let most = k.next_multiple_of(piece);
-        let pairs = parts.chain(doubled).flat_map(|depth| {
-            let deeper = (1..=most / depth).map(move |times| depth * times).take_while(move |&d| d <= most);
-            deeper.take(TIMES).flat_map(move |other| [[depth, other], [other, depth]])
-        });
-        let stage = pairs.filter(|pair| room(*pair));
+        let depths: Vec<usize> = parts.chain(doubled).collect();
+        let pairs = depths.iter().flat_map(|&left| depths.iter().map(move |&right| [left, right]));
+        // While the longer chunk is loaded the other operand's two chunks are all there is to compute with.
+        let whole = |&[left, right]: &[usize; 2]| {
+            let (short, long) = (left.min(right), left.max(right));
+            long.is_multiple_of(short) && long / short <= TIMES
+        };
+        let stage = pairs.filter(|pair| whole(pair) && room(*pair));
         let best = stage.map(|pair| (cycles(pair), pair)).min_by(|x, y| x.0.total_cmp(&y.0))?;
         Some(block(best.1))
     }

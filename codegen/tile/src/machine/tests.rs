@@ -105,3 +105,18 @@ fn fewer_cores_are_fewer_of_every_kind() {
     assert_eq!(error(25), "ascend910b2 has 1 to 24 cores to compile for, not 25");
     assert!(error(0).contains("not 0"));
 }
+
+#[test]
+fn types_are_changed_over_types_that_lose_nothing() {
+    let machine = Machine::builtin("ascend910b2").unwrap();
+    let way = |from: DType, to: DType| -> Vec<DType> {
+        let (from, to) = (end("ub", "row_major", from, &[]), end("ub", "row_major", to, &[]));
+        let transfer = Transfer { from, to, spread: false, matrix: false, elements: 4096 };
+        machine.transfer(&transfer).unwrap().iter().map(|hop| hop.dtype).collect()
+    };
+    assert_eq!(way(DType::U8, DType::I32), [DType::F16, DType::I32]);
+    assert_eq!(way(DType::BF16, DType::F16), [DType::F32, DType::F16]);
+    // Over f16 it would be rounded twice.
+    assert_eq!(way(DType::F32, DType::I8), [DType::I8]);
+    assert_eq!(way(DType::U8, DType::I8), [DType::I8]);
+}
