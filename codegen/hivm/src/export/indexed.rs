@@ -50,7 +50,7 @@ impl Emitter<'_> {
         let scalar = self.scalar_pipe();
         self.order(pipe, &scalar)?;
         let index = index.with(index.offset.clone(), vec![index.elements()], vec![Dim::ONE]);
-        self.nest(&own.size[..1].to_vec(), &mut |this, at| {
+        self.nest(&own.size[..1], &mut |this, at| {
             let row = this.index_element(&index, at)?;
             let symbol = Symbol::new(&format!("{row} row"));
             this.w.bind(&symbol, row);
@@ -60,7 +60,8 @@ impl Emitter<'_> {
             }
             let [far, near]: [Array; 2] = merged(&[far, near]).try_into().map_err(|_| Missing("two arrays".into()))?;
             let inner = near.size.len() - 1;
-            if !near.rows_aligned() || !(far.step[inner].is(1) && near.step[inner].is(1)) || near.size.len() > 3 {
+            let neighbours = far.step[inner].is(1) && near.step[inner].is(1);
+            if !(near.rows_aligned() && neighbours && near.size.len() <= 3) {
                 return Err(Missing(format!("a {op} of rows that do not begin at multiples of 32 bytes")));
             }
             let (far, near) = (this.piece(&far)?, this.piece(&near)?);

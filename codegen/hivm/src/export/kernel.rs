@@ -516,8 +516,15 @@ impl Emitter<'_> {
             Ok(()) => return Ok(()),
             Err(missing) => missing,
         };
+        self.w.reset(mark.clone());
+        self.hazards.forget();
+        self.scratch_next = self.scratch_start;
+        if self.through_scratch(instr, pipe).is_ok() {
+            return Ok(());
+        }
         self.w.reset(mark);
         self.hazards.forget();
+        self.scratch_next = self.scratch_start;
         self.order(pipe, &scalar)?;
         self.scalar(instr).map_err(|also| Missing(format!("{missing}; on the scalar unit: {also}")))?;
         self.order(&scalar, pipe)

@@ -57,7 +57,7 @@ impl Emitter<'_> {
         let looped = (0..inner).filter(|&axis| repeats(axis)).map(|axis| axis + 1).max().unwrap_or(0);
         let looped = looped.max((inner + 1).saturating_sub(MOST_AXES));
         let _ = pipe;
-        self.nest(&dst.size[..looped].to_vec(), &mut |this, index| {
+        self.nest(&dst.size[..looped], &mut |this, index| {
             let (dst, src) = (this.piece(&dst.at(index))?, this.piece(&src.at(index))?);
             this.w.line(&format!("hivm.hir.{op} ins({} : {}) outs({} : {})", src.name, src.ty, dst.name, dst.ty));
             Ok(())
@@ -101,7 +101,7 @@ impl Emitter<'_> {
         let looped = (0..inner).filter(|&axis| src.step[axis].is(0)).map(|axis| axis + 1).max().unwrap_or(0);
         let looped = looped.max((inner + 1).saturating_sub(MOST_AXES));
         let whole = divisible(&(dst.size[inner].clone() * Dim::from(dst.width())), 32);
-        self.nest(&dst.size[..looped].to_vec(), &mut |this, index| {
+        self.nest(&dst.size[..looped], &mut |this, index| {
             let (dst_piece, src_piece) = (this.piece(&dst.at(index))?, this.piece(&src.at(index))?);
             this.copy_piece(&dst_piece, &src_piece, dst.dtype, whole)
         })
@@ -182,7 +182,7 @@ impl Emitter<'_> {
             return Err(Missing(format!("a cast from {} to {}", src.dtype, dst.dtype)));
         };
         let looped = if (0..inner).any(|axis| src.step[axis].is(0)) { inner } else { (inner + 1).saturating_sub(2) };
-        self.nest(&dst.size[..looped].to_vec(), &mut |this, index| {
+        self.nest(&dst.size[..looped], &mut |this, index| {
             let (dst, src) = (this.piece(&dst.at(index))?, this.piece(&src.at(index))?);
             this.cast_piece(&dst, &src, mode);
             Ok(())

@@ -5,7 +5,7 @@
 //! room, or read by the scalar unit. What needs memory in between (comparisons to bytes, selections by bytes, functions composed of
 //! others) works on pieces of a row that fit into the scratch area.
 
-use tarsia_tensor::{BinaryFn, DType, Dim};
+use tarsia_tensor::{BinaryFn, DType, Dim, ScatterFn};
 use tarsia_tile::{Instr, Opcode, Operand};
 
 use super::{
@@ -97,6 +97,33 @@ impl Emitter<'_> {
         self.by_rows(&instr.op, dtype, &dst, &sources, need)
     }
 
+    /// A function of one operand whose rows begin anywhere: the scalar unit brings each row to scratch and back.
+    pub fn through_scratch(&mut self, instr: &Instr, pipe: &str) -> Result<()> {
+        let Opcode::Unary(_) = &instr.op else { return Err(Missing("a function of one operand".into())) };
+        let (dst, src) = (self.array(&instr.dst[0])?, self.array(&instr.src[0])?);
+        let src = spread(&src, &dst.size)?;
+        if dst.dtype != src.dtype || self.need(&instr.op, src.dtype, &dst, &[]).is_some() {
+            return Err(Missing("a function with one type and without scratch".into()));
+        }
+        let last = dst.size.len() - 1;
+        let length = dst.size[last].clone();
+        let most = self.most(&dst, &length);
+        let line = self.scratch(dst.dtype, None, most)?.with(Dim::ZERO, vec![length.clone()], vec![Dim::ONE]);
+        let (vector, scalar) = (self.vector_pipe(), self.scalar_pipe());
+        self.order(pipe, &scalar)?;
+        self.nest(&dst.size[..last], &mut |this, index| {
+            let (to, from) = (dst.at(index), src.at(index));
+            let row = std::slice::from_ref(&length);
+            this.nest(row, &mut |this, at| this.move_element((&line, at), (&from, at), ScatterFn::Set))?;
+            this.order(&scalar, &vector)?;
+            let piece = this.piece(&line)?;
+            this.function(&instr.op, dst.dtype, &line, &piece, &[Value::Piece(piece.clone())], &[])?;
+            this.order(&vector, &scalar)?;
+            this.nest(row, &mut |this, at| this.move_element((&to, at), (&line, at), ScatterFn::Set))
+        })?;
+        self.order(&scalar, pipe)
+    }
+
     /// An index expression as a number of an element type.
     pub fn number_of(&mut self, dim: &Dim, dtype: DType) -> Result<String> {
         if let Dim::Const(value) = dim {
@@ -140,7 +167,7 @@ impl Emitter<'_> {
         let rows = self.most(dst, &dst.size[0]);
         let fitting = self.scratch_left() / ((columns + 32) * width) / 32 * 32;
         let chunk = rows.next_multiple_of(32).min(fitting).min(256);
-        if chunk == 0 || columns * width % 32 != 0 || dst.dtype != dtype {
+        if chunk == 0 || !(columns * width).is_multiple_of(32) || dst.dtype != dtype {
             return Ok(false);
         }
         let scratch = self.scratch(dtype, None, chunk * columns)?;
@@ -256,7 +283,7 @@ impl Emitter<'_> {
         let fixed =
             need.fixed.iter().map(|(dtype, count)| (count * dtype.bits() / 8).next_multiple_of(32)).sum::<usize>();
         let left = self.scratch_left().saturating_sub(fixed);
-        let fits = if bits == 0 { longest } else { left * 8 / bits / 256 * 256 };
+        let fits = (left * 8).checked_div(bits).map_or(longest, |elements| elements / 256 * 256);
         let chunk = longest.min(fits);
         if chunk == 0 {
             return Err(Missing(format!("scratch for 256 elements of `{bits}` bits each")));

@@ -44,7 +44,7 @@ impl Emitter<'_> {
         let last = inner.size.is_none();
         let shape =
             if last { vec![rows.size.clone(), rows.length.clone()] } else { vec![rows.length.clone(), inner.length()] };
-        let step = if last { vec![rows.step.clone(), Dim::ONE] } else { vec![rows.step.clone(), Dim::ONE] };
+        let step = vec![rows.step.clone(), Dim::ONE];
         let from = src.with(src.offset.clone(), shape, step);
         let to = if last {
             dst.with(dst.offset.clone(), vec![dst_rows.size.clone(), Dim::ONE], vec![dst_rows.step.clone(), Dim::ONE])
@@ -159,7 +159,7 @@ impl Emitter<'_> {
         {
             return Err(Missing("a sort to rows that do not begin at multiples of 32 bytes".into()));
         }
-        self.nest(&src.size[..last].to_vec(), &mut |this, index| {
+        self.nest(&src.size[..last], &mut |this, index| {
             let line = |array: &Array, size: &Dim| array.with(array.offset.clone(), vec![size.clone()], vec![Dim::ONE]);
             let from = this.piece(&src.at(index))?;
             let (to, places) = (this.piece(&line(&sorted, &size))?, this.piece(&line(&positions, &size))?);

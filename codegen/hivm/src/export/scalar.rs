@@ -33,6 +33,8 @@ impl Emitter<'_> {
                 self.scalar_scan(instr, *function, *axis, (*exclusive, *reverse))
             }
             Opcode::Gather | Opcode::Scatter { .. } => self.scalar_indexed(instr),
+            Opcode::Sort { descending } => self.scalar_sort(instr, *descending),
+            Opcode::TopK { largest } => self.scalar_sort(instr, *largest),
             Opcode::ReadScalar => self.read_scalar(instr),
             Opcode::SelectRows => self.select_rows(instr),
             op => Err(Missing(format!("`{op}` on the scalar unit"))),
@@ -445,6 +447,67 @@ impl Emitter<'_> {
         let there = self.load_element(dst.0, dst.1)?;
         let value = self.scalar_binary(combine, &there, &value)?;
         self.store_element(dst.0, dst.1, &value)
+    }
+
+    /// Places of a sort one after the other: each is the best of what comes after the place before; equals keep their order.
+    fn scalar_sort(&mut self, instr: &Instr, descending: bool) -> Result<()> {
+        let (values, places) = (self.array(&instr.dst[0])?, self.array(&instr.dst[1])?);
+        let src = self.array(&instr.src[0])?;
+        let last = src.size.len() - 1;
+        let (length, kept) = (src.size[last].clone(), values.size[last].clone());
+        let (less, greater) = if descending { (BinaryFn::Lt, BinaryFn::Gt) } else { (BinaryFn::Gt, BinaryFn::Lt) };
+        self.nest(&src.size[..last], &mut |this, index| {
+            let (from, to, at) = (src.at(index), values.at(index), places.at(index));
+            let first = this.load_element(&from, &[Dim::ZERO])?;
+            let ty = element(first.dtype)?;
+            let (zero, one) = (this.w.integer(0), this.w.integer(1));
+            let (kept, end) = (this.w.index(&kept)?, this.w.index(&length)?);
+            let (rank, value, place) = (this.w.fresh(), this.w.fresh(), this.w.fresh());
+            let ranks = this.w.fresh();
+            this.w.open(&format!(
+                "{ranks}:2 = scf.for {rank} = {zero} to {kept} step {one} iter_args({value} = {}, {place} = {zero}) -> ({ty}, index) {{",
+                first.name
+            ));
+            let before = Scalar { name: value, dtype: first.dtype };
+            let (i, best, best_place, found, result) =
+                (this.w.fresh(), this.w.fresh(), this.w.fresh(), this.w.fresh(), this.w.fresh());
+            let (no, yes) = (this.w.hoisted("arith.constant false"), this.w.hoisted("arith.constant true"));
+            this.w.open(&format!(
+                "{result}:3 = scf.for {i} = {zero} to {end} step {one} iter_args({best} = {}, {best_place} = {zero}, {found} = {no}) -> ({ty}, index, i1) {{",
+                before.name
+            ));
+            let symbol = tarsia_tensor::Symbol::new(&format!("{i} candidate"));
+            this.w.bind(&symbol, i.clone());
+            let candidate = this.load_element(&from, &[Dim::symbol(symbol.name())])?;
+            let so_far = Scalar { name: best.clone(), dtype: first.dtype };
+            let mut bits = Vec::new();
+            for (function, with) in [(less, &before), (BinaryFn::Eq, &before), (greater, &so_far)] {
+                let outcome = this.scalar_binary(function, &candidate, with)?;
+                bits.push(this.bit(&outcome)?);
+            }
+            let later = this.w.value(&format!("arith.cmpi sgt, {i}, {place} : index"));
+            let start = this.w.value(&format!("arith.cmpi eq, {rank}, {zero} : index"));
+            let tie = this.w.value(&format!("arith.andi {}, {later} : i1", bits[1]));
+            let after = this.w.value(&format!("arith.ori {}, {tie} : i1", bits[0]));
+            let open = this.w.value(&format!("arith.ori {after}, {start} : i1"));
+            let none = this.w.value(&format!("arith.xori {found}, {yes} : i1"));
+            let better = this.w.value(&format!("arith.ori {}, {none} : i1", bits[2]));
+            let wins = this.w.value(&format!("arith.andi {open}, {better} : i1"));
+            let next = this.w.value(&format!("arith.select {wins}, {}, {best} : {ty}", candidate.name));
+            let next_place = this.w.value(&format!("arith.select {wins}, {i}, {best_place} : index"));
+            let next_found = this.w.value(&format!("arith.ori {wins}, {found} : i1"));
+            this.w.line(&format!("scf.yield {next}, {next_place}, {next_found} : {ty}, index, i1"));
+            this.w.close("}");
+            let symbol = tarsia_tensor::Symbol::new(&format!("{rank} rank"));
+            this.w.bind(&symbol, rank.clone());
+            let rank = [Dim::symbol(symbol.name())];
+            this.store_element(&to, &rank, &Scalar { name: format!("{result}#0"), dtype: first.dtype })?;
+            let wide = this.w.value(&format!("arith.index_cast {result}#1 : index to i64"));
+            this.store_element(&at, &rank, &Scalar { name: wide, dtype: DType::I64 })?;
+            this.w.line(&format!("scf.yield {result}#0, {result}#1 : {ty}, index"));
+            this.w.close("}");
+            Ok(())
+        })
     }
 
     /// An integer element as an index.

@@ -28,6 +28,7 @@ struct Scope {
 }
 
 /// A state to go back to.
+#[derive(Clone)]
 pub struct Mark {
     body: usize,
     depth: usize,
