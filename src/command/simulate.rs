@@ -168,7 +168,7 @@ impl Arguments {
     fn options(&self) -> tarsia::Options {
         let mut options = self.choice.options();
         let given = values::by_symbol(&self.size);
-        given.into_iter().for_each(|(symbol, size)| drop(options.sizes.entry(symbol).or_insert(size)));
+        given.into_iter().for_each(|(symbol, size)| _ = options.sizes.entry(symbol).or_insert(size));
         options
     }
 
