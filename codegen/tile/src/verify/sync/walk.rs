@@ -10,7 +10,7 @@ use super::{
 use crate::text::Anchor;
 
 /// Statements in one walk.
-const STATEMENTS: usize = 200_000;
+const STATEMENTS: usize = 1_000_000;
 /// Turns of a loop that are looked at for a change of a condition.
 const LOOKED_AT: i64 = 4096;
 
