@@ -1,5 +1,7 @@
 //! Expressions of sizes and indices, prepared to be evaluated often: variables are numbers.
 
+use std::collections::BTreeSet;
+
 use tarsia_tensor::{Atom, Dim, Symbol};
 
 /// A polynomial of variables and of what is not linear in them.
@@ -22,13 +24,33 @@ enum Factor {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Variables(Vec<Symbol>);
 
+impl Expr {
+    /// Whether it is, in part, proportional to a size: to what depends on variables, but on none of these.
+    pub fn scales_with_others(&self, variables: &BTreeSet<usize>) -> bool {
+        let size = |factor: &Factor| factor.mentions(&|_| true) && !factor.mentions(&|at| variables.contains(&at));
+        self.terms.iter().flat_map(|(_, factors)| factors).any(size)
+    }
+}
+
+impl Factor {
+    fn mentions(&self, is: &dyn Fn(usize) -> bool) -> bool {
+        let inside = |expr: &Expr| expr.terms.iter().flat_map(|(_, factors)| factors).any(|factor| factor.mentions(is));
+        match self {
+            Factor::Variable(at) => is(*at),
+            Factor::FloorDiv(a, b) | Factor::Mod(a, b) | Factor::Min(a, b) | Factor::Max(a, b) => {
+                inside(a) || inside(b)
+            }
+        }
+    }
+}
+
 impl Variables {
-    /// The number of a variable, a new one if it was not met yet.
+    /// The number of a symbol.
     pub fn find(&self, symbol: &Symbol) -> Option<usize> {
         self.0.iter().position(|known| known == symbol)
     }
 
-    /// The number of a symbol, a new one if need be.
+    /// The number of a variable, a new one if it was not met yet.
     pub fn number(&mut self, symbol: &Symbol) -> usize {
         self.0.iter().position(|known| known == symbol).unwrap_or_else(|| {
             self.0.push(symbol.clone());

@@ -11,6 +11,8 @@ use tarsia_tensor::Symbol;
 use super::{
     Sample, at_item,
     code::{Code, Node, NodeKind, Target},
+    every,
+    expr::Expr,
     extent::Extent,
     extents,
     walk::extent,
@@ -98,8 +100,15 @@ fn leaves(code: &Code, sample: &Sample, extent: &Extent) -> bool {
 }
 
 fn accesses(code: &Code, sample: &Sample, item: &[i64]) -> Vec<Touch> {
+    let mut own: BTreeSet<usize> = code.grid.iter().map(|(var, _)| *var).chain(code.lane).collect();
+    every(&code.body, &mut |node| match &node.kind {
+        NodeKind::For { var, .. } => own.extend([*var]),
+        NodeKind::Work { defines, .. } => own.extend(defines.iter().map(|(scalar, _)| *scalar)),
+        _ => {}
+    });
     let mut collect = Collect {
         code,
+        own,
         values: at_item(code, &sample.values, item),
         scalar: sample.scalar,
         found: Vec::new(),
@@ -116,6 +125,8 @@ fn accesses(code: &Code, sample: &Sample, item: &[i64]) -> Vec<Touch> {
 
 struct Collect<'c> {
     code: &'c Code<'c>,
+    /// Variables that the kernel itself binds.
+    own: BTreeSet<usize>,
     values: Vec<i64>,
     scalar: i64,
     found: Vec<Touch>,
@@ -147,7 +158,16 @@ impl Collect<'_> {
                 }
                 NodeKind::Work { accesses, defines, .. } => {
                     for access in accesses {
-                        let Target::Param { memory, .. } = access.target else { continue };
+                        let Target::Param { memory, axes, .. } = &access.target else { continue };
+                        // Distances that are sizes of the model hang together in ways that samples do not know.
+                        let sized = |(start, steps): &(Expr, Vec<(Expr, Expr)>)| {
+                            let mut all = std::iter::once(start).chain(steps.iter().map(|(step, _)| step));
+                            all.any(|expr| expr.scales_with_others(&self.own))
+                        };
+                        if axes.iter().flatten().any(sized) {
+                            continue;
+                        }
+                        let memory = *memory;
                         if let Some(extent) = extent(self.code, access, &self.values) {
                             let (write, at) = (access.write, node.at);
                             self.found.push(Touch { memory, extent, write, at });
