@@ -164,12 +164,12 @@ pub(crate) fn deal_pieces(
     let share = rows.capacity.div_ceil(lanes);
     let part = (room / row.max(1) / granule * granule).max(granule).min(share);
     // Equal pieces, if that makes them not much shorter.
-    let equal = (part.div_ceil(2)..=part).rev().find(|part| share % part == 0 && part % granule == 0);
+    let equal = (part.div_ceil(2)..=part).rev().find(|part| share.is_multiple_of(*part) && part.is_multiple_of(granule));
     let part = equal.unwrap_or(part);
     builder.for_each(Dim::from(share), part as i64, |builder, start| {
         let offset = lane.clone() * Dim::from(share) + start.clone();
         let left = rows.size.clone() - offset.clone();
-        let whole = share % part == 0 && rows.size.as_usize() == Some(share * lanes);
+        let whole = share.is_multiple_of(part) && rows.size.as_usize() == Some(share * lanes);
         let size = match whole {
             true => Dim::from(part),
             false => part_of(&Dim::from(share), start.clone(), part).size.minimum(&left).maximum(&Dim::ZERO),
