@@ -58,6 +58,8 @@ pub fn run(kernel: &Kernel, machine: &Machine, values: &dyn Fn(&str) -> i64, las
         open: HashMap::new(),
         taken: HashMap::new(),
         queue_of: Vec::new(),
+        whole: BTreeMap::new(),
+        scalars: false,
         shadow: BTreeMap::new(),
         ordinal: 0,
         flow: Vec::new(),
@@ -73,6 +75,10 @@ pub fn run(kernel: &Kernel, machine: &Machine, values: &dyn Fn(&str) -> i64, las
     }
     let all: Vec<usize> = (0..lanes).collect();
     run.block(&kernel.body, &all)?;
+    let kinds = run.queue_of.iter().map(|&queue| run.queues[queue].kind);
+    if run.scalars && kinds.clone().min() != kinds.max() {
+        return Err("a scalar on one of several kinds of core".into());
+    }
     if !run.open.is_empty() {
         return Err("a signal is left over".into());
     }
@@ -115,7 +121,11 @@ struct Run<'k> {
     taken: HashMap<(usize, usize, i64), usize>,
     /// The queue of every event.
     queue_of: Vec<usize>,
-    /// By memory and which of them: bytes or elements.
+    /// By parameter: all accesses, whether they write, and whether an index chooses the elements.
+    whole: BTreeMap<usize, Vec<(usize, bool, bool)>>,
+    /// Whether scalars are defined.
+    scalars: bool,
+    /// By memory and which of them: elements of parameters, bytes of tiles in units of the smallest element of the space.
     shadow: BTreeMap<(usize, usize), Vec<Cell>>,
     ordinal: usize,
     flow: Flow,
@@ -289,9 +299,7 @@ impl<'k> Run<'k> {
             }
             self.access(operand, role.name == "table", event, queue, true)?;
             if let Operand::Scalar(symbol, bound) = operand {
-                if self.machine.cores.len() > 1 {
-                    return Err("a scalar on one of several kinds of core".into());
-                }
+                self.scalars = true;
                 let value = self.value(bound)?.min((self.values)("a scalar"));
                 self.local.insert(symbol.clone(), value);
                 (0..self.queues.len()).for_each(|other| self.before[other].push(event));
@@ -313,14 +321,13 @@ impl<'k> Run<'k> {
                 let (memory, cells) = self.tile_cells(region, queue)?;
                 (memory, cells, region.tile.0 as usize + 1)
             }
-            Operand::Global(view) if computed => {
-                // Whichever elements: harmless only where nothing is written.
-                let read = self.kernel.params[view.param.0 as usize].access == tarsia::tile::Access::Read;
-                return if read { Ok(()) } else { Err("elements that an index chooses".into()) };
-            }
+            Operand::Global(view) if computed => return self.computed(view.param.0 as usize, event, write),
             Operand::Global(view) => ((PARAMETERS, view.param.0 as usize), self.view_cells(view)?, 0),
             _ => return Ok(()),
         };
+        if memory.0 == PARAMETERS {
+            self.beside_computed(memory.1, event, write)?;
+        }
         let mut table = self.shadow.remove(&memory).unwrap_or_default();
         let mut seen = DefaultHasher::new();
         for at in cells {
@@ -350,6 +357,29 @@ impl<'k> Run<'k> {
         if !write {
             self.flow.push(hash(&(self.ordinal, seen.finish())));
         }
+        Ok(())
+    }
+
+    /// Elements that an index chooses: any, so that the order to every other access to the parameter counts.
+    fn computed(&mut self, param: usize, event: usize, write: bool) -> Result<(), String> {
+        let all = self.whole.get(&param).into_iter().flatten();
+        if all.clone().any(|&(other, wrote, _)| (write || wrote) && !self.is_after(event, other)) {
+            return Err("a race over chosen elements".into());
+        }
+        let written = all.filter(|(_, wrote, _)| *wrote).count();
+        self.flow.push(hash(&(self.ordinal, param, written)));
+        self.whole.entry(param).or_default().push((event, write, true));
+        Ok(())
+    }
+
+    fn beside_computed(&mut self, param: usize, event: usize, write: bool) -> Result<(), String> {
+        let chosen = self.whole.get(&param).into_iter().flatten().filter(|(.., computed)| *computed);
+        if chosen.clone().any(|&(other, wrote, _)| (write || wrote) && !self.is_after(event, other)) {
+            return Err("a race with chosen elements".into());
+        }
+        let written = chosen.filter(|(_, wrote, _)| *wrote).count();
+        self.flow.push(hash(&(param, written)));
+        self.whole.entry(param).or_default().push((event, write, false));
         Ok(())
     }
 
@@ -383,7 +413,12 @@ impl<'k> Run<'k> {
         }
         let count: usize = axes.iter().map(|&(_, size)| size).product();
         self.elements = self.elements.checked_sub(count * bits / 8).ok_or("too many elements")?;
-        let mut cells = Vec::with_capacity(count * bits / 8);
+        let bytes_of = |tile: &tarsia::tile::Tile| tile.dtype.bits().max(8) / 8;
+        let unit = kernel.tiles.iter().filter(|other| other.space == tile.space).map(bytes_of).min().unwrap_or(1);
+        if address % unit != 0 {
+            return Err("a tile is not aligned".into());
+        }
+        let mut cells = Vec::with_capacity(count * bits / 8 / unit);
         let mut index = vec![0; axes.len()];
         for mut at in 0..count {
             for axis in (0..axes.len()).rev() {
@@ -397,7 +432,7 @@ impl<'k> Run<'k> {
                 _ => index.iter().zip(&tile.shape).fold(0, |sum, (at, size)| sum * size + at),
             };
             let first = address + slot * bytes + position * bits / 8;
-            cells.extend(first..first + bits / 8);
+            cells.extend(first / unit..(first + bits / 8) / unit);
         }
         Ok((memory, cells))
     }

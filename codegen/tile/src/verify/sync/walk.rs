@@ -12,7 +12,7 @@ use crate::text::Anchor;
 /// Statements in one walk.
 const STATEMENTS: usize = 200_000;
 /// Turns of a loop that are looked at for a change of a condition.
-const LOOKED_AT: i64 = 4096;
+const LOOKED_AT: i64 = 1024;
 
 /// For every queue, how much of it lies behind.
 type Clock = Vec<u64>;
@@ -48,6 +48,8 @@ pub(super) struct Walk<'c> {
     users: Vec<BTreeSet<usize>>,
     /// By tile, lane and copy.
     held: Vec<Vec<Held>>,
+    /// What statements have written to a copy of a tile, and whether any of it was read.
+    pub used: BTreeMap<(usize, usize, i64), bool>,
     pub faults: BTreeSet<(Anchor, String)>,
     left: usize,
 }
@@ -80,6 +82,7 @@ impl<'c> Walk<'c> {
             touched: vec![Vec::new(); code.memories],
             users,
             held: code.tiles.iter().map(held).collect(),
+            used: BTreeMap::new(),
             faults: BTreeSet::new(),
             left: STATEMENTS,
         }
@@ -170,9 +173,7 @@ impl<'c> Walk<'c> {
             if again && let Some(next) = self.next(var, step, turn, count, turns) {
                 turn = next;
                 states.clear();
-                for &tile in &turns.piecewise {
-                    self.held[tile].iter_mut().for_each(Held::assume);
-                }
+                turns.piecewise.iter().for_each(|&tile| self.assume(tile));
             }
         }
         self.values[var] = 0;
@@ -186,8 +187,10 @@ impl<'c> Walk<'c> {
             turns.conditions.iter().map(|one| one.eval(values).is_some_and(|value| value > 0)).collect::<Vec<bool>>()
         };
         let last = count - turns.period - 1;
-        let changes = |turn: &i64| holds(*turn) != holds(*turn - turns.period);
-        let change = (turn..last.min(turn.saturating_add(LOOKED_AT))).find(changes);
+        let seen = if turns.conditions.is_empty() { turn } else { last.min(turn.saturating_add(LOOKED_AT)) };
+        let change = (turn..seen).find(|&turn| holds(turn) != holds(turn - turns.period));
+        // Looking counts as walking, but is faster.
+        self.left = self.left.saturating_sub((change.unwrap_or(seen) - turn) as usize / 8).max(1);
         let target = change.map_or(last, |change| change - turns.period);
         let periods = (target - turn) / turns.period;
         (periods > 0).then(|| turn + periods * turns.period)
@@ -337,13 +340,23 @@ impl<'c> Walk<'c> {
         extent(self.code, access, &self.values)
     }
 
+    /// From here on all of a tile counts as written, and what was as read.
+    fn assume(&mut self, tile: usize) {
+        for held in &mut self.held[tile] {
+            for at in held.all_writers() {
+                self.used.iter_mut().filter(|(key, _)| (key.0, key.1) == (at, tile)).for_each(|(_, used)| *used = true);
+            }
+            held.assume();
+        }
+    }
+
     /// What is read has been written; what is written takes the bytes from other tiles.
     fn hold(&mut self, at: usize, access: &Access, lane: usize, extent: &Extent) {
         let (Target::Tile { tile, .. }, Extent::Tile { slot: Some(slot), region: Some(part), start, end, .. }) =
             (&access.target, extent)
         else {
-            if let (Target::Tile { tile, .. }, true) = (&access.target, access.write) {
-                self.held[*tile].iter_mut().for_each(Held::assume);
+            if let Target::Tile { tile, .. } = &access.target {
+                self.assume(*tile);
             }
             return;
         };
@@ -351,9 +364,12 @@ impl<'c> Walk<'c> {
         let index = |tile: &super::code::Tile, slot: i64| {
             (if tile.each { lane as i64 * tile.slots } else { 0 } + slot) as usize
         };
-        let held = self.held[*tile].get_mut(index(&code.tiles[*tile], *slot));
+        let Some(held) = self.held[*tile].get_mut(index(&code.tiles[*tile], *slot)) else { return };
         if !access.write {
-            if let Some(held) = held.filter(|held| !held.holds(part)) {
+            for writer in held.writers(part) {
+                self.used.insert((writer, *tile, *slot), true);
+            }
+            if !held.holds(part) {
                 let name = &code.kernel.tiles[*tile].name;
                 let text = match held.taken {
                     Some(other) => {
@@ -368,7 +384,8 @@ impl<'c> Walk<'c> {
             }
             return;
         }
-        held.into_iter().for_each(|held| held.write(part));
+        held.write(part, at);
+        self.used.entry((at, *tile, *slot)).or_insert(false);
         for &other in &code.tiles[*tile].sharing {
             let sharing = &code.tiles[other];
             for slot in 0..sharing.slots {
