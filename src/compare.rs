@@ -56,10 +56,13 @@ pub fn compare_folder(
     path: &Path,
     limits: Limits,
     machine: &Machine,
+    compilation: compile::Options,
     options: &tarsia_runtime::Options,
 ) -> Result<Vec<SetReport>, Error> {
     let folder = Folder::open(path)?;
-    let compiled = compile::compile(compile::load(&folder.model, limits, machine)?, Phase::Tiles, machine)?;
+    let start = compile::load(&folder.model, limits, machine)?;
+    let compiled = compile::compile_with(start, Phase::Tiles, machine, compilation)?;
+    let tolerance = folder.tolerance.at(compilation.precision);
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
     let inputs = program.inputs.len();
@@ -68,7 +71,7 @@ pub fn compare_folder(
         let given = set_inputs(set, inputs, &limits)?;
         let expected = read_set(set, "output", names.len(), &limits)?;
         let found = session.run(&given)?;
-        Ok(report(set, &names, &expected, &found, folder.tolerance))
+        Ok(report(set, &names, &expected, &found, tolerance))
     };
     folder.sets.iter().map(run).collect()
 }

@@ -1,7 +1,7 @@
 //! The pipeline, one straight line of named phases.
 //!
 //! ```text
-//! file ─ import ─► Graph ─ optimise ─► Graph ─ cover ─► Graph of kernels ─ lower ─► Program
+//! file ─ import ─► Graph ─ optimise, recentre ─► Graph ─ cover, half ─► Graph of kernels ─ lower ─► Program
 //! ```
 
 use std::{
@@ -13,6 +13,7 @@ use std::{
 
 use tarsia_graph::{Graph, Op};
 use tarsia_onnx::{Limits, Model};
+use tarsia_tensor::DType;
 use tarsia_tile::{Machine, Program};
 
 use crate::{Error, cost};
@@ -74,11 +75,35 @@ pub enum Start {
     Program(Program),
 }
 
+/// In which type models in f32 are stored and multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the model says.
+    #[default]
+    F32,
+    /// Storage and products in f16, everything else inside kernels in f32; inputs and outputs keep their types.
+    F16,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Precision, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "f16" => Ok(Precision::F16),
+            _ => Err(format!("`{text}` is no precision; there are f32, f16")),
+        }
+    }
+}
+
 /// How to compile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Keep explanations: the report tells by which rules ops were derived.
     pub explain: bool,
+    /// Storage and products.
+    pub precision: Precision,
 }
 
 /// What compilation makes of a model.
@@ -90,6 +115,8 @@ pub struct Compiled {
     pub optimised: Option<(Graph, tarsia_passes::Report)>,
     /// The graph of kernels, and why it is cut so.
     pub kernels: Option<(Graph, tarsia_passes::cover::Decisions)>,
+    /// How every value between kernels is stored, where a precision was asked for.
+    pub storage: Vec<tarsia_passes::Storage>,
     /// The tile program.
     pub program: Option<Program>,
     /// How long each phase took.
@@ -196,7 +223,10 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
             if last == Phase::Graph {
                 return Ok(compiled);
             }
-            let optimised = optimise(graph, machine, options)?;
+            let mut optimised = optimise(graph, machine, options)?;
+            if multiplies_bytes_only(machine) {
+                optimised.0 = tarsia_passes::recentre(&optimised.0, CONSTANT_BYTES).map_err(internal("recentre"))?.0;
+            }
             lap(&mut compiled.times, Phase::Optimised);
             let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine)?) } else { None };
             compiled.optimised = Some(optimised);
@@ -207,7 +237,11 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
             }
         }
     };
-    let kernels = &compiled.kernels.insert(kernels).0;
+    let (mut kernels, decisions) = kernels;
+    if last >= Phase::Kernels && options.precision == Precision::F16 {
+        (kernels, compiled.storage) = tarsia_passes::half(&kernels).map_err(internal("half"))?;
+    }
+    let kernels = &compiled.kernels.insert((kernels, decisions)).0;
     if last == Phase::Tiles {
         compiled.program = Some(lower(kernels, machine)?);
         lap(&mut compiled.times, Phase::Tiles);
@@ -215,17 +249,28 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
     Ok(compiled)
 }
 
+/// How many bytes of constants may be computed where products are rewritten.
+const CONSTANT_BYTES: usize = 256 << 20;
+
+fn internal(phase: &'static str) -> impl Fn(tarsia_passes::PassError) -> Error {
+    move |e| Error::Pass { phase, reason: e.to_string() }
+}
+
+/// Whether a machine multiplies integers of one byte but no wider ones.
+fn multiplies_bytes_only(machine: &Machine) -> bool {
+    machine.product(DType::I8, DType::I8).is_some() && machine.product(DType::I32, DType::I32).is_none()
+}
+
 /// Rewriting into the form whose kernels take least time on the machine.
 ///
 /// # Errors
 /// If a pass fails.
 pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(Graph, tarsia_passes::Report), Error> {
-    let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "optimise", reason: e.to_string() };
     let (model, cover) = (cost::model(machine), tarsia_passes::cover::Options::default());
     let extract = tarsia_passes::cover::ByKernels { model: &model, options: &cover };
     let explain = options.explain;
     let options = tarsia_passes::Options { extract: &extract, explain, ..tarsia_passes::Options::default() };
-    tarsia_passes::optimise(graph, &options).map_err(internal)
+    tarsia_passes::optimise(graph, &options).map_err(internal("optimise"))
 }
 
 /// Covering with kernels.
@@ -233,9 +278,8 @@ pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(G
 /// # Errors
 /// If the pass fails.
 pub fn cover(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
-    let internal = |e: tarsia_passes::PassError| Error::Pass { phase: "cover", reason: e.to_string() };
     tarsia_passes::cover::cover(graph, &cost::model(machine), &tarsia_passes::cover::Options::default())
-        .map_err(internal)
+        .map_err(internal("cover"))
 }
 
 /// Lowering to the machine's tile program.
@@ -255,4 +299,12 @@ pub fn machine(target: &str) -> Result<Machine, Error> {
     let described = path.extension().is_some_and(|extension| extension == "toml");
     let machine = if described { Machine::load(path) } else { Machine::builtin(target) };
     machine.map_err(|e| Error::Usage(e.to_string()))
+}
+
+/// The machine with only so many cores (of groups of them, where several work on one item).
+///
+/// # Errors
+/// If it has not so many.
+pub fn with_cores(machine: &Machine, count: usize) -> Result<Machine, Error> {
+    machine.with_cores(count).map_err(|e| Error::Usage(e.to_string()))
 }

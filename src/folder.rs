@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tarsia_onnx::{Limits, data};
 use tarsia_tensor::Tensor;
 
-use crate::Error;
+use crate::{Error, Precision};
 
 /// A folder with a model and test data.
 #[derive(Clone, Debug)]
@@ -32,6 +32,17 @@ pub struct Tolerance {
 impl Default for Tolerance {
     fn default() -> Tolerance {
         Tolerance { rtol: 1e-3, atol: 1e-4 }
+    }
+}
+
+impl Tolerance {
+    /// What results may be off by in a precision: at least 2e-2 in f16.
+    pub fn at(self, precision: Precision) -> Tolerance {
+        const HALF: f64 = 2e-2;
+        match precision {
+            Precision::F32 => self,
+            Precision::F16 => Tolerance { rtol: self.rtol.max(HALF), atol: self.atol.max(HALF) },
+        }
     }
 }
 

@@ -20,13 +20,16 @@ mod folder;
 pub mod tensors;
 
 pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
-pub use compile::{Compiled, Options, Phase, Start, compile, compile_with, cover, load, lower, machine, optimise};
+pub use compile::{
+    Compiled, Options, Phase, Precision, Start, compile, compile_with, cover, load, lower, machine, optimise,
+    with_cores,
+};
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
 pub use tarsia_onnx::Limits;
 pub use tarsia_passes::{
-    Derivation,
+    Derivation, Storage,
     cover::{Decision, Decisions},
 };
 pub use tarsia_runtime::{Options as SessionOptions, Session, StepTime, cpu::Isa};

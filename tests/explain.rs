@@ -47,7 +47,8 @@ fn explanations_change_no_kernel() {
         let model = tarsia::Folder::open(Path::new(&example(name))).expect("a model folder").model;
         let compiled = |explain| {
             let start = tarsia::load(&model, tarsia::Limits::default(), &machine).expect("it loads");
-            tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain }).expect("it compiles")
+            tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain, ..Options::default() })
+                .expect("it compiles")
         };
         let (plain, explained) = (compiled(false), compiled(true));
         // All ops of the classifier are chosen as they are.

@@ -2,7 +2,8 @@
 //!
 //! The folders are those of `examples/`, of `tests/models/`, and of the folder that the environment variable
 //! `TARSIA_MODELS` names. Settings: one thread and two with the machine's best instructions, one thread with
-//! less, and the machine with two pipes. A model that needs operators outside ONNX's own domain is shown as ignored.
+//! less, half precision, the machine with two pipes, and the Ascend 910B2 with all and with few of its cores in
+//! both precisions. A model that needs operators outside ONNX's own domain is shown as ignored.
 //! `models_not_passing.txt` lists what is known to fail; see `support/suite.rs`.
 
 #[path = "support/mod.rs"]
@@ -16,7 +17,7 @@ use std::time::Duration;
 use libtest_mimic::Arguments;
 use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto};
 use protobuf::Message;
-use support::library::{self, Case};
+use support::library::{self, Case, Setting};
 use support::suite::Suite;
 
 /// Domains whose operators are not part of this compiler yet.
@@ -30,8 +31,8 @@ fn main() -> ExitCode {
             skipped.insert(name, format!("needs {operator}"));
             continue;
         }
-        for (setting, target, threads, simd) in settings() {
-            cases.insert(format!("{name}@{setting}"), Case { target, folder: folder.clone(), threads, simd });
+        for (label, setting) in settings() {
+            cases.insert(format!("{name}@{label}"), Case { folder: folder.clone(), setting });
         }
     }
     Suite {
@@ -44,17 +45,23 @@ fn main() -> ExitCode {
     .run(Arguments::from_args())
 }
 
-/// Name, target, threads, instructions: what this machine can do.
-fn settings() -> Vec<(&'static str, &'static str, usize, Option<&'static str>)> {
+/// What this machine can do, by name.
+fn settings() -> Vec<(&'static str, Setting)> {
+    let (cpu, ascend) = (Setting::of("cpu"), Setting::of("ascend910b2"));
     let mut settings = vec![
-        ("1-thread", "cpu", 1, None),
-        ("2-threads", "cpu", 2, None),
-        ("portable", "cpu", 1, Some("portable")),
-        ("twopipe", "twopipe", 1, None),
+        ("1-thread", cpu),
+        ("2-threads", Setting { threads: 2, ..cpu }),
+        ("portable", Setting { simd: Some("portable"), ..cpu }),
+        ("f16", Setting { precision: "f16", ..cpu }),
+        ("twopipe", Setting::of("twopipe")),
+        ("ascend910b2", ascend),
+        ("ascend910b2-3-cores", Setting { cores: Some(3), ..ascend }),
+        ("ascend910b2-f16", Setting { precision: "f16", ..ascend }),
+        ("ascend910b2-3-cores-f16", Setting { cores: Some(3), precision: "f16", ..ascend }),
     ];
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        settings.push(("avx2", "cpu", 1, Some("avx2")));
+        settings.push(("avx2", Setting { simd: Some("avx2"), ..cpu }));
     }
     settings
 }

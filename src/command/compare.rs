@@ -6,7 +6,7 @@ use clap::Args;
 use owo_colors::OwoColorize;
 use tarsia::{Error, Folder, Phase, compare_folder, read_set, set_inputs};
 
-use super::{LimitArguments, SessionArguments, TargetArgument, print_json, spinner};
+use super::{LimitArguments, PrecisionArgument, SessionArguments, TargetArgument, print_json, spinner};
 
 /// Runs a model on the test data of its folder and reports how far every output is off.
 ///
@@ -28,6 +28,8 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
+    precision: PrecisionArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -39,7 +41,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         return bisect(arguments);
     }
     let machine = arguments.target.machine()?;
-    let reports = compare_folder(&arguments.folder, limits, &machine, &arguments.session.options(arguments.limits))?;
+    let (options, session) = (arguments.precision.options(), arguments.session.options(arguments.limits));
+    let reports = compare_folder(&arguments.folder, limits, &machine, options, &session)?;
     progress.finish_and_clear();
     let passes = reports.iter().all(tarsia::SetReport::passes);
     if arguments.json {
@@ -69,12 +72,14 @@ fn bisect(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
     let folder = Folder::open(&arguments.folder)?;
     let machine = arguments.target.machine()?;
-    let compiled = tarsia::compile(tarsia::load(&folder.model, limits, &machine)?, Phase::Kernels, &machine)?;
+    let (start, options) = (tarsia::load(&folder.model, limits, &machine)?, arguments.precision.options());
+    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, options)?;
+    let tolerance = folder.tolerance.at(options.precision);
     let graph = compiled.graph.as_ref().ok_or_else(|| Error::Usage("there is no graph".into()))?;
     for set in &folder.sets {
         let inputs = set_inputs(set, graph.inputs().len(), &limits)?;
         let expected = read_set(set, "output", graph.outputs().len(), &limits)?;
-        if let Some(found) = tarsia::bisect(&compiled, &inputs, &expected, folder.tolerance, &machine)? {
+        if let Some(found) = tarsia::bisect(&compiled, &inputs, &expected, tolerance, &machine)? {
             if arguments.json {
                 print_json(&found)?;
             } else {

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use tarsia::{Error, Phase};
 
-use super::{LimitArguments, TargetArgument, may_write, model_of, spinner};
+use super::{LimitArguments, PrecisionArgument, TargetArgument, may_write, model_of, spinner};
 
 /// Compiles a model to a file that runs without the compiler, or prints a stage.
 ///
@@ -30,6 +30,8 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
+    precision: PrecisionArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -47,13 +49,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
     let last = arguments.emit.unwrap_or(Phase::Tiles);
-    let compiled = tarsia::compile(tarsia::load(&model, arguments.limits.limits(), &machine)?, last, &machine)?;
+    let start = tarsia::load(&model, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile_with(start, last, &machine, arguments.precision.options())?;
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);
     }
     if let Some((_, report)) = &compiled.optimised {
         tracing::info!("{}", report.summary());
+    }
+    for storage in &compiled.storage {
+        tracing::info!("{} {}: {}", storage.dtype, storage.origin.join(", "), storage.reason);
     }
     match (arguments.emit, &output) {
         (Some(phase), Some(path)) => {

@@ -41,7 +41,8 @@ struct Explained {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
     let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain: true })?;
+    let compiled =
+        tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain: true, ..Options::default() })?;
     let (_, decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
     let derivations = compiled.optimised.map(|(_, report)| report.derivations).unwrap_or_default();
     for text in arguments.node.iter().chain(&arguments.with) {

@@ -64,14 +64,35 @@ impl LimitArguments {
 /// The machine to compile for.
 #[derive(Args, Clone)]
 struct TargetArgument {
-    /// The machine to compile for: cpu, twopipe, or a description file (.toml).
+    /// The machine to compile for: cpu, twopipe, ascend910b2, or a description file (.toml).
     #[arg(long, value_name = "MACHINE", default_value = "cpu")]
     target: String,
+    /// Compile for so many of the machine's cores; a group that shares one item of work counts as one.
+    #[arg(long, value_name = "N")]
+    cores: Option<usize>,
 }
 
 impl TargetArgument {
     fn machine(&self) -> Result<tarsia::Machine, Error> {
-        tarsia::machine(&self.target)
+        let machine = tarsia::machine(&self.target)?;
+        match self.cores {
+            Some(count) => tarsia::with_cores(&machine, count),
+            None => Ok(machine),
+        }
+    }
+}
+
+/// In which type models are computed.
+#[derive(Args, Clone, Copy)]
+struct PrecisionArgument {
+    /// Store and multiply models in f32 as f32 or f16. Inputs and outputs keep their types; sums, norms and softmax stay f32.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    precision: tarsia::Precision,
+}
+
+impl PrecisionArgument {
+    fn options(self) -> tarsia::Options {
+        tarsia::Options { precision: self.precision, ..tarsia::Options::default() }
     }
 }
 

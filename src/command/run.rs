@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Class, Error, Phase, Session, Tensor, read_set, tensors};
 
-use super::{LimitArguments, SessionArguments, TargetArgument, model_of, print_json, spinner, values};
+use super::{
+    LimitArguments, PrecisionArgument, SessionArguments, TargetArgument, model_of, print_json, spinner, values,
+};
 
 /// Runs a model once and prints or writes its results.
 ///
@@ -42,6 +44,8 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
+    precision: PrecisionArgument,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -61,7 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let (model, data_set) = model_of(&arguments.model)?;
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
-    let compiled = tarsia::compile(tarsia::load(&model, limits, &machine)?, Phase::Tiles, &machine)?;
+    let start = tarsia::load(&model, limits, &machine)?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.precision.options())?;
     progress.finish_and_clear();
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
     let ports: Vec<_> =

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use libtest_mimic::Arguments;
-use support::library::{self, Case};
+use support::library::{self, Case, Setting};
 use support::suite::Suite;
 
 fn main() -> ExitCode {
@@ -22,10 +22,8 @@ fn main() -> ExitCode {
         Ok(folders) => folders,
         Err(reason) => return without_cases(&arguments, &reason),
     };
-    let cases = folders
-        .into_iter()
-        .map(|(name, folder)| (name, Case { target: "cpu", folder, threads: 1, simd: None }))
-        .collect();
+    let cases =
+        folders.into_iter().map(|(name, folder)| (name, Case { folder, setting: Setting::of("cpu") })).collect();
     Suite {
         name: "conformance",
         not_passing: "tests/conformance/not_passing.txt",

@@ -91,7 +91,14 @@ impl<'a> Product<'a> {
             nest.index_of(body, target.value, &root, anchor.into()).ok_or("the product is used at several indices")?;
         let mut operands = [body.operands(anchor)[0], body.operands(anchor)[1]];
         let types = [body.ty(operands[0]), body.ty(operands[1])];
-        let dtype = compute_dtype(types[0].dtype);
+        let accumulator = compute_dtype(body[anchor].types[0].dtype);
+        let computed = compute_dtype(types[0].dtype);
+        // Integers that the unit does not multiply as they are, are multiplied in the accumulator's type.
+        let computed = if computed.is_integer() { accumulator } else { computed };
+        let dtype = match types[0].dtype == types[1].dtype {
+            true => builder.target.product_dtype(types[0].dtype, accumulator, computed),
+            false => computed,
+        };
         let indices = nest.operand_indices(&body[anchor], &types, &result).map_err(|o| format!("{o:?}"))?;
         let mut indices: [Vec<Index>; 2] = indices.try_into().map_err(|_| "a product has two operands")?;
         let mut fill = None;
@@ -104,7 +111,6 @@ impl<'a> Product<'a> {
         let is_conv = matches!(op, Op::Conv { .. });
         let block = builder.target.matrix_block;
         let roles = Roles::assign(&mut nest, &indices, is_conv)?;
-        let accumulator = compute_dtype(body[anchor].types[0].dtype);
         let [rows, columns, depth] = block;
         let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
         let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
@@ -255,9 +261,7 @@ impl<'a> Product<'a> {
         let ((height, high), (width, wide)) = (extent(rows), extent(columns));
         let layout = builder.target.matrix_layouts_for(self.dtype)[which];
         let space = builder.target.matrix_spaces[which].clone();
-        // Integers are multiplied in the accumulator's type.
-        let dtype = if self.dtype.is_integer() { self.accumulator } else { self.dtype };
-        let tile = builder.tile(&space, dtype, vec![high, wide], layout);
+        let tile = builder.tile(&space, self.dtype, vec![high, wide], layout);
         let region = Operand::Tile(Region::at_origin(tile, vec![height, width]));
         builder.instr(Opcode::Copy { rows: rows.len() }, vec![region.clone()], vec![source]);
         Ok(region)

@@ -131,9 +131,11 @@ impl Target {
         operands && bytes[2].saturating_mul(4) <= self.elements(vector)
     }
 
-    /// The element type in which a product of values of `stored` is computed: their own where the unit multiplies it, else `computed`.
-    pub fn product_dtype(&self, stored: DType, computed: DType) -> DType {
-        if self.machine.product(stored, stored).is_some() { stored } else { computed }
+    /// The type in which values of type `stored` are multiplied and summed as `sum`: their own where the unit has that product, else
+    /// `computed`.
+    pub fn product_dtype(&self, stored: DType, sum: DType, computed: DType) -> DType {
+        let has = self.machine.product(stored, stored).is_some_and(|(_, product)| product.acc == sum);
+        if has { stored } else { computed }
     }
 
     /// The type in which products of this type are summed.

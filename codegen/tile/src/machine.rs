@@ -175,9 +175,9 @@ pub struct Cache {
     /// Bytes per cycle that all users together get from it.
     #[serde(default)]
     pub bytes_per_cycle: Option<f64>,
-    /// Bytes per cycle that the cores together get which read one address at one time, where such reads wait for each other.
+    /// Cycles between two requests for one address: the cores that read it at one time wait for each other.
     #[serde(default)]
-    pub same_address_bytes_per_cycle: Option<f64>,
+    pub same_address_cycles: Option<f64>,
     /// Where the numbers come from.
     pub source: String,
 }
@@ -211,6 +211,9 @@ pub struct Banks {
     /// How many times longer an instruction takes that writes to a group from which it reads.
     #[serde(default = "once")]
     pub write_conflict: f64,
+    /// How many times longer a move out of the space takes that begins while another pipe of the core writes into it.
+    #[serde(default = "once")]
+    pub beside_write: f64,
 }
 
 /// A pattern of layouts, for some element types.

@@ -36,6 +36,13 @@ impl Traffic {
         self.read + self.written
     }
 
+    /// Multiplies all.
+    pub fn scale(&mut self, factor: f64) {
+        for part in [&mut self.read, &mut self.written, &mut self.fetched, &mut self.written_back] {
+            *part *= factor;
+        }
+    }
+
     /// Adds another.
     pub fn add(&mut self, other: &Traffic) {
         self.read += other.read;

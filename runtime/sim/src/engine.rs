@@ -20,7 +20,7 @@ use crate::{
     SimError,
     cache::{Cache, Memory, Traffic},
     code::Code,
-    price::{PriceId, Prices},
+    price::{LINE, PriceId, Prices},
     share::{Address, CACHE, Demand, MEMORY, Share},
     walk::{Cursor, Issue, Issued},
 };
@@ -70,6 +70,8 @@ pub(crate) struct Setup<'a> {
     /// Of every parameter.
     pub memories: &'a [Memory],
     pub free: Free,
+    /// What is read does not come into the cache.
+    pub past_cache: bool,
     /// How many spans of the timeline to keep.
     pub spans: usize,
 }
@@ -236,7 +238,8 @@ impl<'e, 's> Engine<'e, 's> {
             rate(free.memory, space.and_then(|space| space.bytes_per_cycle)),
             rate(free.cache, cache.and_then(|cache| cache.bytes_per_cycle)),
         ];
-        let same_address = rate(free.cache, cache.and_then(|cache| cache.same_address_bytes_per_cycle));
+        let wait = cache.and_then(|cache| cache.same_address_cycles).filter(|_| !free.cache);
+        let same_address = wait.unwrap_or(0.0);
         let mut engine = Engine {
             setup,
             prices,
@@ -579,6 +582,7 @@ impl<'e, 's> Engine<'e, 's> {
     }
 
     fn begin(&mut self, number: usize, issued: Issued) {
+        let slowed = self.beside_writes(number, issued.work);
         let price = self.prices.get(issued.price);
         let free = self.setup.free;
         let pipe = &mut self.pipes[number];
@@ -591,7 +595,7 @@ impl<'e, 's> Engine<'e, 's> {
         let mut fixed = price.cost.issue_cycles + head;
         let transfer = !issued.starts.is_empty() || price.local_read + price.local_written > 0.0;
         if !transfer {
-            fixed += price.cost.path_cycles;
+            fixed += price.cost.path_cycles * slowed;
         }
         let nothing = free.pipe == Some(pipe.kind);
         if nothing {
@@ -601,6 +605,21 @@ impl<'e, 's> Engine<'e, 's> {
         pipe.last = Some(issued.price);
         pipe.running = Some(Running { issued, start: self.now, transfer: transfer && !nothing });
         self.timer(self.now + fixed, number, false);
+    }
+
+    /// How many times longer a move takes because another pipe of the core writes where it reads.
+    fn beside_writes(&self, number: usize, work: usize) -> f64 {
+        let code = self.setup.code;
+        let path = |work: usize| code.works[work].path.map(|path| &code.machine.paths[path]);
+        let Some(from) = path(work).map(|path| path.from.as_str()) else { return 1.0 };
+        let banks = code.machine.space(from).and_then(|space| space.banks.as_ref());
+        let Some(factor) = banks.map(|banks| banks.beside_write).filter(|&factor| factor > 1.0) else { return 1.0 };
+        let writes = |pipe: usize| {
+            let running = self.pipes[pipe].running.as_ref();
+            running.and_then(|running| path(running.issued.work)).is_some_and(|path| path.to == from)
+        };
+        let mut others = self.streams[self.pipes[number].stream].pipes.clone().filter(|&pipe| pipe != number);
+        if others.any(writes) { factor } else { 1.0 }
     }
 
     /// The fixed part of the running instruction is over.
@@ -626,6 +645,7 @@ impl<'e, 's> Engine<'e, 's> {
         for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
             let memory = &self.setup.memories[access.param.0 as usize];
             let part = match &mut self.source {
+                Source::Cache(_) if self.setup.past_cache && !access.written => through(geometry.bytes, true, false),
                 Source::Memory => through(geometry.bytes, access.read, access.written),
                 Source::Cache(cache) => {
                     cache.access(memory, geometry, start, issued.access as u64, access.written, access.read)
@@ -644,10 +664,15 @@ impl<'e, 's> Engine<'e, 's> {
                     Source::Known(known) => known[role].get(issued.access).map_or(0.0, |known| known.readers),
                     _ => 0.0,
                 };
-                address = Some(Address { place: (memory.id, start), bytes: geometry.bytes, readers });
+                let requests = geometry.runs() * (geometry.run as f64 / LINE as f64).ceil();
+                address = Some(Address { place: (memory.id, start), requests, readers });
             }
             traffic.add(&part);
         }
+        // Requests are larger than what is asked for where runs do not begin at their boundaries.
+        let asked = if price.moved > 0.0 && price.cost.bytes > 0.0 { price.cost.bytes / price.moved } else { 1.0 };
+        traffic.scale(asked);
+        let missed = if traffic.read > 0.0 { (traffic.fetched / traffic.read).min(1.0) } else { 0.0 };
         let local = price.local_read + price.local_written;
         let cached = !matches!(self.source, Source::Memory);
         let bytes = match cached {
@@ -655,13 +680,11 @@ impl<'e, 's> Engine<'e, 's> {
             false => [traffic.cores() + local, 0.0],
         };
         let mut scaled = traffic;
-        for part in [&mut scaled.read, &mut scaled.written, &mut scaled.fetched, &mut scaled.written_back] {
-            *part *= weight;
-        }
+        scaled.scale(weight);
         self.out.traffic.add(&scaled);
         self.out.local += local * weight;
         debug_assert!(MEMORY == 0 && CACHE == 1);
-        Demand { alone: price.cost.path_cycles, bytes, weight, address }
+        Demand { alone: price.cost.path_cycles + missed * price.cost.miss_cycles, bytes, weight, address }
     }
 
     /// The running instruction is done.

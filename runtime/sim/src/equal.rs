@@ -141,6 +141,7 @@ pub(crate) fn known(
     classes: &[(usize, f64)],
     memories: &[Memory],
     cache: &mut Cache,
+    past_cache: bool,
 ) -> Result<Vec<Vec<Known>>, SimError> {
     let mut roles = Vec::new();
     for role in 0..code.roles.len() {
@@ -151,7 +152,7 @@ pub(crate) fn known(
         let open = roles.iter_mut().filter(|role| (role.known.len() as f64) < role.count);
         let behind = open.min_by(|a, b| a.progress().total_cmp(&b.progress()));
         let Some(role) = behind else { break };
-        role.step(code, prices, memories, cache)?;
+        role.step(code, prices, memories, cache, past_cache)?;
     }
     Ok(roles.into_iter().map(|role| role.known).collect())
 }
@@ -198,6 +199,7 @@ impl Lockstep {
         prices: &mut Prices,
         memories: &[Memory],
         cache: &mut Cache,
+        past_cache: bool,
     ) -> Result<(), SimError> {
         let (mut total, mut bytes) = (Traffic::default(), 0.0);
         self.places.clear();
@@ -208,7 +210,10 @@ impl Lockstep {
             for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
                 let memory = &memories[access.param.0 as usize];
                 let salt = issued.access as u64;
-                total.add(&cache.access(memory, geometry, start, salt, access.written, access.read));
+                total.add(&match past_cache && !access.written {
+                    true => Traffic { read: geometry.bytes, fetched: geometry.bytes, ..Traffic::default() },
+                    false => cache.access(memory, geometry, start, salt, access.written, access.read),
+                });
                 bytes += geometry.bytes;
                 if access.read {
                     self.places.push((memory.id, start));

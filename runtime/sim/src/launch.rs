@@ -105,6 +105,7 @@ impl Launch<'_> {
             all_groups: code.groups,
             memories: self.memories,
             free: Free::default(),
+            past_cache: self.options.past_cache,
             spans: self.options.spans.saturating_sub(timeline.spans.len()),
         };
         let (outcome, bottleneck) = match cache {
@@ -118,7 +119,7 @@ impl Launch<'_> {
                 (outcome, bottleneck)
             }
             Some(cache) => {
-                let known = equal::known(&code, &mut prices, &groups, self.memories, cache)?;
+                let known = equal::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
                 let outcome = engine::run(&setup, &mut prices, Source::Known(&known))?;
                 let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Known(&known));
                 let bottleneck = self.bottleneck(&setup, &outcome, again)?;
@@ -180,7 +181,7 @@ impl Launch<'_> {
         }
         let cache = space.and_then(|space| space.cache.as_ref());
         let rate = cache.and_then(|cache| cache.bytes_per_cycle).unwrap_or(f64::INFINITY);
-        let serial = cache.is_some_and(|cache| cache.same_address_bytes_per_cycle.is_some());
+        let serial = cache.is_some_and(|cache| cache.same_address_cycles.is_some());
         if serial || worth((traffic.cores() + outcome.local) / rate) {
             candidates.push(("cache".into(), Free { cache: true, ..Free::default() }));
         }

@@ -11,6 +11,7 @@
 //! instructions. The numbers come from the machine description alone.
 
 mod cache;
+pub mod calibrate;
 mod code;
 mod engine;
 mod equal;
@@ -45,11 +46,13 @@ pub struct Options {
     pub bottlenecks: bool,
     /// How many instructions of the timeline to keep.
     pub spans: usize,
+    /// What is read does not come into the cache, as where loads carry a hint that their data is not needed again.
+    pub past_cache: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { full: false, bottlenecks: true, spans: 0 }
+        Options { full: false, bottlenecks: true, spans: 0, past_cache: false }
     }
 }
 

@@ -191,6 +191,12 @@ impl Geometry {
         self.axes.iter().all(|&(stride, _)| stride % granule == 0)
     }
 
+    /// The largest power of two, up to `most`, that divides the addresses of all runs, the first of which begins at `start`.
+    pub fn alignment(&self, start: i64, most: i64) -> usize {
+        let strides = self.axes.iter().filter(|(_, count)| *count > 1).map(|&(stride, _)| stride);
+        strides.chain([start]).map(|bytes| power_of_two(bytes, most)).min().unwrap_or(most) as usize
+    }
+
     /// Calls `visit` with the first byte of every run. Of very many, some stand for all: the factor says for how many each.
     pub fn for_each_run(&self, start: i64, salt: u64, visit: &mut dyn FnMut(i64)) -> f64 {
         const MOST: f64 = 4096.0;
@@ -229,6 +235,11 @@ impl Geometry {
             i += step;
         }
     }
+}
+
+/// The largest power of two, up to `most`, that divides a number of bytes.
+pub(crate) fn power_of_two(bytes: i64, most: i64) -> i64 {
+    if bytes == 0 { most } else { (1 << bytes.trailing_zeros().min(62)).min(most) }
 }
 
 /// SplitMix64 (Steele et al. 2014).

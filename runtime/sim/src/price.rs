@@ -10,11 +10,11 @@ use tarsia_tile::{
 use crate::{
     SimError,
     code::{Code, Work},
-    memory::Geometry,
+    memory::{Geometry, power_of_two},
 };
 
 /// Rows of a matrix in device memory are best this many bytes apart.
-const LINE: i64 = 512;
+pub(crate) const LINE: i64 = 512;
 
 /// The cost of one instruction at certain sizes.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,8 @@ impl Prices {
     /// # Errors
     /// If the machine does not run it.
     pub fn find(&mut self, code: &Code<'_>, work: usize, vars: &[i64]) -> Result<PriceId, SimError> {
-        let key: SmallVec<[i64; 8]> = code.works[work].key.iter().map(|expr| expr.eval(vars)).collect();
+        let mut key: SmallVec<[i64; 8]> = code.works[work].key.iter().map(|expr| expr.eval(vars)).collect();
+        key.extend(code.works[work].memory.iter().map(|access| power_of_two(access.first_byte(vars), LINE)));
         if let Some((last, id)) = &self.last[work]
             && *last == key
         {
@@ -110,7 +111,10 @@ fn price(code: &Code<'_>, work: &Work<'_>, vars: &[i64]) -> Result<Price, SimErr
     price.memory = work.memory.iter().map(|access| access.geometry(vars)).collect();
     let fault = |reason: String| SimError::Kernel { kernel: code.kernel.name.clone(), reason };
     match work.path {
-        Some(path) => move_price(code, work, path, &extents, &mut price),
+        Some(path) => {
+            let start = work.memory.first().map_or(0, |access| access.first_byte(vars));
+            move_price(code, work, path, &extents, start, &mut price);
+        }
         None => {
             price.cost = code.machine.instr_cost(code.kernel, work.instr, &extents).map_err(fault)?;
             operations(work, &extents, &mut price);
@@ -124,7 +128,7 @@ fn price(code: &Code<'_>, work: &Work<'_>, vars: &[i64]) -> Result<Price, SimErr
     Ok(price)
 }
 
-fn move_price(code: &Code<'_>, work: &Work<'_>, path: usize, extents: &[Extent], price: &mut Price) {
+fn move_price(code: &Code<'_>, work: &Work<'_>, path: usize, extents: &[Extent], start: i64, price: &mut Price) {
     let bytes = |at: usize| extents.get(at).map_or(0.0, Extent::elements) * work.operands[at].bits as f64 / 8.0;
     let (written, read) = (bytes(0), bytes(work.operands.len() - 1));
     let layout = |operand| code.kernel.layout_of(operand);
@@ -135,12 +139,16 @@ fn move_price(code: &Code<'_>, work: &Work<'_>, path: usize, extents: &[Extent],
             bursts: memory.runs(),
             burst_bytes: memory.run as f64,
             aligned: memory.aligned(LINE),
+            alignment: memory.alignment(start, LINE),
             relaid,
+            window: None,
         },
         None if price.local_written > 0.0 => {
-            MoveShape { bytes: written, bursts: 1.0, burst_bytes: written, aligned: true, relaid }
+            MoveShape { bytes: written, bursts: 1.0, burst_bytes: written, aligned: true, relaid, ..MoveShape::default() }
         }
-        None => MoveShape { bytes: read, bursts: 1.0, burst_bytes: read, aligned: true, relaid },
+        None => {
+            MoveShape { bytes: read, bursts: 1.0, burst_bytes: read, aligned: true, relaid, ..MoveShape::default() }
+        }
     };
     price.cost = code.machine.move_cost(&code.machine.paths[path], &shape);
     price.moved = shape.bytes;

@@ -27,7 +27,8 @@ pub(crate) struct Demand {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Address {
     pub place: (u32, i64),
-    pub bytes: f64,
+    /// Requests that the transfer becomes.
+    pub requests: f64,
     pub readers: f64,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct Share {
     now: f64,
     /// Bytes per cycle of each shared memory.
     capacity: [f64; SHARED],
-    /// Bytes per cycle of what is read at one address at one moment.
+    /// Cycles between two requests for one address.
     same_address: f64,
     /// When the next transfer ends at the present rates.
     next: f64,
@@ -140,12 +141,12 @@ impl Share {
         for at in 0..self.jobs.len() {
             let demand = &self.jobs[at].demand;
             let mut alone = demand.alone;
-            if let (Some(address), true) = (demand.address, self.same_address.is_finite()) {
+            if let (Some(address), true) = (demand.address, self.same_address > 0.0) {
                 let here = |job: &Job| job.demand.address.is_some_and(|other| other.place == address.place);
                 let meet: f64 = self.jobs.iter().filter(|job| here(job)).count() as f64;
                 let readers = meet.max(address.readers);
                 if readers > 1.0 {
-                    alone = alone.max(address.bytes * readers / self.same_address);
+                    alone = alone.max(address.requests * readers * self.same_address);
                 }
             }
             self.jobs[at].rate = 1.0 / alone.max(1e-6);
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn one_transfer_goes_at_the_rate_of_its_path() {
-        let mut share = Share::new([32.0, f64::INFINITY], f64::INFINITY);
+        let mut share = Share::new([32.0, f64::INFINITY], 0.0);
         share.begin(10.0, demand(100.0, 1600.0, 0.0), 7);
         assert_eq!(share.next(), 110.0);
         assert_eq!(share.finished(110.0).as_slice(), [7]);
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn two_share_and_the_second_speeds_up_when_the_first_is_done() {
         // Each could take 24 bytes a cycle, together they get 32.
-        let mut share = Share::new([32.0, f64::INFINITY], f64::INFINITY);
+        let mut share = Share::new([32.0, f64::INFINITY], 0.0);
         share.begin(0.0, demand(50.0, 1200.0, 0.0), 0);
         share.begin(0.0, demand(100.0, 2400.0, 0.0), 1);
         assert_eq!(share.next(), 75.0);
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn who_wants_less_gets_what_it_wants() {
-        let mut share = Share::new([32.0, f64::INFINITY], f64::INFINITY);
+        let mut share = Share::new([32.0, f64::INFINITY], 0.0);
         share.begin(0.0, demand(100.0, 400.0, 0.0), 0);
         share.begin(0.0, demand(100.0, 6400.0, 0.0), 1);
         assert_eq!(share.next(), 100.0);
@@ -223,15 +224,15 @@ mod tests {
 
     #[test]
     fn one_of_weight_two_is_like_two() {
-        let mut share = Share::new([32.0, f64::INFINITY], f64::INFINITY);
+        let mut share = Share::new([32.0, f64::INFINITY], 0.0);
         share.begin(0.0, Demand { weight: 2.0, ..demand(100.0, 2400.0, 0.0) }, 0);
         assert_eq!(share.next(), 150.0);
     }
 
     #[test]
     fn readers_of_one_address_wait_for_each_other() {
-        let address = Some(Address { place: (0, 0), bytes: 1000.0, readers: 0.0 });
-        let mut share = Share::new([f64::INFINITY; 2], 100.0);
+        let address = Some(Address { place: (0, 0), requests: 1000.0, readers: 0.0 });
+        let mut share = Share::new([f64::INFINITY; 2], 0.01);
         share.begin(0.0, Demand { address, ..demand(10.0, 0.0, 0.0) }, 0);
         assert_eq!(share.next(), 10.0);
         share.begin(0.0, Demand { address, ..demand(10.0, 0.0, 0.0) }, 1);

@@ -33,6 +33,8 @@ pub struct Cost {
     pub head_cycles: f64,
     /// Cycles of the work.
     pub path_cycles: f64,
+    /// Further cycles of the work if nothing of what is moved is in the cache.
+    pub miss_cycles: f64,
     /// Bytes that a move asks of device memory, whole requests; 0 for what is no move.
     pub bytes: f64,
 }
@@ -101,7 +103,8 @@ impl Machine {
         Cost {
             issue_cycles: path.startup_cycles,
             head_cycles: path.head_cycles,
-            path_cycles: bytes / rate + bursts * (path.burst_cycles + shape.missed * path.miss_cycles),
+            path_cycles: bytes / rate + bursts * path.burst_cycles,
+            miss_cycles: bursts * path.miss_cycles,
             bytes,
         }
     }

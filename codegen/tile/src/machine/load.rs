@@ -34,6 +34,16 @@ pub enum MachineError {
         /// The names that exist.
         known: String,
     },
+    /// There are not so many cores.
+    #[error("{name} has 1 to {groups} cores to compile for, not {count}")]
+    Cores {
+        /// The machine's name.
+        name: String,
+        /// How many were asked for.
+        count: usize,
+        /// How many groups of cores it has.
+        groups: usize,
+    },
     /// The file cannot be read.
     #[error("cannot read the machine description {path}: {error}")]
     Read {

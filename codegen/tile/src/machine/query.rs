@@ -3,8 +3,8 @@
 use tarsia_tensor::DType;
 
 use super::{
-    Conversion, CoreKind, Events, LayoutPattern, LayoutRule, Machine, OperandRule, Path, Product, Rate, Space,
-    Transform, Unit,
+    Conversion, CoreKind, Events, LayoutPattern, LayoutRule, Machine, MachineError, OperandRule, Path, Product, Rate,
+    Space, Transform, Unit,
 };
 use crate::{Layout, optable::Class};
 
@@ -22,6 +22,23 @@ impl Machine {
     /// Cores of all kinds.
     pub fn core_count(&self) -> usize {
         self.cores.iter().map(|core| core.count).sum()
+    }
+
+    /// The machine with only `count` groups of cores: as many cores of every kind as work on `count` items side by side. Memories and
+    /// their bandwidth stay.
+    ///
+    /// # Errors
+    /// If it has not so many, or none are asked for.
+    pub fn with_cores(&self, count: usize) -> Result<Machine, MachineError> {
+        let groups = self.cores.iter().map(|core| core.count / core.lanes.max(1)).min().unwrap_or(0);
+        if count == 0 || count > groups {
+            return Err(MachineError::Cores { name: self.name.clone(), count, groups });
+        }
+        let mut machine = self.clone();
+        for core in &mut machine.cores {
+            core.count = (core.count * count / groups).max(1);
+        }
+        Ok(machine)
     }
 
     /// The path between two spaces with these transforms, the fastest if there are several.

@@ -94,3 +94,14 @@ fn the_matrix_unit_prefers_panels() {
     assert!(machine.dtypes(Class::Pointwise).contains(&DType::I64));
     assert!(!machine.has_concurrent_pipes());
 }
+
+#[test]
+fn fewer_cores_are_fewer_of_every_kind() {
+    let machine = Machine::builtin("ascend910b2").unwrap();
+    let counts = |machine: &Machine| machine.cores.iter().map(|core| core.count).collect::<Vec<_>>();
+    assert_eq!(counts(&machine.with_cores(3).unwrap()), [3, 6]);
+    assert_eq!(machine.with_cores(24).unwrap(), machine);
+    let error = |count| machine.with_cores(count).unwrap_err().to_string();
+    assert_eq!(error(25), "ascend910b2 has 1 to 24 cores to compile for, not 25");
+    assert!(error(0).contains("not 0"));
+}

@@ -55,7 +55,7 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
     positive("clock.hertz".into(), machine.clock.hertz);
     for space in &machine.spaces {
         positive(format!("space {}: bytes_per_cycle", space.name), space.bytes_per_cycle.unwrap_or(1.0));
-        let rates = space.cache.iter().flat_map(|cache| [cache.bytes_per_cycle, cache.same_address_bytes_per_cycle]);
+        let rates = space.cache.iter().flat_map(|cache| [cache.bytes_per_cycle, cache.same_address_cycles]);
         rates.flatten().for_each(|rate| positive(format!("space {}: a rate of its cache", space.name), rate));
     }
     for path in &machine.paths {
@@ -128,7 +128,8 @@ fn cores_and_spaces(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
             let empty = banks.groups == 0 || banks.per_group == 0 || banks.width == 0;
             fault(empty, format!("space {name}: banks need groups, per_group and width above 0"));
             let slower = |times: f64| times.is_finite() && times >= 1.0;
-            let faster = !slower(banks.read_conflict) || !slower(banks.write_conflict);
+            let times = [banks.read_conflict, banks.write_conflict, banks.beside_write];
+            let faster = !times.into_iter().all(slower);
             fault(faster, format!("space {name}: a conflict of banks takes at least 1 times as long"));
         }
         if let Some(requests) = &space.requests {

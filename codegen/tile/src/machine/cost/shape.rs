@@ -17,8 +17,6 @@ pub struct MoveShape {
     pub aligned: bool,
     /// The largest power of two that divides the addresses at which runs begin; 0 where only `aligned` is known.
     pub alignment: usize,
-    /// The part of the bytes that the cache does not hold, between 0 and 1.
-    pub missed: f64,
     /// Whether the layout changes on the way.
     pub relaid: bool,
     /// The window, where overlapping ones are gathered on the way.

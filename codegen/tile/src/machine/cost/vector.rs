@@ -28,7 +28,7 @@ pub(super) fn cost(
     let worked = whole_steps(unit, kernel, instr, operands, dtype, elements);
     let rows = if reduces_last(instr, operands) { rows_of(operands) } else { 0.0 };
     let path_cycles = worked / rate.per_cycle * conflict(machine, kernel, instr, operands) + rows * rate.row_cycles;
-    Ok(Cost { issue_cycles: rate.startup_cycles, head_cycles: rate.head_cycles, path_cycles, bytes: 0.0 })
+    Ok(Cost { issue_cycles: rate.startup_cycles, head_cycles: rate.head_cycles, path_cycles, ..Cost::default() })
 }
 
 /// Elements worked on, counting those that fill up the last step of every run.
