@@ -4,6 +4,7 @@
 //! verifier accepts must be shown to be no mistake by an exhaustive run (`unrolled.rs`); of the others at least 99 in 100 must
 //! be refused. The score is printed: `cargo test --release --test mutation -- --nocapture`.
 
+mod cells;
 mod mutants;
 mod unrolled;
 

@@ -143,9 +143,14 @@ fn move_price(code: &Code<'_>, work: &Work<'_>, path: usize, extents: &[Extent],
             relaid,
             window: None,
         },
-        None if price.local_written > 0.0 => {
-            MoveShape { bytes: written, bursts: 1.0, burst_bytes: written, aligned: true, relaid, ..MoveShape::default() }
-        }
+        None if price.local_written > 0.0 => MoveShape {
+            bytes: written,
+            bursts: 1.0,
+            burst_bytes: written,
+            aligned: true,
+            relaid,
+            ..MoveShape::default()
+        },
         None => {
             MoveShape { bytes: read, bursts: 1.0, burst_bytes: read, aligned: true, relaid, ..MoveShape::default() }
         }

@@ -21,6 +21,7 @@ mod expr;
 mod extent;
 mod held;
 mod items;
+mod turns;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -59,7 +59,8 @@ pub(super) struct Sum {
 
 /// Reads a program's text.
 fn read(text: &str) -> Result<Program, SimError> {
-    text::parse(text).map_err(|error| SimError::Shapes(format!("a calibration program is not well-formed: {error}\n{text}")))
+    text::parse(text)
+        .map_err(|error| SimError::Shapes(format!("a calibration program is not well-formed: {error}\n{text}")))
 }
 
 impl Product {
@@ -110,7 +111,11 @@ impl Product {
         let width = format!("min({bn}, {columns} - j)");
         let row = format!("{rows}*h + {sm}*p + i");
         let column = format!("{sn}*q + j");
-        let _ = writeln!(t, "    for h in 0..{} step 1 {{\n    for j in 0..{columns} step {bn} {{\n    for i in 0..{sm} step {bm} {{", self.parts);
+        let _ = writeln!(
+            t,
+            "    for h in 0..{} step 1 {{\n    for j in 0..{columns} step {bn} {{\n    for i in 0..{sm} step {bm} {{",
+            self.parts
+        );
         wait(t, "fix", "m", "0");
         let [sa, sb] = self.steps.map(|steps| steps * bk);
         let left = Load {
@@ -251,7 +256,8 @@ impl Reads {
             ReadOrder::Own { slice, .. } => format!("min({tn}, min({slice}, {n} - s) - j)"),
             ReadOrder::All { .. } => format!("min({tn}, {n} - j)"),
         };
-        let _ = writeln!(t, "    copy rows=1 %t[0 +: {tm}, 0 +: {width}] <- @a{{{tm}, {width} -> {row} + $0, s + j + $1}}");
+        let _ =
+            writeln!(t, "    copy rows=1 %t[0 +: {tm}, 0 +: {width}] <- @a{{{tm}, {width} -> {row} + $0, s + j + $1}}");
         t.push_str("    }\n    }\n    }\n    }\n  }\n  launch reads(@a)\n}\n");
         read(&t)
     }
@@ -291,7 +297,8 @@ impl Sum {
         let _ = writeln!(t, "    for i in 0..min({each}, {n} - {each}*p) step {chunk} {{");
         pair(&mut t, "wait", "v", "mte2", &slot);
         for (tile, param) in [("tx", "x"), ("ty", "y")] {
-            let _ = writeln!(t, "    copy rows=1 %{tile}#({slot})[0 +: {size}] <- @{param}{{{size} -> {each}*p + i + $0}}");
+            let _ =
+                writeln!(t, "    copy rows=1 %{tile}#({slot})[0 +: {size}] <- @{param}{{{size} -> {each}*p + i + $0}}");
         }
         pair(&mut t, "set", "mte2", "v", &slot);
         pair(&mut t, "wait", "mte2", "v", &slot);
