@@ -61,8 +61,8 @@ pub fn compare_folder(
 ) -> Result<Vec<SetReport>, Error> {
     let folder = Folder::open(path)?;
     let start = compile::load(&folder.model, limits, machine)?;
-    let compiled = compile::compile_with(start, Phase::Tiles, machine, compilation)?;
     let tolerance = folder.tolerance.at(compilation.precision);
+    let compiled = compile::compile_with(start, Phase::Tiles, machine, compilation)?;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
     let inputs = program.inputs.len();

@@ -5,6 +5,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::Path,
     str::FromStr,
@@ -98,12 +99,21 @@ impl FromStr for Precision {
 }
 
 /// How to compile.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Keep explanations: the report tells by which rules ops were derived.
     pub explain: bool,
     /// Storage and products.
     pub precision: Precision,
+    /// The sizes by symbol that forms and kernels are chosen for. What is compiled is right for all sizes.
+    pub sizes: BTreeMap<String, i64>,
+}
+
+impl Options {
+    fn cover(&self) -> tarsia_passes::cover::Options {
+        let hints = self.sizes.clone();
+        tarsia_passes::cover::Options { hints, ..tarsia_passes::cover::Options::default() }
+    }
 }
 
 /// What compilation makes of a model.
@@ -140,24 +150,42 @@ impl Compiled {
     }
 }
 
-/// Reads a model, a dump or a compiled file; what it is tells its content. A dumped program is verified for the machine it names:
+/// What a file holds.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model or program.
+    pub start: Start,
+    /// What reading added to it, for the user.
+    pub notes: Vec<String>,
+}
+
+/// Reads a model, a dump, a compiled file or a module of the vendor's scheduled kernels; what it is tells its content. A dumped program is verified for the machine it names:
 /// `machine`, or one that comes with the compiler.
 ///
 /// # Errors
 /// If the file cannot be read, is none of these, or is broken.
 pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Error> {
+    read(path, limits, machine).map(|loaded| loaded.start)
+}
+
+/// As [`load`], with the notes.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path, limits: Limits, machine: &Machine) -> Result<Loaded, Error> {
+    let alone = |start| Loaded { start, notes: Vec::new() };
     let head = head(path)?;
     if head.starts_with(&tarsia_tile::artifact::MAGIC) {
         let limits = tarsia_tile::artifact::Limits::default();
         let program =
             tarsia_tile::artifact::load_for(path, &limits, machine).map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(Start::Program(program));
+        return Ok(alone(Start::Program(program)));
     }
     if head.starts_with(b"graph ") {
         let text = read_text(path, &limits)?;
         let graph = text.parse::<Graph>().map_err(|e| text_error(path, e.to_string()))?;
         let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
-        return Ok(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) });
+        return Ok(alone(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) }));
     }
     if head.starts_with(b"program ") {
         let text = read_text(path, &limits)?;
@@ -165,21 +193,31 @@ pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Err
         let stage = tarsia_tile::verify::Stage::Synchronised;
         let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
         tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(Start::Program(program));
+        return Ok(alone(Start::Program(program)));
+    }
+    if tarsia_hivm::import::is_module(&String::from_utf8_lossy(&head)) {
+        let text = read_text(path, &limits)?;
+        let options = tarsia_hivm::import::Options::default();
+        let imported = tarsia_hivm::import::import(&text, machine, &options);
+        let imported = imported.map_err(|e| text_error(path, e.to_string()))?;
+        return Ok(Loaded { start: Start::Program(imported.program), notes: imported.notes });
     }
     let model = Model::open(path, limits)?;
-    Ok(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?))
+    Ok(alone(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?)))
 }
 
 fn text_error(path: &Path, reason: String) -> Error {
     Error::Text { path: path.to_owned(), reason }
 }
 
+/// As much of a file as tells what it is.
+const HEAD: u64 = 4096;
+
 fn head(path: &Path) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let io = |reason| Error::Io { path: path.to_owned(), reason };
     let mut head = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(64).read_to_end(&mut head).map_err(io)?;
+    std::fs::File::open(path).map_err(io)?.take(HEAD).read_to_end(&mut head).map_err(io)?;
     Ok(head)
 }
 
@@ -223,12 +261,12 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
             if last == Phase::Graph {
                 return Ok(compiled);
             }
-            let mut optimised = optimise(graph, machine, options)?;
+            let mut optimised = optimise(graph, machine, &options)?;
             if multiplies_bytes_only(machine) {
                 optimised.0 = tarsia_passes::recentre(&optimised.0, CONSTANT_BYTES).map_err(internal("recentre"))?.0;
             }
             lap(&mut compiled.times, Phase::Optimised);
-            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine)?) } else { None };
+            let kernels = if last > Phase::Optimised { Some(cover(&optimised.0, machine, &options)?) } else { None };
             compiled.optimised = Some(optimised);
             lap(&mut compiled.times, Phase::Kernels);
             match kernels {
@@ -265,8 +303,8 @@ fn multiplies_bytes_only(machine: &Machine) -> bool {
 ///
 /// # Errors
 /// If a pass fails.
-pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(Graph, tarsia_passes::Report), Error> {
-    let (model, cover) = (cost::model(machine), tarsia_passes::cover::Options::default());
+pub fn optimise(graph: &Graph, machine: &Machine, options: &Options) -> Result<(Graph, tarsia_passes::Report), Error> {
+    let (model, cover) = (cost::model(machine), options.cover());
     let extract = tarsia_passes::cover::ByKernels { model: &model, options: &cover };
     let explain = options.explain;
     let options = tarsia_passes::Options { extract: &extract, explain, ..tarsia_passes::Options::default() };
@@ -277,9 +315,12 @@ pub fn optimise(graph: &Graph, machine: &Machine, options: Options) -> Result<(G
 ///
 /// # Errors
 /// If the pass fails.
-pub fn cover(graph: &Graph, machine: &Machine) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
-    tarsia_passes::cover::cover(graph, &cost::model(machine), &tarsia_passes::cover::Options::default())
-        .map_err(internal("cover"))
+pub fn cover(
+    graph: &Graph,
+    machine: &Machine,
+    options: &Options,
+) -> Result<(Graph, tarsia_passes::cover::Decisions), Error> {
+    tarsia_passes::cover::cover(graph, &cost::model(machine), &options.cover()).map_err(internal("cover"))
 }
 
 /// Lowering to the machine's tile program.

@@ -21,13 +21,14 @@ pub mod tensors;
 
 pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
 pub use compile::{
-    Compiled, Options, Phase, Precision, Start, compile, compile_with, cover, load, lower, machine, optimise,
-    with_cores,
+    Compiled, Loaded, Options, Phase, Precision, Start, compile, compile_with, cover, load, lower, machine, optimise,
+    read, with_cores,
 };
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
-pub use tarsia_onnx::Limits;
+pub use tarsia_hivm as hivm;
+pub use tarsia_onnx::{Limits, Weights};
 pub use tarsia_passes::{
     Derivation, Storage,
     cover::{Decision, Decisions},

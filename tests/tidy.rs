@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tarsia-onnx", &["tarsia-tensor", "tarsia-graph"]),
     ("tarsia-passes", &["tarsia-tensor", "tarsia-graph"]),
     ("tarsia-lower", &["tarsia-tensor", "tarsia-graph", "tarsia-tile"]),
+    ("tarsia-hivm", &["tarsia-tensor", "tarsia-tile"]),
     ("tarsia-runtime", &["tarsia-tensor", "tarsia-tile"]),
     ("tarsia-sim", &["tarsia-tensor", "tarsia-tile"]),
     (
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tarsia-passes",
             "tarsia-tile",
             "tarsia-lower",
+            "tarsia-hivm",
             "tarsia-runtime",
             "tarsia-sim",
         ],

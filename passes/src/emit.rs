@@ -107,9 +107,9 @@ impl Emitter {
         let mut hasher = FxHasher::default();
         (tensor.dtype(), tensor.shape()).hash(&mut hasher);
         // Large data are compared by where they lie: hashing weights would cost more than it finds.
-        let large = tensor.bytes().len() > FREE_BYTES;
+        let (large, place) = (tensor.size() > FREE_BYTES, tensor.content().place());
         if large {
-            tensor.bytes().as_ptr().hash(&mut hasher)
+            place.hash(&mut hasher)
         } else {
             tensor.bytes().hash(&mut hasher)
         }
@@ -117,7 +117,7 @@ impl Emitter {
         for &id in self.table.get(&key).into_iter().flatten() {
             if let Some(known) = self.graph.constant(id.into())
                 && (known.dtype(), known.shape()) == (tensor.dtype(), tensor.shape())
-                && (large && known.bytes().as_ptr() == tensor.bytes().as_ptr() || !large && known == &tensor)
+                && (large && known.content().place() == place || !large && known == &tensor)
             {
                 return id.into();
             }
@@ -168,7 +168,7 @@ impl Emitter {
         let tensors: Vec<&Tensor> = operands.iter().map(|&v| self.graph.constant(v)).collect::<Option<_>>()?;
         let sizes = types.iter().map(|ty| ty.dtype.bytes_of(ty.count().as_usize()?));
         let bytes = sizes.sum::<Option<usize>>()?;
-        let given: usize = tensors.iter().map(|tensor| tensor.bytes().len()).sum();
+        let given: usize = tensors.iter().map(|tensor| tensor.size()).sum();
         let data_moves = matches!(op, Op::Reshape { .. });
         let most = self.folding.bytes.min(self.folding.largest).min(FREE_BYTES.max(given));
         if !data_moves && bytes > most || !fold::is_cheap(op, &types, given) {

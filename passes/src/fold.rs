@@ -1,12 +1,45 @@
 //! Evaluation at compile time, through the reference evaluation.
 
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
 use tarsia_graph::{Op, Type, eval};
 use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, Tensor};
 
-/// The results of an op on known operands; `None` where it cannot be evaluated.
+/// The results of an op on known operands; `None` where it cannot be evaluated. What is made of absent data is absent, and known
+/// by how it is made: so compilation takes the same course as with the data.
 pub fn evaluate(op: &Op, operands: &[&Tensor]) -> Option<Vec<Tensor>> {
+    if operands.iter().any(|tensor| tensor.missing().is_some()) && !matches!(op, Op::Reshape { .. }) {
+        return absent(op, operands);
+    }
     let operands: Vec<Tensor> = operands.iter().map(|&tensor| tensor.clone()).collect();
     eval::op(op, &operands, &tarsia_tensor::Bindings::new()).ok()
+}
+
+fn absent(op: &Op, operands: &[&Tensor]) -> Option<Vec<Tensor>> {
+    let types: Vec<Type> = operands.iter().map(|tensor| Type::of(tensor)).collect();
+    let types = tarsia_graph::infer(op, &types.iter().collect::<Vec<_>>()).ok()?;
+    let made_of: Vec<String> = operands.iter().map(|tensor| name(tensor)).collect();
+    let attrs: String = op.attrs().iter().map(|(name, attr)| format!(" {name}={attr:?}")).collect();
+    let origin = format!("{}{attrs} of {}", op.name(), made_of.join(", "));
+    let result = |(output, ty): (usize, &Type)| {
+        let shape: Vec<usize> = ty.shape.iter().map(Dim::as_usize).collect::<Option<_>>()?;
+        Tensor::absent(ty.dtype, &shape, &format!("{origin} #{output}")).ok()
+    };
+    types.iter().enumerate().map(result).collect()
+}
+
+/// A name for data: where they were to come from, or their hash.
+fn name(tensor: &Tensor) -> String {
+    let shape = tensor.shape();
+    match tensor.missing() {
+        Some(absent) => format!("({} {shape:?})", absent.origin),
+        None => {
+            let mut hasher = FxHasher::default();
+            (tensor.dtype(), tensor.bytes(), tensor.strings()).hash(&mut hasher);
+            format!("({:016x} {shape:?})", hasher.finish())
+        }
+    }
 }
 
 /// The value of a type that has no elements, whatever its symbols are.

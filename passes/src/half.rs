@@ -7,10 +7,10 @@
 //! x : f32 ──kernel──► y : f32 ──kernel──► z        x : f16 ──[f32 … clamp, f16]──► y : f16 ──[f32 …]──► z
 //! ```
 //! What keeps its type: inputs and results of the graph (and of the bodies of loops and branches), operands of ops that are no kernels,
-//! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: logits, whose exponential is
-//! off by as much as they are off in absolute terms; values on their way into the steps of a quantised type, which would land on
-//! another step; and dequantised values, which would leave their steps (products of them are f32 too). A value that is more than a product is clamped
-//! to ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
+//! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: in logits and the products that
+//! give them (but not inside an attention), since an exponential is off by as much as its logit is off in absolute terms; and in
+//! everything that is quantised later, where a little off can be a whole step off. A value that is more than a product is clamped to
+//! ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
 //! nothing else would make NaN. Larger constants are clamped alike; infinities among them stay.
 
 use std::sync::Arc;
@@ -18,10 +18,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
-use tarsia_graph::{
-    BinaryFn, Graph, GraphError, Kind, NodeId, Op, Origin, Type, UnaryFn, Value,
-    kernel::{legal, moves_operand},
-};
+use tarsia_graph::{BinaryFn, Graph, GraphError, Kind, NodeId, Op, Origin, Type, UnaryFn, Value, kernel::legal};
 use tarsia_tensor::{DType, Numbers, Tensor};
 
 use crate::{
@@ -59,7 +56,8 @@ pub fn half(graph: &Graph) -> Result<(Graph, Vec<Storage>), PassError> {
 
 fn rebuild(graph: &Graph, report: &mut Vec<Storage>) -> Result<Graph, GraphError> {
     let (emitter, inputs) = Emitter::new(graph, Folding::all(0));
-    let mut halving = Halving { graph, emitter, done: FxHashMap::default(), halves: FxHashMap::default() };
+    let exact = exact(graph);
+    let mut halving = Halving { graph, emitter, done: FxHashMap::default(), halves: FxHashMap::default(), exact };
     for ((_, id), value) in graph.inputs().iter().zip(inputs) {
         halving.done.insert((*id).into(), value);
     }
@@ -80,6 +78,8 @@ struct Halving<'a> {
     done: FxHashMap<Value, Value>,
     /// Copies in the other of the two types.
     halves: FxHashMap<Value, Value>,
+    /// The nodes that need f32, and why.
+    exact: Vec<Option<&'static str>>,
 }
 
 impl Halving<'_> {
@@ -94,11 +94,17 @@ impl Halving<'_> {
                 note(report, graph, id.into(), kept);
                 SmallVec::from_iter([self.emitter.constant(stored.unwrap_or_else(|| value.clone()), &node.origin)])
             }
+            // Where f32 is needed, nothing changes.
+            Op::Kernel { .. } if self.exact[id.index()].is_some() => {
+                for value in results(graph, id) {
+                    note(report, graph, value, self.exact[id.index()]);
+                }
+                self.emitter.emit_all(node.op.clone(), &operands, &node.origin)?
+            }
             Op::Kernel { body } => {
                 let kept: Vec<Option<&'static str>> =
                     results(graph, id).into_iter().map(|value| self.kept(value)).collect();
-                let (kernel, operands, fits) =
-                    self.kernel(body, &graph.operands(id), &operands, &kept, &node.origin)?;
+                let (kernel, operands, fits) = self.kernel(body, &operands, &kept, &node.origin)?;
                 for (value, kept) in results(graph, id).into_iter().zip(kept) {
                     note(report, graph, value, kept.or((!fits).then_some("its kernel takes no conversions")));
                 }
@@ -124,9 +130,6 @@ impl Halving<'_> {
         if graph.ty(value).count().is(1) {
             return Some("a single number");
         }
-        if self.is_dequantised(value) {
-            return Some("dequantised");
-        }
         if graph.outputs().iter().any(|output| output.value == value) {
             return Some("a result");
         }
@@ -134,11 +137,14 @@ impl Halving<'_> {
             if edge.output != value.output {
                 continue;
             }
+            if let Some(reason) = self.exact[user.index()] {
+                return Some(reason);
+            }
             match &graph[user].op {
                 Op::Kernel { body } => {
                     let input = body.inputs().get(edge.operand as usize);
-                    if let Some(reason) = input.and_then(|(_, input)| sensitive(body, *input)) {
-                        return Some(reason);
+                    if input.is_some_and(|(_, input)| is_exponentiated(body, *input)) {
+                        return Some("logits of an exponential");
                     }
                 }
                 Op::Reshape { .. } => {
@@ -152,39 +158,23 @@ impl Halving<'_> {
         None
     }
 
-    /// Whether a kernel computes a value from one of a quantised type.
-    fn is_dequantised(&self, value: Value) -> bool {
-        match &self.graph[value.node].op {
-            Op::Reshape { .. } => self.is_dequantised(self.graph.operands(value.node)[0]),
-            Op::Kernel { body } => {
-                body.outputs().get(value.output as usize).is_some_and(|output| has_steps(body, output.value))
-            }
-            _ => false,
-        }
-    }
-
-    /// The kernel with operands that were `from` and are `operands` now, the operands it needs, and whether what `kept` does not keep is f16 inside it.
+    /// The kernel with these operands, the operands it needs, and whether what `kept` does not keep is f16 inside it.
     fn kernel(
         &mut self,
         body: &Arc<Graph>,
-        from: &[Value],
         operands: &[Value],
         kept: &[Option<&'static str>],
         origin: &Origin,
     ) -> Result<(Op, Vec<Value>, bool), GraphError> {
-        let exact: Vec<bool> = from.iter().map(|&value| self.is_dequantised(value)).collect();
         let mut halved = operands.to_vec();
         for (value, (_, input)) in halved.iter_mut().zip(body.inputs()) {
-            if !exact.contains(&true)
-                && reads_directly(body, (*input).into())
-                && self.emitter.ty(*value).dtype == DType::F32
-            {
+            if reads_directly(body, (*input).into()) && self.emitter.ty(*value).dtype == DType::F32 {
                 *value = self.other(*value, DType::F16, origin)?;
             }
         }
         let types: Vec<Type> = halved.iter().map(|&value| self.emitter.ty(value).clone()).collect();
         let narrow: Vec<bool> = kept.iter().map(Option::is_none).collect();
-        let new = halve(body, &types, &exact, &narrow)?;
+        let new = halve(body, &types, &narrow)?;
         if legal(&new).is_ok() {
             return Ok((Op::Kernel { body: Arc::new(new) }, halved, true));
         }
@@ -249,45 +239,71 @@ fn is_quantised(dtype: DType) -> bool {
     matches!(dtype, DType::I8 | DType::U8 | DType::I4 | DType::U4) || dtype.is_float() && dtype.bits() <= 8
 }
 
-/// Why an input of a body has to be more precise than f16, if it has.
-fn sensitive(body: &Graph, input: NodeId) -> Option<&'static str> {
+/// Whether the exponential of an input is computed, or of what follows from it point by point.
+fn is_exponentiated(body: &Graph, input: NodeId) -> bool {
     let mut reached = vec![false; body.node_count()];
     reached[input.index()] = true;
     for id in body.node_ids() {
-        let node = &body[id];
-        if !body.operands(id).iter().any(|value| reached[value.node.index()]) {
-            continue;
-        }
-        match &node.op {
-            Op::Softmax { .. } | Op::Unary(UnaryFn::Exp) => return Some("logits of an exponential"),
-            Op::Cast { dtype, .. } if is_quantised(*dtype) => return Some("quantised where it is read"),
-            op => reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement),
+        let op = &body[id].op;
+        if body.operands(id).iter().any(|value| reached[value.node.index()]) {
+            if matches!(op, Op::Softmax { .. } | Op::Unary(UnaryFn::Exp)) {
+                return true;
+            }
+            reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement);
         }
     }
-    None
+    false
 }
 
-/// Whether a value follows from one of a quantised type by point-wise ops and movements.
-fn has_steps(body: &Graph, value: Value) -> bool {
-    let mut steps = vec![false; body.node_count()];
-    for id in body.node_ids().filter(|id| *id <= value.node) {
-        let (node, operands) = (&body[id], body.operands(id));
-        let from_bytes = operands.iter().any(|&operand| is_quantised(body.ty(operand).dtype));
-        let follows = operands.iter().any(|operand| steps[operand.node.index()]);
-        let kept = matches!(node.op.kind(), Kind::Pointwise | Kind::Movement);
-        steps[id.index()] = matches!(node.op, Op::Cast { .. }) && from_bytes || kept && follows;
+/// The nodes that need f32: those that quantise or whose results reach one that does, and products that give logits.
+fn exact(graph: &Graph) -> Vec<Option<&'static str>> {
+    let quantising = quantising(graph);
+    let is_product =
+        |body: &Graph| body.node_ids().any(|id| matches!(body[id].op, Op::Contract { .. } | Op::Conv { .. }));
+    let reason = |id: NodeId| match &graph[id].op {
+        _ if quantising[id.index()] => Some("quantised later"),
+        Op::Kernel { body } if is_product(body) && gives_logits(graph, id) => Some("factors of logits"),
+        _ => None,
+    };
+    graph.node_ids().map(reason).collect()
+}
+
+/// Whether the exponential of a node's result is computed, by a kernel that reads it.
+fn gives_logits(graph: &Graph, id: NodeId) -> bool {
+    graph.users(id).into_iter().any(|(user, edge)| match &graph[user].op {
+        Op::Reshape { .. } => gives_logits(graph, user),
+        Op::Kernel { body } => {
+            body.inputs().get(edge.operand as usize).is_some_and(|(_, input)| is_exponentiated(body, *input))
+        }
+        _ => false,
+    })
+}
+
+/// The nodes that quantise, or whose results reach one that does.
+fn quantising(graph: &Graph) -> Vec<bool> {
+    let casts = |body: &Graph, id: NodeId| match &body[id].op {
+        Op::Cast { dtype, .. } => {
+            is_quantised(*dtype) && body.operands(id).iter().any(|&from| body.ty(from).dtype.is_float())
+        }
+        _ => false,
+    };
+    let mut found = vec![false; graph.node_count()];
+    for id in graph.node_ids().rev() {
+        let own = match &graph[id].op {
+            Op::Kernel { body } => body.node_ids().any(|inner| casts(body, inner)),
+            _ => casts(graph, id),
+        };
+        found[id.index()] = own || graph.users(id).iter().any(|(user, _)| found[user.index()]);
     }
-    steps[value.node.index()]
+    found
 }
 
-/// A kernel's body for operands of these types, with the results in `narrow` in f16. Products of operands in `exact` are not narrowed.
-fn halve(body: &Graph, types: &[Type], exact: &[bool], narrow: &[bool]) -> Result<Graph, GraphError> {
-    let mut new = Body { graph: Graph::new(&body.name), old: body, done: FxHashMap::default(), exact: Vec::new() };
-    new.exact.resize(body.node_count(), false);
-    for (((name, id), ty), &exact) in body.inputs().iter().zip(types).zip(exact) {
+/// A kernel's body for operands of these types, with the results in `narrow` in f16.
+fn halve(body: &Graph, types: &[Type], narrow: &[bool]) -> Result<Graph, GraphError> {
+    let mut new = Body { graph: Graph::new(&body.name), old: body, done: FxHashMap::default() };
+    for ((name, id), ty) in body.inputs().iter().zip(types) {
         let value = new.graph.add_input(name, ty.clone());
         new.done.insert((*id).into(), value);
-        new.exact[id.index()] = exact;
     }
     for id in body.node_ids().filter(|&id| !matches!(body[id].op, Op::Input { .. })) {
         new.node(id)?;
@@ -304,23 +320,19 @@ struct Body<'a> {
     old: &'a Graph,
     /// The values; what was f32 may be f16.
     done: FxHashMap<Value, Value>,
-    /// The nodes whose values f16 does not hold.
-    exact: Vec<bool>,
 }
 
 impl Body<'_> {
     fn node(&mut self, id: NodeId) -> Result<(), GraphError> {
         let node = &self.old[id];
         let operands = self.old.operands(id);
-        let exact = operands.iter().any(|operand| self.exact[operand.node.index()]);
-        self.exact[id.index()] = exact && moves_operand(&node.op);
         let as_half = match &node.op {
             Op::Constant { value } => {
                 let value = self.graph.add_constant(value.clone(), node.origin.clone());
                 self.done.insert(id.into(), value);
                 return Ok(());
             }
-            Op::Contract { .. } | Op::Conv { .. } | Op::Routed { .. } | Op::Attention { .. } => !exact,
+            Op::Contract { .. } | Op::Conv { .. } | Op::Routed { .. } | Op::Attention { .. } => true,
             // What only moves elements moves them as they are stored.
             op if matches!(op.kind(), Kind::Movement | Kind::Index | Kind::Window | Kind::Order) => {
                 operands.first().is_some_and(|first| self.graph.ty(self.done[first]).dtype == DType::F16)
@@ -447,6 +459,13 @@ mod tests {
         let with = |last: &str| stored(&kernels(&CHAIN.replace("LAST", last)));
         let reasons = |last: &str| with(last).into_iter().map(|(_, reason)| reason).collect::<Vec<_>>();
         assert_eq!(reasons("tanh(%0)"), ["read by kernels only", "read by kernels only", "a result"]);
-        assert_eq!(reasons("softmax(%0) {axis: 1}"), ["read by kernels only", "logits of an exponential", "a result"]);
+        assert_eq!(reasons("softmax(%0) {axis: 1}"), ["factors of logits", "factors of logits", "a result"]);
+        let quantised =
+            "cast(%0) {dtype: i8, saturate: true} : i8[8, 4]\n      %2 = cast(%1) {dtype: f32, saturate: true}";
+        let graph = CHAIN.replace("LAST", quantised).replace(
+            "return %1 as \"y0\"\n    }\n  } : f32[8, 4]\n  return %4",
+            "return %2 as \"y0\"\n    }\n  } : f32[8, 4]\n  return %4",
+        );
+        assert!(stored(&kernels(&graph)).iter().all(|(dtype, reason)| dtype == "f32" && reason == "quantised later"));
     }
 }

@@ -16,7 +16,7 @@ use egg::{FromOp, FromOpError, Id, Language};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tarsia_graph::{Attr, BinaryFn, Kind, Op, Real, UnaryFn};
-use tarsia_tensor::{DType, Tensor};
+use tarsia_tensor::{Absent, DType, Tensor};
 
 /// The name of a core op, or of the projection `get`, as a small number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,8 +151,8 @@ impl Datum {
         &self.0
     }
 
-    fn key(&self) -> (DType, &[usize], &[u8]) {
-        (self.0.dtype(), self.0.shape(), self.0.bytes())
+    fn key(&self) -> (DType, &[usize], &[u8], Option<&Absent>) {
+        (self.0.dtype(), self.0.shape(), self.0.bytes(), self.0.missing())
     }
 }
 

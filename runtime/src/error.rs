@@ -1,6 +1,6 @@
 //! What can go wrong when a program is bound or run.
 
-use tarsia_tensor::{BindError, DType, TensorError, host::HostError};
+use tarsia_tensor::{Absent, BindError, DType, TensorError, host::HostError};
 use tarsia_tile::PlanError;
 use thiserror::Error;
 
@@ -83,6 +83,17 @@ pub enum RunError {
         needed: usize,
         /// Bytes allowed.
         limit: usize,
+    },
+    /// The data of a constant are not there.
+    #[error(
+        "the program cannot be run, because it was compiled from the shapes of its weights: {absent} (constant `{constant}`); \
+         compile the model with its weights"
+    )]
+    Absent {
+        /// Name of its buffer.
+        constant: String,
+        /// What is missing.
+        absent: Absent,
     },
     /// The program is not what the verifier accepts.
     #[error("the program is not valid: {place}: {reason}")]

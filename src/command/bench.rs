@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Error, Folder, Phase, Session, Tensor, Tolerance, difference, read_set, set_inputs};
 
-use super::{LimitArguments, PrecisionArgument, SessionArguments, TargetArgument, print_json, profile};
+use super::{ChoiceArguments, LimitArguments, SessionArguments, TargetArgument, print_json, profile};
 
 /// Measures how long a model takes on the first data set of its folder.
 ///
@@ -40,7 +40,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
-    precision: PrecisionArgument,
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let begin = Instant::now();
     let start = tarsia::load(&folder.model, limits, &machine)?;
     let read = begin.elapsed();
-    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.precision.options())?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.choice.options())?;
     let phases = compiled.times;
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
     let names: Vec<String> = program.outputs.iter().map(|port| port.name.clone()).collect();
@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let outputs = session.run(&inputs)?;
     let first = begin.elapsed();
     let expected = read_set(set, "output", names.len(), &limits)?;
-    let matches = agree(&expected, &outputs, folder.tolerance.at(arguments.precision.precision));
+    let matches = agree(&expected, &outputs, folder.tolerance.at(arguments.choice.precision));
     let times = measure(&session, &inputs, arguments)?;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let measured = Measured {

@@ -6,7 +6,7 @@ use clap::Args;
 use owo_colors::OwoColorize;
 use tarsia::{Error, Folder, Phase, compare_folder, read_set, set_inputs};
 
-use super::{LimitArguments, PrecisionArgument, SessionArguments, TargetArgument, print_json, spinner};
+use super::{ChoiceArguments, LimitArguments, SessionArguments, TargetArgument, print_json, spinner};
 
 /// Runs a model on the test data of its folder and reports how far every output is off.
 ///
@@ -28,7 +28,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
-    precision: PrecisionArgument,
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         return bisect(arguments);
     }
     let machine = arguments.target.machine()?;
-    let (options, session) = (arguments.precision.options(), arguments.session.options(arguments.limits));
+    let (options, session) = (arguments.choice.options(), arguments.session.options(arguments.limits));
     let reports = compare_folder(&arguments.folder, limits, &machine, options, &session)?;
     progress.finish_and_clear();
     let passes = reports.iter().all(tarsia::SetReport::passes);
@@ -72,9 +72,9 @@ fn bisect(arguments: &Arguments) -> Result<ExitCode, Error> {
     let limits = arguments.limits.limits();
     let folder = Folder::open(&arguments.folder)?;
     let machine = arguments.target.machine()?;
-    let (start, options) = (tarsia::load(&folder.model, limits, &machine)?, arguments.precision.options());
-    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, options)?;
+    let (start, options) = (tarsia::load(&folder.model, limits, &machine)?, arguments.choice.options());
     let tolerance = folder.tolerance.at(options.precision);
+    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, options)?;
     let graph = compiled.graph.as_ref().ok_or_else(|| Error::Usage("there is no graph".into()))?;
     for set in &folder.sets {
         let inputs = set_inputs(set, graph.inputs().len(), &limits)?;

@@ -2,14 +2,14 @@
 
 use std::{
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::Args;
 use tarsia::{Error, Phase};
 
-use super::{LimitArguments, PrecisionArgument, TargetArgument, may_write, model_of, spinner};
+use super::{ChoiceArguments, LimitArguments, TargetArgument, may_write, model_of, spinner};
 
 /// Compiles a model to a file that runs without the compiler, or prints a stage.
 ///
@@ -18,9 +18,10 @@ use super::{LimitArguments, PrecisionArgument, TargetArgument, may_write, model_
 pub struct Arguments {
     /// The model, or a dump; or a folder with one model.
     model: PathBuf,
-    /// Stop at this stage and print it: graph, optimised, kernels or tiles.
+    /// Stop at this stage and print it: graph, optimised, kernels or tiles; or hivm, a folder of MLIR modules for the vendor's
+    /// compiler.
     #[arg(long, value_name = "STAGE")]
-    emit: Option<Phase>,
+    emit: Option<Emit>,
     /// Where to write; a stage goes to standard output if absent, a compiled model beside the current folder as NAME.tarsia.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -30,15 +31,35 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
-    precision: PrecisionArgument,
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
+}
+
+/// What `--emit` names.
+#[derive(Clone, Copy)]
+enum Emit {
+    Phase(Phase),
+    Hivm,
+}
+
+impl std::str::FromStr for Emit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Emit, String> {
+        if text == "hivm" { Ok(Emit::Hivm) } else { text.parse().map(Emit::Phase) }
+    }
 }
 
 /// Compiles and writes.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let (model, _) = model_of(&arguments.model)?;
-    let output = match (&arguments.output, arguments.emit) {
+    let emit = match arguments.emit {
+        Some(Emit::Hivm) => return run_hivm(arguments, &model),
+        Some(Emit::Phase(phase)) => Some(phase),
+        None => None,
+    };
+    let output = match (&arguments.output, emit) {
         (Some(path), _) => Some(path.clone()),
         (None, Some(_)) => None,
         (None, None) => Some(PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("tarsia")),
@@ -48,9 +69,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     }
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
-    let last = arguments.emit.unwrap_or(Phase::Tiles);
+    let last = emit.unwrap_or(Phase::Tiles);
     let start = tarsia::load(&model, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile_with(start, last, &machine, arguments.precision.options())?;
+    let compiled = tarsia::compile_with(start, last, &machine, arguments.choice.options())?;
     progress.finish_and_clear();
     for (phase, time) in &compiled.times {
         tracing::info!("{phase}: {:.1} ms", time.as_secs_f64() * 1e3);
@@ -61,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     for storage in &compiled.storage {
         tracing::info!("{} {}: {}", storage.dtype, storage.origin.join(", "), storage.reason);
     }
-    match (arguments.emit, &output) {
+    match (emit, &output) {
         (Some(phase), Some(path)) => {
             let io = |reason| Error::Io { path: path.clone(), reason };
             let mut file = BufWriter::new(std::fs::File::create(path).map_err(io)?);
@@ -78,5 +99,35 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
             anstream::println!("{}", path.display());
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles and writes a folder of HIVM modules; says which kernels are missing there, and why.
+fn run_hivm(arguments: &Arguments, model: &Path) -> Result<ExitCode, Error> {
+    let folder = arguments.output.as_deref();
+    let folder = folder.ok_or_else(|| Error::Usage("--emit hivm writes a folder; name it with --output".into()))?;
+    may_write(folder, arguments.force)?;
+    let machine = arguments.target.machine()?;
+    let start = tarsia::load(model, arguments.limits.limits(), &machine)?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.choice.options())?;
+    let program = compiled.program.as_ref().ok_or_else(|| Error::Usage("nothing was compiled".into()))?;
+    let export = tarsia::hivm::export::export(program, &machine, tarsia::hivm::export::Form::Placed);
+    let planned = tarsia::hivm::export::export(program, &machine, tarsia::hivm::export::Form::Planned);
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|reason| Error::Io { path, reason })
+    };
+    std::fs::create_dir_all(folder).map_err(|reason| Error::Io { path: folder.to_owned(), reason })?;
+    for module in &export.modules {
+        write(&format!("{}.mlir", module.name), &module.text)?;
+    }
+    for module in &planned.modules {
+        write(&format!("{}.planned.mlir", module.name), &module.text)?;
+    }
+    write("manifest.json", &export.manifest)?;
+    for (kernel, missing) in &export.unsupported {
+        anstream::eprintln!("{kernel}: not in HIVM: {missing}");
+    }
+    anstream::println!("{}: {} kernels", folder.display(), export.modules.len());
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use owo_colors::OwoColorize;
 use serde::Serialize;
 use tarsia::{Decision, Derivation, Error, Options, Phase};
 
-use super::{LimitArguments, TargetArgument, model_of, print_json};
+use super::{ChoiceArguments, LimitArguments, TargetArgument, model_of, print_json};
 
 /// Says why the model's nodes are computed in these kernels: by which rules their ops were derived, the chosen cut, the losing
 /// ones with their costs, and why no larger one is possible.
@@ -26,6 +26,8 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
+    choice: ChoiceArguments,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -40,9 +42,9 @@ struct Explained {
 /// Compiles to kernels and prints the decisions.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
+    let options = Options { explain: true, ..arguments.choice.options() };
     let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
-    let compiled =
-        tarsia::compile_with(start, Phase::Kernels, &machine, Options { explain: true, ..Options::default() })?;
+    let compiled = tarsia::compile_with(start, Phase::Kernels, &machine, options)?;
     let (_, decisions) = compiled.kernels.ok_or_else(|| Error::Usage("this file starts after covering".into()))?;
     let derivations = compiled.optimised.map(|(_, report)| report.derivations).unwrap_or_default();
     for text in arguments.node.iter().chain(&arguments.with) {

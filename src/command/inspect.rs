@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tarsia::{Error, Phase, graph::Graph, tile};
 
-use super::{LimitArguments, TargetArgument, model_of, print_json};
+use super::{ChoiceArguments, LimitArguments, TargetArgument, model_of, print_json};
 
 /// Shows what compilation makes of a model, without its data.
 #[derive(Args)]
@@ -27,6 +27,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     target: TargetArgument,
+    #[command(flatten)]
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -69,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     };
     let machine = arguments.target.machine()?;
     let start = tarsia::load(&model_of(&arguments.model)?.0, arguments.limits.limits(), &machine)?;
-    let compiled = tarsia::compile(start, last, &machine)?;
+    let compiled = tarsia::compile_with(start, last, &machine, arguments.choice.options())?;
     let missing = || Error::Usage("this file starts after that stage".into());
     let rows = match arguments.stage {
         Stage::Graph | Stage::Optimised | Stage::Kernels => {

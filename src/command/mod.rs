@@ -1,6 +1,7 @@
 //! The subcommands: one module each, arguments beside what they do.
 
 mod bench;
+mod calibrate;
 mod compare;
 mod compile;
 mod explain;
@@ -8,6 +9,7 @@ mod inspect;
 mod profile;
 mod run;
 mod simulate;
+mod targets;
 mod values;
 
 use std::{
@@ -20,7 +22,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
-use tarsia::{Error, Isa, Limits, SessionOptions};
+use tarsia::{Error, Isa, Limits, Options, SessionOptions, Weights};
 
 /// Compiles ONNX models into tiled programs and runs them.
 ///
@@ -45,6 +47,8 @@ enum Command {
     Bench(bench::Arguments),
     Compare(compare::Arguments),
     Simulate(simulate::Arguments),
+    Targets(targets::Arguments),
+    Calibrate(calibrate::Arguments),
 }
 
 /// Bounds on what a file may ask for.
@@ -53,18 +57,34 @@ struct LimitArguments {
     /// Refuse models that declare more than this many MiB of tensors.
     #[arg(long, value_name = "MIB", default_value_t = 16 << 10)]
     memory_limit: u64,
+    /// What must be there of weights in files beside the model: data, or, for a model that is not run, only shapes.
+    #[arg(long, value_enum, default_value_t = WeightsArgument::Data)]
+    weights: WeightsArgument,
+}
+
+/// As [`Weights`].
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum WeightsArgument {
+    /// Their data: a file that is absent is an error.
+    Data,
+    /// Their types and shapes: files may be absent.
+    Shapes,
 }
 
 impl LimitArguments {
     fn limits(self) -> Limits {
-        Limits { max_bytes: self.memory_limit.saturating_mul(1 << 20), ..Limits::default() }
+        let weights = match self.weights {
+            WeightsArgument::Data => Weights::Data,
+            WeightsArgument::Shapes => Weights::Shapes,
+        };
+        Limits { max_bytes: self.memory_limit.saturating_mul(1 << 20), weights, ..Limits::default() }
     }
 }
 
-/// The machine to compile for.
+/// What to compile for.
 #[derive(Args, Clone)]
 struct TargetArgument {
-    /// The machine to compile for: cpu, twopipe, ascend910b2, or a description file (.toml).
+    /// The machine to compile for: a name that `tarsia targets` lists, or a description file (.toml).
     #[arg(long, value_name = "MACHINE", default_value = "cpu")]
     target: String,
     /// Compile for so many of the machine's cores; a group that shares one item of work counts as one.
@@ -82,17 +102,21 @@ impl TargetArgument {
     }
 }
 
-/// In which type models are computed.
-#[derive(Args, Clone, Copy)]
-struct PrecisionArgument {
+/// What forms and kernels are chosen for, and in which type models are computed.
+#[derive(Args, Clone)]
+struct ChoiceArguments {
     /// Store and multiply models in f32 as f32 or f16. Inputs and outputs keep their types; sums, norms and softmax stay f32.
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     precision: tarsia::Precision,
+    /// A size to choose forms and kernels for, as seq=1 for decoding; what is compiled is right for all sizes.
+    #[arg(long, value_name = "SYMBOL=N")]
+    assume: Vec<values::SizeArgument>,
 }
 
-impl PrecisionArgument {
-    fn options(self) -> tarsia::Options {
-        tarsia::Options { precision: self.precision, ..tarsia::Options::default() }
+impl ChoiceArguments {
+    fn options(&self) -> Options {
+        let sizes = values::by_symbol(&self.assume);
+        Options { precision: self.precision, sizes, ..Options::default() }
     }
 }
 
@@ -134,6 +158,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Targets(arguments) => targets::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
     }
 }
 

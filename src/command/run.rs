@@ -6,9 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{Class, Error, Phase, Session, Tensor, read_set, tensors};
 
-use super::{
-    LimitArguments, PrecisionArgument, SessionArguments, TargetArgument, model_of, print_json, spinner, values,
-};
+use super::{ChoiceArguments, LimitArguments, SessionArguments, TargetArgument, model_of, print_json, spinner, values};
 
 /// Runs a model once and prints or writes its results.
 ///
@@ -44,7 +42,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArgument,
     #[command(flatten)]
-    precision: PrecisionArgument,
+    choice: ChoiceArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -66,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let machine = arguments.target.machine()?;
     let progress = spinner("compiling");
     let start = tarsia::load(&model, limits, &machine)?;
-    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.precision.options())?;
+    let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, arguments.choice.options())?;
     progress.finish_and_clear();
     let program = compiled.program.ok_or_else(|| Error::Usage("nothing to run".into()))?;
     let ports: Vec<_> =

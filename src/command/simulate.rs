@@ -12,7 +12,9 @@ use clap::Args;
 use serde::Serialize;
 use tarsia::{DType, Error, Machine, Phase, Session, SimOptions, SimReport, Tensor, read_set, tile};
 
-use super::{LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values};
+use super::{
+    ChoiceArguments, LimitArguments, SessionArguments, may_write, model_of, print_json, run as runs, spinner, values,
+};
 
 /// Most instructions of a timeline.
 const SPANS: usize = 400_000;
@@ -21,7 +23,8 @@ const SPANS: usize = 400_000;
 ///
 /// The model is compiled for the machine and its program is simulated: every pipe of every core has a clock, events order them, and
 /// memories are shared. Then it is run, on this computer but with the machine's kernels and number formats, and its outputs are
-/// printed as `tarsia run` does. A program (a dump of the stage `tiles`, or a compiled file) is simulated as it is.
+/// printed as `tarsia run` does. A program (a dump of the stage `tiles`, or a compiled file) is simulated as it is, and so are the
+/// scheduled kernels that the vendor's open compiler leaves (`module.hivm.opt.mlir`).
 ///
 /// For every kernel the table gives its time without the start of the kernel, its part of the total, what holds it up and how long it
 /// would take if that cost nothing, how much of what the machine's units and memory allow it attains, and its busiest pipes. What
@@ -41,7 +44,7 @@ pub struct Arguments {
     /// The machine: the name of a built-in one, or a description file (.toml); for a program the one that it is for if absent.
     #[arg(long, value_name = "MACHINE")]
     target: Option<String>,
-    /// Compile for and simulate so many cores of the machine's first kind, and of the others in proportion.
+    /// Compile for and simulate so many of the machine's cores; a group that shares one item of work counts as one.
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
     /// Only times: no outputs.
@@ -80,6 +83,8 @@ pub struct Arguments {
     #[command(flatten)]
     session: SessionArguments,
     #[command(flatten)]
+    choice: ChoiceArguments,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -99,6 +104,8 @@ struct Subject {
     program: tile::Program,
     machine: Machine,
     data_set: Option<PathBuf>,
+    /// What reading it added.
+    notes: Vec<String>,
 }
 
 /// Compiles, simulates, runs, prints.
@@ -138,28 +145,31 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 
 impl Arguments {
     fn machine(&self, target: &str) -> Result<Machine, Error> {
-        let mut machine = tarsia::machine(target)?;
-        if let (Some(cores), Some(first)) = (self.cores, machine.cores.first().map(|core| core.count)) {
-            if cores == 0 || cores > first {
-                return Err(Error::Usage(format!("{target} has from 1 to {first} cores, not {cores}")));
-            }
-            for kind in &mut machine.cores {
-                kind.count = (kind.count * cores / first).max(1);
-            }
+        let machine = tarsia::machine(target)?;
+        match self.cores {
+            Some(count) => tarsia::with_cores(&machine, count),
+            None => Ok(machine),
         }
-        Ok(machine)
     }
 
     fn subject(&self, model: &Path, target: Option<&str>) -> Result<Subject, Error> {
         let (model, data_set) = model_of(model)?;
         let mut machine = self.machine(target.unwrap_or("cpu"))?;
-        let start = tarsia::load(&model, self.limits.limits(), &machine)?;
+        let tarsia::Loaded { start, notes } = tarsia::read(&model, self.limits.limits(), &machine)?;
         if let (tarsia::Start::Program(program), None) = (&start, target) {
             machine = self.machine(&program.target)?;
         }
-        let compiled = tarsia::compile(start, Phase::Tiles, &machine)?;
+        let compiled = tarsia::compile_with(start, Phase::Tiles, &machine, self.options())?;
         let program = compiled.program.ok_or_else(|| Error::Usage("nothing to simulate".into()))?;
-        Ok(Subject { program, machine, data_set })
+        Ok(Subject { program, machine, data_set, notes })
+    }
+
+    /// Forms and kernels are chosen for the sizes that are simulated.
+    fn options(&self) -> tarsia::Options {
+        let mut options = self.choice.options();
+        let given = values::by_symbol(&self.size);
+        given.into_iter().for_each(|(symbol, size)| _ = options.sizes.entry(symbol).or_insert(size));
+        options
     }
 
     /// The same model for another machine, or another model or program.
@@ -175,6 +185,9 @@ impl Arguments {
     fn inputs(&self, subject: &Subject) -> Result<Option<Vec<Tensor>>, Error> {
         if self.timing_only {
             return Ok(None);
+        }
+        if let Some(note) = subject.notes.first() {
+            return Err(Error::Usage(format!("{note}; it can be timed, not run: give --timing-only")));
         }
         let limits = self.limits.limits();
         let ports = ports(&subject.program);
@@ -193,7 +206,9 @@ impl Arguments {
         };
         let bindings = values::symbols(&subject.program, &shapes, &self.size)?;
         let options = SimOptions { full: self.full, spans, ..SimOptions::default() };
-        Ok(tarsia::simulate(&subject.program, &subject.machine, &bindings, &options)?)
+        let mut report = tarsia::simulate(&subject.program, &subject.machine, &bindings, &options)?;
+        report.notes.extend(subject.notes.iter().cloned());
+        Ok(report)
     }
 
     fn outputs(&self, program: tile::Program, inputs: &[Tensor]) -> Result<Vec<runs::OutputSummary>, Error> {

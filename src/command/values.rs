@@ -27,8 +27,8 @@ impl FromStr for InputFile {
 /// `SYMBOL=SIZE`.
 #[derive(Clone, Debug)]
 pub struct SizeArgument {
-    symbol: String,
-    size: i64,
+    pub(super) symbol: String,
+    pub(super) size: i64,
 }
 
 impl FromStr for SizeArgument {
@@ -39,6 +39,11 @@ impl FromStr for SizeArgument {
         let size = size.parse::<u32>().map_err(|e| format!("`{size}` is no size: {e}"))?;
         Ok(SizeArgument { symbol: symbol.to_owned(), size: size.into() })
     }
+}
+
+/// Sizes by their symbols.
+pub fn by_symbol(sizes: &[SizeArgument]) -> BTreeMap<String, i64> {
+    sizes.iter().map(|size| (size.symbol.clone(), size.size)).collect()
 }
 
 /// The tensors for all inputs of a program: of the files, else of `known` (one entry per input, or none), else drawn at random,
@@ -66,7 +71,7 @@ pub fn inputs(
             given.entry(at).or_insert(tensor);
         }
     }
-    let mut symbols: BTreeMap<String, i64> = sizes.iter().map(|size| (size.symbol.clone(), size.size)).collect();
+    let mut symbols = by_symbol(sizes);
     for (at, tensor) in &given {
         for (dim, &size) in ports[*at].0.shape.iter().zip(tensor.shape()) {
             if let Some(symbol) = dim.as_symbol() {

@@ -9,6 +9,8 @@
 //! result = acc / sum
 //! ```
 
+mod staged;
+
 use rustc_hash::FxHashMap;
 use tarsia_graph::{BinaryFn, Graph, NodeId, Op, ReduceFn, Type, UnaryFn, Value, access::Index};
 use tarsia_tensor::{DType, Dim};
@@ -62,6 +64,9 @@ pub(crate) fn lower_attention(
     ];
     let dtype = compute_dtype(types[0].dtype);
     let attention = Attention { body, nest: &nest, leaves, operands, indices, scale: scale.0, dtype, groups };
+    if staged::lower(&attention, builder, anchor, target)? {
+        return Ok(());
+    }
     let [queries, _, _, columns] = groups;
     let spans = attention.spans(builder)?;
     let acc = attention.accumulate(builder, &spans)?;

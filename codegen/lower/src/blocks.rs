@@ -3,10 +3,14 @@
 //! A work item computes one block. It takes the longer of its products and of what it streams from memory, and before that what it
 //! packs; the items are dealt out to the cores, so that few large items can cost more than many small ones.
 
+mod staged;
+
 use tarsia_tensor::DType;
 use tarsia_tile::{Layout, Machine, machine::GLOBAL};
 
 use crate::target::Target;
+
+pub(crate) use staged::{Lies, Staged, choose as choose_staged};
 
 /// Rates of a machine, in cycles of one core.
 #[derive(Clone, Debug)]
@@ -131,154 +135,6 @@ fn item_cycles(rates: &Rates, held: [bool; 3], [m, n, k]: [usize; 3], chunk: usi
     let started = 3.0 * rates.startup * (1.0 + k.div_ceil(chunk.max(1)) as f64);
     products.max(moved(false)) + PASSES * moved(true) + result + started
 }
-
-/// A block of a product whose operands come through a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Staged {
-    /// Rows of the result.
-    pub rows: usize,
-    /// Columns of the result.
-    pub columns: usize,
-    /// Depth of what the stage holds of both operands.
-    pub stage: usize,
-    /// Depth of one product.
-    pub piece: usize,
-    /// Blocks of rows that are walked together.
-    pub band: usize,
-}
-
-/// Rates along the way of a staged product, in cycles of one core.
-struct Way {
-    /// Bytes of the stage; of the unit's memories for left operand, right operand and sum.
-    stage: usize,
-    unit: [usize; 3],
-    /// Bytes a cycle and start-up: into the stage, from there to both operands, of the result.
-    load: (f64, f64),
-    feed: [(f64, f64); 2],
-    drain: (f64, f64),
-    /// Multiply-adds a cycle, start-up, granule.
-    product: (f64, f64, [usize; 3]),
-    /// Bytes of an element of left operand, right operand and sum.
-    bytes: [usize; 3],
-    cores: usize,
-}
-
-/// Sizes that are not known when a program is compiled are taken to be this.
-const UNKNOWN: usize = 1024;
-/// Rows or columns of a block are at most so many.
-const LONGEST: usize = 512;
-/// How often tiles are halved before blocks become smaller too.
-const LARGE: usize = 2;
-
-/// The block for a product of these sizes (rows, columns, depth), `batches` of them, that takes least time; every operand is there twice,
-/// so that one is filled while the other is used.
-/// The depth in the stage is a multiple of `inner`.
-pub(crate) fn staged(
-    target: &Target,
-    size: [Option<usize>; 3],
-    inner: usize,
-    batches: usize,
-    types: [DType; 3],
-) -> Staged {
-    let way = Way::of(target, types);
-    let longest = target.elements(LONGEST << LARGE).min(LONGEST);
-    let [m, n, k] = size.map(|size| size.unwrap_or(UNKNOWN).max(1));
-    let [gm, gn, gk] = way.product.2;
-    let sides = |size: usize, granule: usize| {
-        let most = size.next_multiple_of(granule).min(longest.next_multiple_of(granule));
-        (1..=most / granule).map(move |i| i * granule)
-    };
-    let mut best: Option<(f64, Staged)> = None;
-    for rows in sides(m, gm) {
-        for columns in sides(n, gn) {
-            if rows * columns * way.bytes[2] > way.unit[2] {
-                break;
-            }
-            let Some(block) = way.depths([rows, columns], k, gk, inner.max(1)) else { continue };
-            let cycles = way.cycles(block, [m, n, k], batches);
-            if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
-                best = Some((cycles, block));
-            }
-        }
-    }
-    let smallest = Staged { rows: gm, columns: gn, stage: gk.max(inner), piece: gk, band: 1 };
-    let block = best.map_or(smallest, |(_, block)| block);
-    // Operands of the blocks that run at the same time: as much of the left as of the right.
-    let square = (way.cores as f64 * block.columns as f64 / block.rows as f64).sqrt();
-    let band = (square.round() as usize).clamp(1, m.div_ceil(block.rows).max(1)).min(way.cores);
-    Staged { rows: block.rows.min(m), columns: block.columns.min(n), band, ..block }
-}
-
-impl Way {
-    fn of(target: &Target, [a, b, acc]: [DType; 3]) -> Way {
-        let machine = &target.machine;
-        let rate = |from: &str, to: &str| {
-            machine.path(from, to, &[]).map_or((8.0, 100.0), |path| (path.bytes_per_cycle, path.startup_cycles))
-        };
-        let stage = target.stages.each_ref().map(|stage| stage.clone().unwrap_or_default());
-        let product = machine.product(a, b).map(|(unit, product)| (unit, product));
-        let (per_cycle, startup, mut granule) =
-            product.map_or((1.0, 0.0, [1; 3]), |(_, p)| (p.per_cycle, p.startup_cycles, p.granule));
-        // Pieces of what the stage holds begin at blocks of its layouts.
-        let blocks = [(0, a), (1, b)].map(|(which, dtype)| target.stage_block(&stage[which], dtype));
-        granule[2] = granule[2].max(blocks[0]).max(blocks[1]);
-        let core = product.and_then(|(unit, _)| machine.core(&unit.core));
-        let cores = core.map_or(1, |core| core.count).max(1);
-        // All cores together do not get more than device memory gives; a cache in front of it gives several times as much.
-        let share =
-            machine.space(GLOBAL).and_then(|space| space.bytes_per_cycle).map_or(f64::INFINITY, |rate| rate * CACHED);
-        let load = rate(GLOBAL, &stage[0]);
-        let result = target.exchange.clone().unwrap_or_else(|| target.vector_space.clone());
-        Way {
-            stage: target.bytes_of(&stage[0]),
-            unit: target.matrix_spaces.each_ref().map(|space| target.bytes_of(space)),
-            load: (load.0.min(share / cores as f64), load.1),
-            feed: [0, 1].map(|which| rate(&stage[which], &target.matrix_spaces[which])),
-            drain: rate(&target.matrix_spaces[2], &result),
-            product: (per_cycle, startup, granule),
-            bytes: [a, b, acc].map(|dtype| dtype.bits().div_ceil(8)),
-            cores,
-        }
-    }
-
-    /// The deepest piece that fits twice, and as many of them as the stage holds twice.
-    fn depths(&self, [rows, columns]: [usize; 2], k: usize, granule: usize, inner: usize) -> Option<Staged> {
-        let k = k.next_multiple_of(granule);
-        let [a, b, _] = self.bytes;
-        let fits = (self.unit[0] / (2 * rows * a)).min(self.unit[1] / (2 * columns * b)) / granule * granule;
-        let piece = fits.min(k);
-        let chunk = self.stage / (2 * (rows * a + columns * b));
-        if piece == 0 || chunk < piece.max(inner) {
-            return None;
-        }
-        let multiple = if inner > 1 { inner } else { piece };
-        let stage = (chunk / multiple * multiple).min(k.next_multiple_of(multiple));
-        Some(Staged { rows, columns, stage, piece, band: 1 })
-    }
-
-    /// Cycles of the whole product, work dealt out to all cores.
-    fn cycles(&self, block: Staged, [m, n, k]: [usize; 3], batches: usize) -> f64 {
-        let Staged { rows, columns, stage, piece, .. } = block;
-        let pieces = k.div_ceil(piece) as f64;
-        let chunks = k.div_ceil(stage) as f64;
-        let (per_cycle, startup, granule) = self.product;
-        let depth = k.next_multiple_of(granule[2]) as f64;
-        let unit = (rows * columns) as f64 * depth / per_cycle + startup * pieces;
-        let operand = |i: usize| [rows, columns][i] as f64 * depth * self.bytes[i] as f64;
-        let feed: f64 = (0..2).map(|i| operand(i) / self.feed[i].0 + self.feed[i].1 * pieces).sum();
-        let load = (operand(0) + operand(1)) / self.load.0 + 2.0 * self.load.1 * chunks;
-        let sum = (rows * columns * self.bytes[2]) as f64;
-        let drain = sum / self.drain.0 + self.drain.1;
-        let overlapped = 2 * rows * columns * self.bytes[2] <= self.unit[2];
-        let steady = unit.max(feed).max(load).max(drain) + if overlapped { 0.0 } else { drain };
-        let first = load / chunks + feed / pieces + if overlapped { drain } else { 0.0 };
-        let items = m.div_ceil(rows) * n.div_ceil(columns) * batches;
-        items.div_ceil(self.cores) as f64 * steady + first
-    }
-}
-
-/// How much more all cores together get from the cache than from device memory.
-const CACHED: f64 = 3.0;
 
 #[cfg(test)]
 mod tests {

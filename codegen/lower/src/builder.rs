@@ -38,6 +38,8 @@ pub(crate) struct KernelBuilder<'m> {
     kernel: Kernel,
     /// Axes of the grid whose items share operands.
     pub grouping: Option<Grouping>,
+    /// Signals that are set before the kernel's items and taken after them: from pipe, to pipe, event.
+    pub signals: Vec<(String, String, usize)>,
     /// What every parameter is bound to.
     pub sources: Vec<Source>,
     blocks: Vec<Vec<Stmt>>,
@@ -55,7 +57,15 @@ impl<'m> KernelBuilder<'m> {
             lanes: None,
             body: Vec::new(),
         };
-        KernelBuilder { target, kernel, grouping: None, sources: Vec::new(), blocks: vec![Vec::new()], symbols: 0 }
+        KernelBuilder {
+            target,
+            kernel,
+            grouping: None,
+            signals: Vec::new(),
+            sources: Vec::new(),
+            blocks: vec![Vec::new()],
+            symbols: 0,
+        }
     }
 
     pub fn finish(mut self) -> (Kernel, Vec<Source>) {
@@ -151,6 +161,13 @@ impl<'m> KernelBuilder<'m> {
         let id = TileId(self.kernel.tiles.len() as u32);
         let name = format!("t{}", id.0);
         self.kernel.tiles.push(Tile { name, space: space.to_owned(), dtype, shape, layout, slots: 1, address: None });
+        id
+    }
+
+    /// A new tile of which there are as many copies as a ring has.
+    pub fn ring_tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {
+        let id = self.tile(space, dtype, shape, layout);
+        self.kernel.tiles[id.0 as usize].slots = crate::ring::COPIES;
         id
     }
 

@@ -142,9 +142,23 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
             self.compute(value, index, Some(dst))?;
             return Ok(());
         }
-        let src = self.value(value, index)?;
+        let src = match self.moved(value, index, param)? {
+            Some(src) => src,
+            None => self.value(value, index)?,
+        };
         self.builder.copy(dst, src);
         Ok(())
+    }
+
+    /// A leaf that a value is but for movements, to be copied as it lies in memory: nothing computes in another type between.
+    fn moved(&mut self, value: Value, index: &[Index], param: ParamId) -> Result<Option<Operand>, String> {
+        let dtype = self.body.ty(value).dtype;
+        let casts = |id: NodeId| matches!(self.body[id].op, Op::Cast { .. });
+        let turns = self.builder.target.turns(dtype) && self.builder.param_of(param).dtype == dtype;
+        if !turns || self.body.node_ids().any(casts) {
+            return Ok(None);
+        }
+        self.raw(value, index)
     }
 
     fn is_computed(&self, value: Value) -> bool {
@@ -539,7 +553,7 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         // The fill is the only NaN that counts: NaN in the image makes the sum NaN whatever is counted.
         let (size, capacity) = self.extent(index);
         let outside = Operand::Tile(self.builder.scratch(DType::Bool, &capacity, &size));
-        self.builder.instr(Opcode::Unary(tarsia_graph::UnaryFn::IsNan), vec![outside.clone()], vec![tile.clone()]);
+        self.builder.instr(Opcode::Binary(BinaryFn::Ne), vec![outside.clone()], vec![tile.clone(), tile]);
         let ones = Operand::Tile(self.builder.scratch(dtype, &capacity, &size));
         self.builder.instr(Opcode::Select, vec![ones.clone()], vec![outside, Operand::Real(0.0), Operand::Real(1.0)]);
         Ok(ones)

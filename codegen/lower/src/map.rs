@@ -1,18 +1,21 @@
 //! Kernels that compute every element of their results by itself.
 
 use rustc_hash::FxHashMap;
-use tarsia_graph::{Graph, Value};
+use tarsia_graph::{Graph, Value, access::Index};
 use tarsia_tensor::Dim;
 use tarsia_tile::ParamId;
 
 use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
-    nest::Nest,
+    nest::{Nest, linear},
 };
 
 /// Elements of a tile in a point-wise kernel: a few of them fit the innermost cache together.
 const TILE_ELEMENTS: usize = 2048;
+
+/// Either side of a tile that is turned around: runs of memory of 128 bytes at least, and tiles enough for many cores.
+const TURNED_SIDE: usize = 64;
 
 /// Where a kernel writes one of its results.
 #[derive(Clone, Debug)]
@@ -32,13 +35,46 @@ pub(crate) fn lower_map(
 ) -> Result<(), String> {
     let roots: Vec<Value> = targets.iter().map(|target| target.value).collect();
     let nest = Nest::trace(body, &roots)?;
-    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &|_| None);
+    let sides = turned_sides(builder, body, &nest, leaves, &roots);
+    let fixed = |group: usize| sides.iter().find(|(known, _)| *known == group).map(|(_, side)| *side);
+    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut emitter = Emitter::new(builder, body, &nest, leaves, spans);
     for target in targets {
         emitter.store(target.value, &nest.root, target.param)?;
     }
     Ok(())
+}
+
+/// The two groups of which one is innermost in a leaf and the other in the result, and how much of each a tile holds: what is turned
+/// around in scratch comes and goes in runs of that many elements.
+fn turned_sides(
+    builder: &KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    roots: &[Value],
+) -> Vec<(usize, usize)> {
+    let Some(&root) = roots.first() else { return Vec::new() };
+    if !builder.target.turns(body.ty(root).dtype) {
+        return Vec::new();
+    }
+    let innermost = |value: Value, index: &[Index]| {
+        let position = linear(&body.ty(value).shape, index);
+        let steps_by_one = |axes: &Vec<usize>| axes.last().is_some_and(|&axis| position.step(axis).is(1));
+        nest.groups.iter().position(steps_by_one)
+    };
+    let Some(inner) = innermost(root, &nest.root) else { return Vec::new() };
+    let side = |group: usize| {
+        let most = builder.target.elements(TURNED_SIDE);
+        (group, nest.size(group).as_usize().unwrap_or(most).clamp(1, most))
+    };
+    let params = leaves.iter().filter(|(_, leaf)| matches!(leaf, Leaf::Param(_))).map(|(value, _)| *value);
+    let others = params.filter_map(|leaf| innermost(leaf, &nest.index_of(body, root, &nest.root, leaf)?));
+    match others.filter(|&group| group != inner).min() {
+        Some(other) => vec![side(inner), side(other)],
+        None => Vec::new(),
+    }
 }
 
 /// How much of every group a tile holds: whole groups from the innermost out, up to `budget` elements. `fixed` sets some beforehand.

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tarsia_tensor::{Atom, Dim, Symbol};
+use tarsia_tensor::{Atom, Dim, Range, Symbol, Term};
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
 
 use crate::place::place;
@@ -44,16 +44,18 @@ pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
     count(&kernel.body, &mut everywhere);
     let mut loops = Vec::new();
     innermost_first(&kernel.body, &mut loops);
-    let mut taken = BTreeSet::new();
+    let rings = |at: &usize| kernel.tiles[*at].slots > 1;
+    let mut taken: BTreeSet<TileId> = (0..kernel.tiles.len()).filter(rings).map(|at| TileId(at as u32)).collect();
     let mut found: Vec<(Symbol, Group)> = Vec::new();
+    let ranges = ranges(kernel);
     for (var, body) in loops {
-        for group in groups(kernel, machine, body, &everywhere, &taken) {
+        for group in groups(kernel, machine, body, &everywhere, &taken, &ranges) {
             taken.extend(group.tiles.iter().copied());
             found.push((var.clone(), group));
         }
     }
     let (mut chosen, mut left): (BTreeMap<Symbol, Vec<Group>>, usize) = (BTreeMap::new(), 0);
-    let mut events: BTreeMap<[String; 2], usize> = BTreeMap::new();
+    let mut events = used_events(&kernel.body);
     for (var, mut group) in found {
         let [a, b] = &group.pipes;
         let next = events.entry(sorted(&group.pipes)).or_insert(FIRST_EVENT);
@@ -82,6 +84,34 @@ pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
     body.extend(signals(false));
     kernel.body = body;
     left
+}
+
+/// The first event between two pipes that the kernel does not use yet.
+fn used_events(body: &[Stmt]) -> BTreeMap<[String; 2], usize> {
+    let mut used = BTreeMap::new();
+    for stmt in body {
+        let inner = match stmt {
+            Stmt::Instr(Instr { op: Opcode::SetEvent { from, to, event }, .. }) => {
+                let next = usize::try_from(event.range().high).unwrap_or(usize::MAX).saturating_add(1);
+                BTreeMap::from([(sorted(&[from.clone(), to.clone()]), next)])
+            }
+            Stmt::Instr(_) => continue,
+            Stmt::For { body, .. } => used_events(body),
+            Stmt::If { then, otherwise, .. } => {
+                let mut both = used_events(then);
+                used_events(otherwise).into_iter().for_each(|(pipes, next)| {
+                    let known = both.entry(pipes).or_insert(next);
+                    *known = (*known).max(next);
+                });
+                both
+            }
+        };
+        for (pipes, next) in inner {
+            let known = used.entry(pipes).or_insert(next);
+            *known = (*known).max(next);
+        }
+    }
+    used
 }
 
 fn sorted(pipes: &[String; 2]) -> [String; 2] {
@@ -123,6 +153,7 @@ fn groups(
     body: &[Stmt],
     everywhere: &BTreeMap<TileId, usize>,
     taken: &BTreeSet<TileId>,
+    ranges: &BTreeMap<Symbol, Range>,
 ) -> Vec<Group> {
     let mut accesses: BTreeMap<TileId, Vec<Access>> = BTreeMap::new();
     for (at, stmt) in body.iter().enumerate() {
@@ -132,7 +163,7 @@ fn groups(
     let mut tiles: Vec<(TileId, Group)> = accesses
         .iter()
         .filter(|(tile, accesses)| !taken.contains(tile) && everywhere.get(tile) == Some(&accesses.len()))
-        .filter_map(|(&tile, accesses)| Some((tile, alone(tile, accesses)?)))
+        .filter_map(|(&tile, accesses)| Some((tile, alone(tile, accesses, ranges)?)))
         .collect();
     tiles.sort_by_key(|(tile, group)| (group.writes, *tile));
     for (_, group) in tiles {
@@ -145,7 +176,7 @@ fn groups(
 }
 
 /// The group of one tile, if it can be doubled: nothing that is read was left there by an earlier turn.
-fn alone(tile: TileId, accesses: &[Access]) -> Option<Group> {
+fn alone(tile: TileId, accesses: &[Access], ranges: &BTreeMap<Symbol, Range>) -> Option<Group> {
     let first = accesses.first()?;
     let writer = first.pipe;
     let writes = || accesses.iter().filter(|access| access.writes);
@@ -153,7 +184,8 @@ fn alone(tile: TileId, accesses: &[Access]) -> Option<Group> {
     let reader = reads().next()?.pipe;
     let separate =
         writes().all(|access| access.pipe == writer) && reads().all(|access| access.pipe == reader) && reader != writer;
-    if !first.writes || first.reads || !separate || !accesses.iter().all(|access| within(access.region, first.region)) {
+    let inside = accesses.iter().all(|access| within(access.region, first.region, ranges));
+    if !first.writes || first.reads || !separate || !inside {
         return None;
     }
     let writes = [first.at, writes().next_back()?.at];
@@ -162,30 +194,69 @@ fn alone(tile: TileId, accesses: &[Access]) -> Option<Group> {
     (writes[1] < reads[0]).then(|| Group { pipes, tiles: BTreeSet::from([tile]), writes, reads, event: 0 })
 }
 
+/// The values of variables whose bounds are numbers.
+fn ranges(kernel: &Kernel) -> BTreeMap<Symbol, Range> {
+    fn collect(body: &[Stmt], found: &mut BTreeMap<Symbol, Range>) {
+        for stmt in body {
+            match stmt {
+                Stmt::For { var, end, step, body } => {
+                    let known =
+                        |symbol: &Symbol| found.get(symbol).copied().unwrap_or(Range { low: 0, high: i64::MAX });
+                    let end = end.range_with(&known).high;
+                    if end < i64::MAX {
+                        let high = (end - 1).max(0) / step.max(&1) * step;
+                        found.insert(var.clone(), Range { low: 0, high });
+                    }
+                    collect(body, found);
+                }
+                Stmt::If { then, otherwise, .. } => {
+                    collect(then, found);
+                    collect(otherwise, found);
+                }
+                Stmt::Instr(_) => {}
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(&kernel.body, &mut found);
+    if let Some(lanes) = &kernel.lanes {
+        found.insert(lanes.var.clone(), Range { low: 0, high: lanes.count as i64 - 1 });
+    }
+    found
+}
+
 /// Whether a part of a tile lies in another one for certain.
-fn within(part: &Region, whole: &Region) -> bool {
+fn within(part: &Region, whole: &Region, ranges: &BTreeMap<Symbol, Range>) -> bool {
+    let low = |dim: &Dim| {
+        dim.range_with(&|symbol| ranges.get(symbol).copied().unwrap_or(Range { low: 0, high: i64::MAX })).low
+    };
     let axes = part.offset.iter().zip(&part.size).zip(whole.offset.iter().zip(&whole.size));
     axes.into_iter().all(|((at, size), (start, length))| {
         let before = at.clone() - start.clone();
         let room = start.clone() + length.clone() - at.clone();
-        (size == length && at == start) || before.range().low >= 0 && fits(size, &room)
+        (size == length && at == start) || low(&before) >= 0 && fits(size, &room, &low)
     })
 }
 
 /// Whether a size is at most `room` for certain: of a minimum one alternative suffices, and where nothing is left nothing is asked for.
-fn fits(size: &Dim, room: &Dim) -> bool {
+fn fits(size: &Dim, room: &Dim, low: &dyn Fn(&Dim) -> i64) -> bool {
     if let Some(inner) = size.unless_negative() {
-        return fits(&inner, room);
+        return fits(&inner, room, low);
     }
+    if size.at_most(room) || low(&(room.clone() - size.clone())) >= 0 {
+        return true;
+    }
+    let minimum = |term: &Term| match (term.factors.as_slice(), term.coefficient) {
+        ([atom @ Atom::Min(a, b)], 1) => Some((Dim::from(atom.clone()), a.clone(), b.clone())),
+        _ => None,
+    };
     if let Dim::Poly(poly) = size
-        && let ([term], 0) = (poly.terms.as_slice(), poly.constant)
-        && let ([atom], 1) = (term.factors.as_slice(), term.coefficient)
+        && let Some((minimum, a, b)) = poly.terms.iter().find_map(minimum)
     {
-        if let Atom::Min(a, b) = atom {
-            return fits(a, room) || fits(b, room);
-        }
+        let rest = size.clone() - minimum;
+        return fits(&(rest.clone() + a), room, low) || fits(&(rest + b), room, low);
     }
-    size.at_most(room)
+    false
 }
 
 impl Group {

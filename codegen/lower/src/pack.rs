@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, thread};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
 use half::{bf16, f16};
-use tarsia_tensor::{DType, Overflow, Tensor, mapped};
+use tarsia_tensor::{Absent, Content, DType, Overflow, Tensor, mapped};
 use tarsia_tile::{Fractal, Layout, Order, Param};
 
 use crate::{builder::Packing, nest::stored_dtype};
@@ -17,40 +17,61 @@ use crate::{builder::Packing, nest::stored_dtype};
 #[derive(Default)]
 pub(crate) struct Pool {
     /// By everything but the data: what has been packed so, and the result.
-    packed: BTreeMap<String, Vec<(Bytes, Bytes)>>,
+    packed: BTreeMap<String, Vec<(Content, Content)>>,
 }
 
 impl Pool {
     /// The packing of `tensor` for a parameter. Constants that are equal in content are packed once.
-    pub fn pack(&mut self, tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Bytes, String> {
+    pub fn pack(&mut self, tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Content, String> {
         let Packing { base, rows, columns, .. } = packing;
-        let source = tensor.bytes();
+        let source = tensor.content();
         let key = format!("{} {} {rows:?} {columns:?} {base} {:?}", tensor.dtype(), source.len(), param.layout);
         let known = self.packed.entry(key).or_default();
-        if let Some((_, bytes)) = known.iter().find(|(other, _)| same(other, source)) {
-            return Ok(bytes.clone());
+        if let Some((_, packed)) = known.iter().find(|(other, _)| same(other, &source)) {
+            return Ok(packed.clone());
         }
-        let bytes = pack(tensor, packing, param)?;
-        mapped::release(source);
-        known.push((source.clone(), bytes.clone()));
-        Ok(bytes)
+        let packed = match &source {
+            Content::Bytes(bytes) => {
+                let packed = pack(tensor, packing, param)?;
+                mapped::release(bytes);
+                packed.into()
+            }
+            Content::Absent(absent) => {
+                let origin = format!("{} packed from {base} as {rows:?} × {columns:?}", absent.origin).into();
+                Content::Absent(Absent { origin, bytes: packed_bytes(packing, param)? })
+            }
+        };
+        known.push((source, packed.clone()));
+        Ok(packed)
     }
 }
 
 /// Whether two constants have the same content; those that differ mostly do so near the start.
-fn same(a: &Bytes, b: &Bytes) -> bool {
-    a.as_ptr() == b.as_ptr() || a == b
+fn same(a: &Content, b: &Content) -> bool {
+    a.place() == b.place() || a == b
+}
+
+/// How many bytes a packed constant takes.
+fn packed_bytes(packing: &Packing, param: &Param) -> Result<usize, String> {
+    let count = |axes: &[(usize, i64)]| axes.iter().try_fold(1usize, |all, &(size, _)| all.checked_mul(size));
+    let sizes = count(&packing.rows).zip(count(&packing.columns));
+    let elements = sizes.and_then(|(rows, columns)| param.layout.elements(&[rows, columns]));
+    elements.and_then(|elements| param.dtype.bytes_of(elements)).ok_or_else(|| "a packed constant is too large".into())
 }
 
 /// The bytes of a constant as device memory holds them.
-pub(crate) fn stored_bytes(tensor: &Tensor) -> Bytes {
+pub(crate) fn stored_bytes(tensor: &Tensor) -> Content {
     let (dtype, stored) = (tensor.dtype(), stored_dtype(tensor.dtype()));
-    if stored == dtype {
-        return tensor.bytes().clone();
-    }
-    match tensor.numbers() {
-        Ok(numbers) => numbers.encode(stored, Overflow::Special).into(),
-        Err(_) => tensor.bytes().clone(),
+    match tensor.content() {
+        content if stored == dtype => content,
+        Content::Bytes(bytes) => match tensor.numbers() {
+            Ok(numbers) => numbers.encode(stored, Overflow::Special).into(),
+            Err(_) => bytes.into(),
+        },
+        Content::Absent(Absent { origin, bytes }) => {
+            let bytes = stored.bytes_of(tensor.count()).unwrap_or(bytes);
+            Content::Absent(Absent { origin: format!("{origin} as {stored}").into(), bytes })
+        }
     }
 }
 

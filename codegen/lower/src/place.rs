@@ -1,9 +1,10 @@
 //! Addresses for tiles: tiles that are never needed at the same time share memory. What "needed" means, the verifier says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tarsia_tile::{
     Kernel, Machine,
+    machine::Banks,
     verify::{Life, lives},
 };
 
@@ -27,7 +28,12 @@ pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String
             .and_then(|b| b.checked_mul(tile.slots));
         let bytes = bytes.ok_or_else(|| format!("tile `{}` is too large, or its slots are not aligned", tile.name))?;
         let neighbours = taken.entry(tile.space.clone()).or_default();
-        let address = first_fit(neighbours, life, bytes, space.alignment);
+        let apart =
+            space.banks.as_ref().filter(|banks| bytes >= SMALL && banks.read_conflict > 1.0).and_then(|banks| {
+                let address = apart_fit(neighbours, life, bytes, space.alignment, banks)?;
+                ((address + bytes) as u64 <= space.bytes).then_some(address)
+            });
+        let address = apart.unwrap_or_else(|| first_fit(neighbours, life, bytes, space.alignment));
         if (address + bytes) as u64 > space.bytes {
             let name = &tile.name;
             return Err(format!(
@@ -43,6 +49,31 @@ pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String
         tile.address.get_or_insert(0);
     });
     Ok(())
+}
+
+/// Tiles that are smaller are not worth a place of their own among the banks.
+const SMALL: usize = 1024;
+
+/// The lowest address at which `bytes` meet no tile that lives at the same time, and begin in another group of banks than each of those:
+/// operands of one instruction advance together, so what begins apart stays apart. `None` if all groups are taken.
+fn apart_fit(
+    taken: &[(Life, usize, usize)],
+    life: Life,
+    bytes: usize,
+    alignment: usize,
+    banks: &Banks,
+) -> Option<usize> {
+    let alive = || taken.iter().filter(|(other, ..)| other.first <= life.last && life.first <= other.last);
+    let begun: BTreeSet<usize> =
+        alive().filter(|(.., bytes)| *bytes >= SMALL).map(|&(_, at, _)| banks.group(at)).collect();
+    let mut busy: Vec<(usize, usize)> = alive().map(|&(_, address, bytes)| (address, address + bytes)).collect();
+    busy.sort_unstable();
+    let step = alignment.max(banks.width);
+    let fits = |address: usize| busy.iter().all(|&(start, end)| address + bytes <= start || end <= address);
+    let starts = std::iter::once(0).chain(busy.iter().map(|&(_, end)| end.next_multiple_of(alignment.max(1))));
+    let places = starts.flat_map(|start| (0..banks.groups).map(move |i| start + i * step));
+    let free = places.filter(|&address| fits(address) && !begun.contains(&banks.group(address)));
+    free.min()
 }
 
 /// The lowest aligned address at which `bytes` meet no tile that lives at the same time.

@@ -7,8 +7,9 @@ use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, KernelKind, Kind, Node, NodeId, Op, Origin, Real, Type, Value, classify};
 use tarsia_tensor::{DType, Dim, Tensor};
 use tarsia_tile::{
-    Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, LoopStep, Machine, ParamId, Port,
-    Program, ScanStep, Step,
+    Access, Buffer, BufferId, BufferKind, Constant, Instr, Kernel, KernelId, Layout, LoopStep, Machine, Opcode,
+    ParamId, Port, Program, ScanStep, Step, Stmt,
+    optable::Class,
     verify::{Stage, verify},
 };
 
@@ -16,6 +17,7 @@ use crate::{
     LowerError, attention,
     builder::{KernelBuilder, Source},
     concat,
+    decompose::decompose,
     emit::{Leaf, leaf_nodes},
     expand::{expand_composites, single_op_body},
     index,
@@ -65,19 +67,37 @@ enum Unfit {
 
 /// What becomes of a kernel after it is cut into tiles: routed, placed, overlapped, synchronised.
 /// Gives how many tiles are not double-buffered although they could be.
-fn fit(kernel: &mut Kernel, machine: &Machine, grouping: Option<&Grouping>) -> Result<usize, Unfit> {
+fn fit(
+    kernel: &mut Kernel,
+    machine: &Machine,
+    (grouping, signals): &(Option<Grouping>, Vec<(String, String, usize)>),
+) -> Result<usize, Unfit> {
     route(kernel, machine).map_err(Unfit::Impossible)?;
     let concurrent = machine.has_concurrent_pipes();
     if concurrent {
-        persist(kernel, machine, grouping);
+        persist(kernel, machine, grouping.as_ref());
     }
     place(kernel, machine).map_err(Unfit::TooLarge)?;
     let mut single = 0;
     if concurrent {
         single = overlap(kernel, machine);
+        enclose(kernel, signals);
         synchronise(kernel, machine).map_err(Unfit::Impossible)?;
     }
     Ok(single)
+}
+
+/// Puts signals around all items of a kernel.
+fn enclose(kernel: &mut Kernel, signals: &[(String, String, usize)]) {
+    let each = |set: bool| {
+        signals.iter().map(move |(from, to, event)| {
+            let (from, to, event) = (from.clone(), to.clone(), Dim::from(*event));
+            let op = if set { Opcode::SetEvent { from, to, event } } else { Opcode::WaitEvent { from, to, event } };
+            Stmt::Instr(Instr { op, dst: Vec::new(), src: Vec::new() })
+        })
+    };
+    let body = std::mem::take(&mut kernel.body);
+    kernel.body = each(true).chain(body).chain(each(false)).collect();
 }
 
 /// Where a value is.
@@ -375,6 +395,8 @@ impl<'a> Lowering<'a> {
     fn kernel(&mut self, id: NodeId, body: &Graph) -> Result<(), LowerError> {
         let operands = self.graph.operands(id);
         let body = expand_composites(body).map_err(|e| error(self.graph, id, e.to_string()))?;
+        let computes = |name: &str, dtype| self.machine.supports(Class::Pointwise, name, dtype);
+        let body = decompose(&body, &computes).map_err(|e| error(self.graph, id, e.to_string()))?;
         if let Some(parts) = concat::parts(&body) {
             let results = self.results(id);
             for part in parts {
@@ -403,15 +425,15 @@ impl<'a> Lowering<'a> {
         for target in self.targets {
             let (mut kernel, sources) = match (generate(target), unfit.take()) {
                 (Ok(builder), _) => {
-                    let grouping = builder.grouping.clone();
+                    let hints = (builder.grouping.clone(), builder.signals.clone());
                     let (kernel, sources) = builder.finish();
-                    ((kernel, grouping), sources)
+                    ((kernel, hints), sources)
                 }
                 // Smaller tiles do not help; what was wrong with the larger ones is the reason.
                 (Err(_), _) if best.is_some() => break,
                 (Err(_), Some(reason)) | (Err(reason), None) => return Err(reason),
             };
-            match fit(&mut kernel.0, self.machine, kernel.1.as_ref()) {
+            match fit(&mut kernel.0, self.machine, &kernel.1) {
                 Ok(single) => {
                     tried += 1;
                     if best.as_ref().is_none_or(|(least, _)| single < *least) {
@@ -509,7 +531,8 @@ impl<'a> Lowering<'a> {
                 Source::Leaf(value) => self.leaf_buffer(body, operands, *value).ok_or_else(missing)?,
                 Source::Packed(packing) => {
                     let tensor = self.leaf_tensor(body, operands, packing.leaf).ok_or_else(missing)?;
-                    let key = format!("{:?} {:?} {:?}", tensor.bytes().as_ptr(), packing, kernel.params[i].layout);
+                    let place = tensor.content().place();
+                    let key = format!("{place:?} {packing:?} {:?}", kernel.params[i].layout);
                     match self.packed.get(&key) {
                         Some(&buffer) => buffer,
                         None => {

@@ -62,8 +62,7 @@ impl Router<'_, '_> {
             Class::Sync => Ok(()),
             _ => self.machine.pipe_of(self.kernel, &instr).map(|_| ()),
         }) else {
-            out.push(Stmt::Instr(instr));
-            return Ok(());
+            return self.as_it_is(instr, out);
         };
         match (class, &instr.op) {
             (Class::Move, Opcode::Copy { rows }) => {
@@ -72,6 +71,26 @@ impl Router<'_, '_> {
             }
             _ => self.staged(&instr, complaint, out),
         }
+    }
+
+    /// An instruction that can run as it is; a copy still goes another way where that is faster than the one path that does all of it.
+    fn as_it_is(&mut self, instr: Instr, out: &mut Vec<Stmt>) -> Result<(), String> {
+        if let (Opcode::Copy { rows }, [dst], [src]) = (&instr.op, instr.dst.as_slice(), instr.src.as_slice())
+            && self.machine.has_concurrent_pipes()
+            && self.shape(dst).is_ok()
+            && self.shape(src).is_ok()
+        {
+            let begin = (self.kernel.tiles.len(), out.len());
+            match self.carry(dst.clone(), src.clone(), *rows, out) {
+                Ok(()) => return Ok(()),
+                Err(_) => {
+                    self.kernel.tiles.truncate(begin.0);
+                    out.truncate(begin.1);
+                }
+            }
+        }
+        out.push(Stmt::Instr(instr));
+        Ok(())
     }
 
     /// Runs an instruction on copies of the operands that its unit does not take where they are.
@@ -189,12 +208,13 @@ impl Router<'_, '_> {
     /// `dst = src` by the cheapest data paths.
     fn carry(&mut self, dst: Operand, src: Operand, rows: usize, out: &mut Vec<Stmt>) -> Result<(), String> {
         let (to, from) = (self.end(&dst)?, self.end(&src)?);
-        let (target, source) = (self.shape(&dst)?, self.shape(&src)?);
+        let (target, source) = (self.shape_beside(&dst, &src)?, self.shape_beside(&src, &dst)?);
         let fractal = |end: &End| matches!(end.layout, Layout::Fractal(_));
         let transfer = Transfer {
             spread: target.size.len() == source.size.len()
                 && target.size.iter().zip(&source.size).any(|(to, from)| from.is(1) && !to.is(1)),
             matrix: target.size.len() == 2 || source.size.len() == 2,
+            plane: target.size.len() == 2 && source.size.len() == 2,
             elements: target.capacity.iter().fold(1usize, |n, &side| n.saturating_mul(side)),
             from,
             to,
@@ -267,6 +287,15 @@ impl Router<'_, '_> {
                 Ok(Shape { size: size.clone(), capacity: capacity.collect::<Result<_, String>>()? })
             }
             _ => Err("an operand is no array".into()),
+        }
+    }
+
+    /// The shape of one end of a copy. A view without bounds holds no more than the tile of the same sizes at the other end.
+    fn shape_beside(&self, operand: &Operand, other: &Operand) -> Result<Shape, String> {
+        let Err(unbounded) = self.shape(operand) else { return self.shape(operand) };
+        match (operand, self.shape(other)) {
+            (Operand::Global(view), Ok(shape)) if view.size == shape.size => Ok(shape),
+            _ => Err(unbounded),
         }
     }
 

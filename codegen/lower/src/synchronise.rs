@@ -157,14 +157,6 @@ impl Pass<'_, '_> {
         match &instr.op {
             Opcode::SetEvent { from, to, event } => {
                 let (from, to) = (self.pipe(from)?, self.pipe(to)?);
-                if event.as_const().is_some() {
-                    // The first signals of a loop: nobody may still wait for earlier ones.
-                    for (a, b) in [(from, to), (to, from)] {
-                        if state.pending.contains(&(a, b, true)) {
-                            self.sync(b, a, state, out);
-                        }
-                    }
-                }
                 let known = |(touch, seen): (&Touch, &u64)| touch.pipe == from || seen >> from & 1 == 1;
                 let touches =
                     state.touched.iter().filter(|(t, s)| known((t, s))).map(|(touch, _)| touch.clone()).collect();
@@ -196,17 +188,6 @@ impl Pass<'_, '_> {
             for (touch, seen) in &mut state.touched {
                 *seen |= u64::from(known.contains(touch)) << to;
             }
-        }
-        state.pending.insert((from, to, true));
-        if event.as_const().is_some() {
-            // The last signals of a loop: its copied tiles are done with, and the waits before them too.
-            for (touch, seen) in &mut state.touched {
-                let Place::Tile { tile, .. } = touch.place else { continue };
-                if touch.pipe == from && self.kernel.tiles[tile.0 as usize].slots > 1 {
-                    *seen |= 1 << to;
-                }
-            }
-            state.pending.remove(&(to, from, true));
         }
     }
 
@@ -248,8 +229,23 @@ impl Pass<'_, '_> {
         state.pending.insert((from, to, false));
     }
 
+    /// A barrier holds the pipes of every core until they are idle, but no core waits for another.
     fn barrier(&self, state: &mut State) {
-        *state = State::default();
+        let together = |a: usize| {
+            let kind = self.machine.kind_of(self.pipes[a]);
+            (0..self.pipes.len())
+                .filter(|&b| self.machine.kind_of(self.pipes[b]) == kind)
+                .fold(0u64, |mask, b| mask | 1 << b)
+        };
+        let masks: Vec<u64> = (0..self.pipes.len()).map(together).collect();
+        for (touch, seen) in &mut state.touched {
+            // What a pipe of this core comes after, all of its pipes come after.
+            *seen |= masks[touch.pipe];
+            for mask in masks.iter().filter(|&&mask| *seen & mask != 0).copied().collect::<Vec<_>>() {
+                *seen |= mask;
+            }
+        }
+        state.pending.retain(|&(from, to, _)| masks[from] >> to & 1 == 0);
     }
 
     fn pipe(&self, name: &str) -> Result<usize, String> {

@@ -108,6 +108,12 @@ impl Target {
         most.checked_shr(self.halvings as u32).unwrap_or(0).max(1)
     }
 
+    /// Whether vector instructions turn matrices around in their scratch: it holds a matrix column by column, too.
+    pub fn turns(&self, dtype: DType) -> bool {
+        !self.direct
+            && self.machine.space(&self.vector_space).is_some_and(|space| space.allows(&Layout::COLUMNS, dtype))
+    }
+
     /// Halves the longest side of the largest block until the operands in `held` fit their spaces.
     fn fit(&self, held: [bool; 3]) -> [usize; 3] {
         let mut block = LARGEST_BLOCK;
@@ -136,11 +142,6 @@ impl Target {
     pub fn product_dtype(&self, stored: DType, sum: DType, computed: DType) -> DType {
         let has = self.machine.product(stored, stored).is_some_and(|(_, product)| product.acc == sum);
         if has { stored } else { computed }
-    }
-
-    /// The type in which products of this type are summed.
-    pub fn accumulator_dtype(&self, operand: DType, computed: DType) -> DType {
-        self.machine.product(operand, operand).map_or(computed, |(_, product)| product.acc)
     }
 
     /// Bytes of a space.

@@ -24,6 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+use tarsia_tensor::Absent;
 use thiserror::Error;
 
 use crate::{
@@ -65,6 +66,11 @@ pub enum ArtifactError {
         /// Why.
         error: io::Error,
     },
+    /// A constant's data are not there.
+    #[error(
+        "{0}: a model that was compiled from the shapes of its weights cannot be saved; compile it with its weights"
+    )]
+    Absent(Absent),
     /// Some other kind of file.
     #[error("this is not a compiled model: it does not begin with `TARSIA`")]
     Magic,
@@ -144,6 +150,9 @@ fn write_file(program: &Program, path: &Path) -> Result<(), ArtifactError> {
 /// As [`save`].
 pub fn write(program: &Program, out: &mut dyn Write) -> Result<(), ArtifactError> {
     let io = |error| ArtifactError::Io { path: PathBuf::new(), error };
+    if let Some(absent) = program.missing() {
+        return Err(ArtifactError::Absent(absent.clone()));
+    }
     let (header, constants) = encode::encode(program);
     let header = header.encode_to_vec();
     // Protobuf readers limit nesting: what could not be read back is not written.

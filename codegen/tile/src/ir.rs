@@ -10,8 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use tarsia_tensor::{ArgReduceFn, BinaryFn, DType, Dim, ReduceFn, ScatterFn, Symbol, UnaryFn};
+use tarsia_tensor::{Absent, ArgReduceFn, BinaryFn, Content, DType, Dim, ReduceFn, ScatterFn, Symbol, UnaryFn};
 
 /// Index of a buffer in its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,8 +121,8 @@ pub enum BufferKind {
 /// Data known at compile time, in the layout of its buffer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Constant {
-    /// The bytes, little-endian.
-    pub data: Bytes,
+    /// The bytes, little-endian; or which ones are missing: then the program can be looked at and timed, but not run.
+    pub data: Content,
 }
 
 /// One entry of the program's order.
@@ -499,6 +498,9 @@ impl Kernel {
 }
 
 impl Layout {
+    /// A matrix column by column: what a transposed matrix is, seen as the matrix.
+    pub const COLUMNS: Layout = Layout::Fractal(Fractal { outer: Order::N, inner: Order::N, block: [1, 1] });
+
     /// Elements that a `rows × columns` matrix (or any row-major shape) takes, padding included.
     pub fn elements(&self, shape: &[usize]) -> Option<usize> {
         match (self, shape) {
@@ -556,7 +558,26 @@ impl Region {
     }
 }
 
+impl Step {
+    /// The programs inside this one.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        let inside: [Option<&Program>; 2] = match self {
+            Step::If { then_branch, else_branch, .. } => [Some(then_branch), Some(else_branch)],
+            Step::Loop(step) => [Some(&step.body), None],
+            Step::Scan(step) => [Some(&step.body), None],
+            _ => [None, None],
+        };
+        inside.into_iter().flatten()
+    }
+}
+
 impl Program {
+    /// Data of a constant that are not there, of the program or one inside it.
+    pub fn missing(&self) -> Option<&Absent> {
+        let own = self.constants.iter().find_map(|constant| constant.data.bytes().err());
+        own.or_else(|| self.steps.iter().flat_map(Step::programs).find_map(Program::missing))
+    }
+
     /// The symbols that inputs and host results bind.
     pub fn symbols(&self) -> BTreeSet<Symbol> {
         let mut symbols = BTreeSet::new();

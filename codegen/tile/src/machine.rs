@@ -22,7 +22,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tarsia_tensor::DType;
 
 use crate::{Fractal, optable::Class};
@@ -32,13 +32,13 @@ pub use load::MachineError;
 pub use route::{End, Hop, RouteError, Transfer};
 
 /// A machine.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Its name, which programs carry.
     pub name: String,
     /// The machine of which it is a variant; what the variant's file says has already been merged into what that one's says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<String>,
     /// What it is, in a sentence.
     pub description: String,
@@ -70,7 +70,7 @@ pub struct Machine {
 pub const GLOBAL: &str = "gm";
 
 /// The clock.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clock {
     /// Cycles per second.
@@ -80,7 +80,7 @@ pub struct Clock {
 }
 
 /// A fixed cost.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
     /// Cycles.
@@ -90,7 +90,7 @@ pub struct Latency {
 }
 
 /// A kind of core.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CoreKind {
     /// Its name.
@@ -124,7 +124,7 @@ fn once() -> f64 {
 }
 
 /// Who sees a space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Every core.
@@ -134,7 +134,7 @@ pub enum Scope {
 }
 
 /// A memory space.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Space {
     /// Its name.
@@ -167,7 +167,7 @@ pub struct Space {
 }
 
 /// A cache that all cores share: what is read comes into it, what is written stays in it until it must make room.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
     /// Capacity.
@@ -184,7 +184,7 @@ pub struct Cache {
 
 /// How accesses to a space are cut into requests: runs of bytes that begin at multiples of `unit` cost their bytes, others all the
 /// lines that they touch.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requests {
     /// Bytes of the smallest request.
@@ -196,7 +196,7 @@ pub struct Requests {
 }
 
 /// Banks of a space: bits of the address choose group, then bank.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Banks {
     /// Groups that work independently.
@@ -259,7 +259,7 @@ pub enum Transform {
 }
 
 /// A data path.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Path {
     /// Source space.
@@ -311,7 +311,7 @@ pub struct Path {
 }
 
 /// An activation that a data path can apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `max(x, 0)`.
@@ -323,7 +323,7 @@ pub enum Activation {
 }
 
 /// How many scale factors there are where numbers are quantised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// One.
@@ -333,7 +333,7 @@ pub enum Scale {
 }
 
 /// The rate of a move that gathers windows: `bytes / (base + stride · per_stride + rows · per_row)` bytes per cycle.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowRate {
     /// The strides it holds for; all if empty.
@@ -367,7 +367,7 @@ pub struct Conversion {
 }
 
 /// An execution unit.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unit {
     /// Its name.
@@ -398,7 +398,7 @@ pub struct Unit {
 }
 
 /// Spaces and layouts of an operand.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperandRule {
     /// The operand's role in the op table.
@@ -410,7 +410,7 @@ pub struct OperandRule {
 }
 
 /// Throughput of some instructions.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Classes; all of the unit's if empty.
@@ -420,7 +420,7 @@ pub struct Rate {
     #[serde(default)]
     pub functions: Vec<String>,
     /// Element types in which is computed.
-    #[serde(deserialize_with = "schema::dtype::many")]
+    #[serde(with = "schema::dtypes")]
     pub dtypes: Vec<DType>,
     /// Elements per cycle.
     pub per_cycle: f64,
@@ -438,17 +438,17 @@ pub struct Rate {
 }
 
 /// A matrix product: element types and throughput.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
     /// Type of the left operand.
-    #[serde(deserialize_with = "schema::dtype::one")]
+    #[serde(with = "schema::dtype")]
     pub a: DType,
     /// Type of the right operand.
-    #[serde(deserialize_with = "schema::dtype::one")]
+    #[serde(with = "schema::dtype")]
     pub b: DType,
     /// Type of the accumulator.
-    #[serde(deserialize_with = "schema::dtype::one")]
+    #[serde(with = "schema::dtype")]
     pub acc: DType,
     /// The mode that trades accuracy for speed; absent for the plain product.
     #[serde(default)]
@@ -471,7 +471,7 @@ pub struct Product {
 }
 
 /// Events between pipes of a core.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Events {
     /// Pairs (signalling pipe, waiting pipe).
@@ -486,7 +486,7 @@ pub struct Events {
 }
 
 /// Flags between cores.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flags {
     /// Kind of the signalling core.

@@ -283,6 +283,10 @@ fn apply(op: &Op, x: &[Tensor], bindings: &Bindings, meter: &Meter) -> Result<Ve
     if op.kind() == Kind::Control {
         return control::apply(op, x, bindings, meter);
     }
+    // Only a view can be had of data that are absent.
+    if !matches!(op, Op::Reshape { .. }) {
+        x.iter().try_for_each(Tensor::present)?;
+    }
     let op = &with_bound_sizes(op, bindings)?;
     let (types, shapes) = concrete_types(op, x)?;
     meter.check(&shapes)?;

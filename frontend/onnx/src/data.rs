@@ -43,7 +43,7 @@ pub enum Keys {
 pub fn read_tensor(path: &Path, limits: &Limits) -> Result<(String, Tensor), ReadError> {
     let source = Source::open(path)?;
     let proto: TensorProto = source.decode("an ONNX tensor", &layout::TENSOR, limits)?;
-    let reader = Reader { files: ExternalFiles::new(source.folder()), limit: limits.max_bytes };
+    let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let tensor = weights::read(&proto, &reader.files, reader.limit);
     Ok((proto.name.clone(), tensor.map_err(|error| weight(&source, error))?))
 }
@@ -55,7 +55,7 @@ pub fn read_tensor(path: &Path, limits: &Limits) -> Result<(String, Tensor), Rea
 pub fn read_sequence(path: &Path, limits: &Limits) -> Result<(String, Data), ReadError> {
     let source = Source::open(path)?;
     let proto: SequenceProto = source.decode("an ONNX sequence", &layout::SEQUENCE_DATA, limits)?;
-    let reader = Reader { files: ExternalFiles::new(source.folder()), limit: limits.max_bytes };
+    let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let elements = reader.sequence(&proto).map_err(|error| weight(&source, error))?;
     Ok((proto.name, Data::Sequence(elements)))
 }
@@ -67,7 +67,7 @@ pub fn read_sequence(path: &Path, limits: &Limits) -> Result<(String, Data), Rea
 pub fn read_optional(path: &Path, limits: &Limits) -> Result<(String, Data), ReadError> {
     let source = Source::open(path)?;
     let proto: OptionalProto = source.decode("an ONNX optional value", &layout::OPTIONAL_DATA, limits)?;
-    let reader = Reader { files: ExternalFiles::new(source.folder()), limit: limits.max_bytes };
+    let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let value = reader.optional(&proto).map_err(|error| weight(&source, error))?;
     Ok((proto.name, value))
 }

@@ -11,15 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use tarsia_tensor::mapped;
+use tarsia_tensor::{Absent, Content, mapped};
 use thiserror::Error;
 
-use crate::schema::StringStringEntryProto;
+use crate::{Weights, schema::StringStringEntryProto};
 
 /// The external files of one model.
 #[derive(Debug)]
 pub(crate) struct ExternalFiles {
     folder: Option<PathBuf>,
+    weights: Weights,
     maps: Mutex<BTreeMap<PathBuf, Bytes>>,
 }
 
@@ -89,34 +90,52 @@ pub enum ExternalFault {
     },
 }
 
+impl ExternalFault {
+    /// Whether there is no such file, or nowhere to look for it.
+    fn is_absence(&self) -> bool {
+        match self {
+            ExternalFault::NoFolder { .. } => true,
+            ExternalFault::Open { error, .. } => error.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}
+
 impl ExternalFiles {
-    pub(crate) fn new(folder: Option<&Path>) -> ExternalFiles {
-        ExternalFiles { folder: folder.map(Path::to_path_buf), maps: Mutex::default() }
+    pub(crate) fn new(folder: Option<&Path>, weights: Weights) -> ExternalFiles {
+        ExternalFiles { folder: folder.map(Path::to_path_buf), weights, maps: Mutex::default() }
     }
 
-    /// The `expected` bytes that the entries of a tensor point at, a view of the mapped file.
-    pub(crate) fn view(&self, entries: &[StringStringEntryProto], expected: u64) -> Result<Bytes, ExternalFault> {
+    /// The `expected` bytes that the entries of a tensor point at, a view of the mapped file. Where data may be absent and there
+    /// is no such file, they are.
+    pub(crate) fn view(&self, entries: &[StringStringEntryProto], expected: usize) -> Result<Content, ExternalFault> {
         let location = entry(entries, "location")?.ok_or(ExternalFault::NoLocation)?;
         let offset = number(entries, "offset")?.unwrap_or(0);
-        if let Some(found) = number(entries, "length")?.filter(|&n| n != expected) {
-            return Err(ExternalFault::Length { expected, found });
+        if let Some(found) = number(entries, "length")?.filter(|&n| n != expected as u64) {
+            return Err(ExternalFault::Length { expected: expected as u64, found });
         }
-        let file = self.file(location)?;
+        let file = match self.file(location) {
+            Err(fault) if self.weights == Weights::Shapes && fault.is_absence() => {
+                let origin = format!("{location} at {offset}").into();
+                return Ok(Content::Absent(Absent { origin, bytes: expected }));
+            }
+            file => file?,
+        };
         let beyond = |end| ExternalFault::Beyond { location: location.into(), offset, end, size: file.len() as u64 };
-        let end = offset.checked_add(expected).ok_or_else(|| beyond(u64::MAX))?;
+        let end = offset.checked_add(expected as u64).ok_or_else(|| beyond(u64::MAX))?;
         match (usize::try_from(offset), usize::try_from(end)) {
-            (Ok(from), Ok(to)) if to <= file.len() => Ok(file.slice(from..to)),
+            (Ok(from), Ok(to)) if to <= file.len() => Ok(file.slice(from..to).into()),
             _ => Err(beyond(end)),
         }
     }
 
     fn file(&self, location: &str) -> Result<Bytes, ExternalFault> {
-        let folder = self.folder.as_ref().ok_or_else(|| ExternalFault::NoFolder { location: location.into() })?;
         let plain =
             Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if location.is_empty() || location.contains('\0') || !plain {
             return Err(ExternalFault::NotInside { location: location.into() });
         }
+        let folder = self.folder.as_ref().ok_or_else(|| ExternalFault::NoFolder { location: location.into() })?;
         let open = |error| ExternalFault::Open { location: location.into(), error };
         let path = fs::canonicalize(folder.join(location)).map_err(open)?;
         if !path.starts_with(fs::canonicalize(folder).map_err(open)?) {

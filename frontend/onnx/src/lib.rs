@@ -57,7 +57,7 @@ pub use attribute::Attribute;
 pub use external::ExternalFault;
 pub use format::Format;
 pub use import::{ImportError, Options, import};
-pub use limits::Limits;
+pub use limits::{Limits, Weights};
 pub use model::Model;
 pub use opset::{NEWEST_OPSET, OLDEST_OPSET, Opsets};
 pub use problem::{Fault, NodePlace, Place, Problem, Problems};

@@ -54,7 +54,7 @@ impl Model {
     /// As [`Model::open`].
     pub fn from_source(source: Source, limits: Limits) -> Result<Model, ReadError> {
         let proto = source.model(&limits)?;
-        let files = ExternalFiles::new(source.folder());
+        let files = ExternalFiles::new(source.folder(), limits.weights);
         let (opsets, functions) = (Opsets::new(&proto.opset_import), Functions::new(&proto.functions));
         let model = Model { source, limits, proto, files, opsets, functions };
         let problems = structure::check(&model);

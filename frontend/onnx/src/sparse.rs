@@ -45,6 +45,8 @@ fn build(proto: &SparseTensorProto, files: &ExternalFiles, limit: u64) -> Result
     let (declared, values, indices) = parts(proto, limit)?;
     let values = weights::build(values, files, limit)?;
     let indices = weights::build(indices, files, limit)?;
+    let absent = |error: tarsia_tensor::TensorError| WeightFault::Sparse(error.to_string());
+    [&values, &indices].into_iter().try_for_each(Tensor::present).map_err(absent)?;
     let places = places(&declared, &values, &indices)?;
     if let Some(strings) = values.strings() {
         let mut dense = zeros(declared.count, Bytes::new())?;

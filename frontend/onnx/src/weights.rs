@@ -5,7 +5,7 @@
 //! element type allows, and that it holds exactly as many bytes as type and shape need.
 
 use bytes::Bytes;
-use tarsia_tensor::{DType, Shape, Tensor, element_count};
+use tarsia_tensor::{Content, DType, Shape, Tensor, element_count};
 use thiserror::Error;
 
 use crate::{
@@ -119,20 +119,27 @@ pub(crate) fn read(proto: &TensorProto, files: &ExternalFiles, limit: u64) -> Re
     build(proto, files, limit).map_err(|fault| WeightError { tensor: proto.name.clone(), fault: Box::new(fault) })
 }
 
-/// All checks of [`read`] but those on single values, at no cost. Returns the bytes that the tensor takes.
+/// All checks of [`read`] but those on single values, at no cost. Returns the bytes that the tensor takes; none if they are absent.
 pub(crate) fn check(proto: &TensorProto, files: &ExternalFiles, limit: u64) -> Result<u64, WeightError> {
-    let checked =
-        declare(&proto.dims, proto.data_type, limit).and_then(|d| payload(proto, &d, files).map(|_| d.bytes as u64));
-    checked.map_err(|fault| WeightError { tensor: proto.name.clone(), fault: Box::new(fault) })
+    let bytes = |(declared, payload): (Declared, Payload)| match payload {
+        Payload::Content(Content::Absent(_)) => 0,
+        _ => declared.bytes as u64,
+    };
+    located(proto, files, limit)
+        .map(bytes)
+        .map_err(|fault| WeightError { tensor: proto.name.clone(), fault: Box::new(fault) })
 }
 
 pub(crate) fn build(proto: &TensorProto, files: &ExternalFiles, limit: u64) -> Result<Tensor, WeightFault> {
-    let declared = declare(&proto.dims, proto.data_type, limit)?;
+    let (declared, payload) = located(proto, files, limit)?;
     let Declared { dtype, ref shape, .. } = declared;
-    let bytes = match payload(proto, &declared, files)? {
+    let bytes = match payload {
+        Payload::Content(Content::Absent(absent)) => {
+            return finish(&declared, Tensor::absent(dtype, shape, &absent.origin));
+        }
         Payload::Strings(strings) => return finish(&declared, Tensor::from_strings(shape, strings.to_vec())),
-        Payload::Raw(bytes) if dtype == DType::Bool => truth(bytes),
-        Payload::Raw(bytes) => bytes,
+        Payload::Content(Content::Bytes(bytes)) if dtype == DType::Bool => truth(bytes),
+        Payload::Content(Content::Bytes(bytes)) => bytes,
         Payload::Float(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Payload::Double(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Payload::Int64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
@@ -140,6 +147,28 @@ pub(crate) fn build(proto: &TensorProto, files: &ExternalFiles, limit: u64) -> R
         Payload::Int32(values) => narrow(dtype, values)?,
     };
     finish(&declared, Tensor::new(dtype, shape, bytes))
+}
+
+/// What a message declares and where its data are; only absent data may pass the limit.
+fn located<'a>(
+    proto: &'a TensorProto,
+    files: &ExternalFiles,
+    limit: u64,
+) -> Result<(Declared, Payload<'a>), WeightFault> {
+    let declared = declare(&proto.dims, proto.data_type, u64::MAX)?;
+    let payload = payload(proto, &declared, files)?;
+    match payload {
+        Payload::Content(Content::Absent(_)) => {}
+        _ => within(&declared, limit)?,
+    }
+    Ok((declared, payload))
+}
+
+fn within(declared: &Declared, limit: u64) -> Result<(), WeightFault> {
+    match declared.bytes as u64 {
+        bytes if bytes > limit => Err(WeightFault::TooLarge { bytes, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// Element type, shape and size of a dense tensor, checked.
@@ -161,10 +190,9 @@ pub(crate) fn declare(dims: &[i64], data_type: i32, limit: u64) -> Result<Declar
     };
     // No allocation may pass `isize::MAX`.
     let bytes = bytes.filter(|&n| isize::try_from(n).is_ok()).ok_or_else(overflow)?;
-    if bytes as u64 > limit {
-        return Err(WeightFault::TooLarge { bytes: bytes as u64, limit });
-    }
-    Ok(Declared { dtype, shape, count, bytes })
+    let declared = Declared { dtype, shape, count, bytes };
+    within(&declared, limit)?;
+    Ok(declared)
 }
 
 /// The name of an element type of the file format, known or not.
@@ -176,7 +204,7 @@ pub(crate) fn type_name(data_type: i32) -> String {
 }
 
 enum Payload<'a> {
-    Raw(Bytes),
+    Content(Content),
     Strings(&'a [Bytes]),
     Float(&'a [f32]),
     Double(&'a [f64]),
@@ -212,7 +240,7 @@ fn payload<'a>(proto: &'a TensorProto, declared: &Declared, files: &ExternalFile
         return Err(WeightFault::WrongField { field, dtype });
     }
     let (found, payload) = match field {
-        "external data" => return Ok(Payload::Raw(files.view(&proto.external_data, bytes as u64)?)),
+        "external data" => return Ok(Payload::Content(files.view(&proto.external_data, bytes)?)),
         "string_data" => (proto.string_data.len(), Payload::Strings(&proto.string_data)),
         "float_data" => (proto.float_data.len(), Payload::Float(&proto.float_data)),
         "double_data" => (proto.double_data.len(), Payload::Double(&proto.double_data)),
@@ -220,10 +248,10 @@ fn payload<'a>(proto: &'a TensorProto, declared: &Declared, files: &ExternalFile
         "uint64_data" => (proto.uint64_data.len(), Payload::Uint64(&proto.uint64_data)),
         "int32_data" => (proto.int32_data.len(), Payload::Int32(&proto.int32_data)),
         _ if dtype == DType::String => (0, Payload::Strings(&[])),
-        _ => (proto.raw_data.len(), Payload::Raw(proto.raw_data.clone())),
+        _ => (proto.raw_data.len(), Payload::Content(proto.raw_data.clone().into())),
     };
     let (unit, expected) = match payload {
-        Payload::Raw(_) => ("bytes", bytes),
+        Payload::Content(_) => ("bytes", bytes),
         Payload::Int32(_) if dtype.bits() < 8 => ("packed bytes", bytes),
         _ => ("elements", count),
     };

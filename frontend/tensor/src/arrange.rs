@@ -101,7 +101,7 @@ pub fn mapped<'a>(from: &[usize], maps: &'a [Vec<Option<usize>>]) -> impl Iterat
 /// The tensor of `shape` whose elements are, in row-major order, elements of the sources: (which source, which place).
 ///
 /// # Errors
-/// If the sources differ in element type, a place is out of range, or the places are not as many as the shape says.
+/// If the sources differ in element type, the data of one are absent, a place is out of range, or the places are not as many as the shape says.
 pub fn assemble(
     sources: &[&Tensor],
     shape: &[usize],
@@ -111,6 +111,7 @@ pub fn assemble(
     if let Some(other) = sources.iter().find(|tensor| tensor.dtype() != dtype) {
         return Err(TensorError::Mixed(dtype, other.dtype()));
     }
+    sources.iter().try_for_each(|tensor| tensor.present())?;
     let missing = |(source, place): (usize, usize)| TensorError::OutOfRange {
         place,
         count: sources.get(source).map_or(0, |tensor| tensor.count()),

@@ -175,7 +175,9 @@ pub fn call_within(
         let expected = if low == high { low.to_string() } else { format!("{low} to {high}") };
         return Err(HostError::Arity { function: row.name, what: "operands", expected, found: operands.len() });
     }
-    (row.run)(&Call { function: row.name, ints, reals, operands, limit })
+    let call = Call { function: row.name, ints, reals, operands, limit };
+    operands.iter().try_for_each(|tensor| tensor.present()).map_err(|error| call.tensor_error(error))?;
+    (row.run)(&call)
 }
 
 /// A call with as many operands as the function's row says.

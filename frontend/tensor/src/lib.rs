@@ -4,6 +4,7 @@
 //! over named symbols, [`Tensor`] is a typed view of shared bytes (often of a memory map), and [`Numbers`] are its
 //! elements widened to 64 bits, which the reference evaluation computes with.
 
+mod absent;
 pub mod arrange;
 mod bind;
 mod convert;
@@ -19,6 +20,7 @@ pub mod order;
 pub mod rng;
 mod tensor;
 
+pub use absent::{Absent, Content, Place};
 pub use bind::{BindError, Bindings};
 pub use convert::convert;
 pub use dim::{Atom, Dim, EvalError, Poly, Range, Symbol, Term};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{Class, DType, Numbers, Overflow};
+use crate::{Absent, Class, Content, DType, Numbers, Overflow};
 
 /// Sizes of the axes of a concrete tensor.
 pub type Shape = SmallVec<[usize; 6]>;
@@ -51,12 +51,16 @@ pub enum TensorError {
         /// How many elements there are.
         count: usize,
     },
+    /// The data are not there.
+    #[error("{0}: only type and shape are known")]
+    Absent(Absent),
     /// Sizes do not allow an arrangement.
     #[error("{0}")]
     Arrangement(String),
 }
 
-/// A dense row-major tensor over shared bytes (little-endian, sub-byte types packed). Cloning shares the data.
+/// A dense row-major tensor over shared bytes (little-endian, sub-byte types packed). Cloning shares the data, which may be
+/// [absent](Absent): then only type and shape are known.
 #[derive(Clone, PartialEq)]
 pub struct Tensor {
     dtype: DType,
@@ -68,6 +72,7 @@ pub struct Tensor {
 enum Data {
     Bytes(Bytes),
     Strings(Arc<[Bytes]>),
+    Absent(Absent),
 }
 
 impl Tensor {
@@ -96,6 +101,19 @@ impl Tensor {
             return Err(TensorError::Size { dtype: DType::String, shape: shape.to_vec(), expected, found });
         }
         Ok(Tensor { dtype: DType::String, shape: shape.into(), data: Data::Strings(strings.into()) })
+    }
+
+    /// A tensor whose data are not there; `origin` tells them from other data.
+    ///
+    /// # Errors
+    /// If the product overflows, or the type is of texts.
+    pub fn absent(dtype: DType, shape: &[usize], origin: &str) -> Result<Tensor, TensorError> {
+        let bytes = element_count(shape).and_then(|count| dtype.bytes_of(count));
+        let bytes = bytes.ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
+        if dtype == DType::String {
+            return Err(TensorError::NotNumeric(dtype));
+        }
+        Ok(Tensor { dtype, shape: shape.into(), data: Data::Absent(Absent { origin: origin.into(), bytes }) })
     }
 
     /// A tensor of `dtype` from widened numbers, rounding as [`Numbers::encode`] does.
@@ -138,34 +156,68 @@ impl Tensor {
         self.shape.iter().product()
     }
 
-    /// The raw bytes; empty for strings.
+    /// The raw bytes; empty for strings, and where the data are absent.
     pub fn bytes(&self) -> &Bytes {
         static NONE: Bytes = Bytes::new();
         match &self.data {
             Data::Bytes(bytes) => bytes,
-            Data::Strings(_) => &NONE,
+            Data::Strings(_) | Data::Absent(_) => &NONE,
         }
+    }
+
+    /// The raw bytes, or which bytes are missing; empty for strings.
+    pub fn content(&self) -> Content {
+        match &self.data {
+            Data::Absent(absent) => Content::Absent(absent.clone()),
+            _ => Content::Bytes(self.bytes().clone()),
+        }
+    }
+
+    /// How many bytes the elements take, there or not; none for strings.
+    pub fn size(&self) -> usize {
+        match &self.data {
+            Data::Absent(absent) => absent.bytes,
+            _ => self.bytes().len(),
+        }
+    }
+
+    /// What is missing, if the data are absent.
+    pub fn missing(&self) -> Option<&Absent> {
+        match &self.data {
+            Data::Absent(absent) => Some(absent),
+            _ => None,
+        }
+    }
+
+    /// Nothing, if the data are there.
+    ///
+    /// # Errors
+    /// If they are absent.
+    pub fn present(&self) -> Result<(), TensorError> {
+        self.missing().map_or(Ok(()), |absent| Err(TensorError::Absent(absent.clone())))
     }
 
     /// The strings, if this is a tensor of strings.
     pub fn strings(&self) -> Option<&[Bytes]> {
         match &self.data {
             Data::Strings(strings) => Some(strings),
-            Data::Bytes(_) => None,
+            _ => None,
         }
     }
 
     /// The elements widened to 64 bits.
     ///
     /// # Errors
-    /// If this is a tensor of strings.
+    /// If this is a tensor of strings, or its data are absent.
     pub fn numbers(&self) -> Result<Numbers, TensorError> {
+        self.present()?;
         Numbers::decode(self.dtype, self.bytes(), self.count()).ok_or(TensorError::NotNumeric(self.dtype))
     }
 
-    /// The elements as a slice of their own type, copied only where the bytes are not aligned; `None` if `T` is another type.
+    /// The elements as a slice of their own type, copied only where the bytes are not aligned; `None` if `T` is another type
+    /// or the data are absent.
     pub fn as_slice<T: Element>(&self) -> Option<Cow<'_, [T]>> {
-        if T::DTYPE != self.dtype {
+        if T::DTYPE != self.dtype || self.missing().is_some() {
             return None;
         }
         Some(match bytemuck::try_cast_slice(self.bytes()) {

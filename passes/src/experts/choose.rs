@@ -77,6 +77,9 @@ fn chosen(
         let mut wide = emitter.ty(weights).shape.clone();
         wide.resize(new + rest.len(), Dim::ONE);
         let weights = emitter.emit(Op::Reshape { shape: wide }, &[weights], origin)?;
+        // They may have been converted behind the scattering.
+        let dtype = emitter.ty(product).dtype;
+        let weights = emitter.emit(Op::Cast { dtype, saturate: true }, &[weights], origin)?;
         product = emitter.emit(Op::Binary(BinaryFn::Mul), &[product, weights], origin)?;
     }
     // Every new axis that is summed must be there in full.

@@ -4,6 +4,7 @@
 
 mod attention;
 mod contraction;
+mod latent;
 mod movement;
 mod normalise;
 mod pointwise;
@@ -33,6 +34,7 @@ pub fn all() -> &'static [Rule] {
             contraction::rules(),
             normalise::rules(),
             attention::rules(),
+            latent::rules(),
             rotary::rules(),
             routed::rules(),
         ];

@@ -115,7 +115,7 @@ fn slice_of_merged(m: &mut Match) -> Result<Id, Miss> {
 }
 
 /// Which axes of `fine` each axis of `coarse` merges, if that is all that happens; axes of size 1 come and go.
-fn groups(fine: &[Dim], coarse: &[Dim]) -> Option<Vec<std::ops::Range<usize>>> {
+pub(super) fn groups(fine: &[Dim], coarse: &[Dim]) -> Option<Vec<std::ops::Range<usize>>> {
     let (mut groups, mut at) = (Vec::new(), 0);
     for (j, size) in coarse.iter().enumerate() {
         let (start, mut product) = (at, Dim::ONE);

@@ -95,6 +95,23 @@ impl Memory {
     }
 }
 
+/// The lowest sector of every row of a block.
+const EVERY_ROW: u64 = 0x1111_1111_1111_1111;
+
+fn block_number(row: i64, across: i64) -> u64 {
+    (row.div_euclid(DOWN) as u64) << 32 | across as u64 & 0xffff_ffff
+}
+
+/// Where the innermost axis goes down the rows of the buffer and every run stays in its row: the axes around it.
+fn rows_of(memory: &Memory, geometry: &Geometry, start: i64) -> Option<Geometry> {
+    let &(stride, _) = geometry.axes.last()?;
+    let data = geometry.indexed.is_some() && geometry.axes.len() == 1;
+    let whole = geometry.axes.iter().all(|&(stride, _)| stride % memory.pitch == 0);
+    let fits = stride == memory.pitch && whole && start.rem_euclid(memory.pitch) + geometry.run <= memory.pitch;
+    let outer = || Geometry { axes: geometry.axes[..geometry.axes.len() - 1].into(), ..geometry.clone() };
+    (fits && !data && geometry.run > 0).then(outer)
+}
+
 impl Cache {
     /// An empty cache of so many bytes.
     pub fn new(bytes: u64) -> Cache {
@@ -120,6 +137,62 @@ impl Cache {
         write: bool,
         read: bool,
     ) -> Traffic {
+        let (fetched, evicted, factor) = match rows_of(memory, geometry, start) {
+            Some(rows) => self.access_rows(memory, &rows, geometry, start, salt, write),
+            None => self.access_runs(memory, geometry, start, salt, write),
+        };
+        let bytes = |sectors: u64| sectors as f64 * SECTOR as f64 * factor;
+        Traffic {
+            read: if read { geometry.bytes } else { 0.0 },
+            written: if write { geometry.bytes } else { 0.0 },
+            fetched: if read { bytes(fetched) } else { 0.0 },
+            written_back: bytes(evicted),
+        }
+    }
+
+    /// Rows that lie below each other, block by block.
+    fn access_rows(
+        &mut self,
+        memory: &Memory,
+        outer: &Geometry,
+        geometry: &Geometry,
+        start: i64,
+        salt: u64,
+        write: bool,
+    ) -> (u64, u64, f64) {
+        let rows = geometry.axes.last().map_or(1, |&(_, count)| count);
+        let (mut fetched, mut evicted) = (0, 0);
+        let factor = outer.for_each_run(start, salt, &mut |at| {
+            let (top, column) = (at.div_euclid(memory.pitch), at.rem_euclid(memory.pitch));
+            let last = column + geometry.run - 1;
+            for across in column / WIDTH..=last / WIDTH {
+                let first = (column - across * WIDTH).max(0) / SECTOR;
+                let end = (last - across * WIDTH).min(WIDTH - 1) / SECTOR;
+                let sectors = ((1u64 << (end - first + 1)) - 1) << first;
+                let mut row = top;
+                while row < top + rows {
+                    let (below, count) = (row.rem_euclid(DOWN), (top + rows - row).min(DOWN - row.rem_euclid(DOWN)));
+                    let all =
+                        if count == DOWN { u64::MAX } else { ((1u64 << (count * ACROSS)) - 1) << (below * ACROSS) };
+                    let key = (memory.id, block_number(row, across));
+                    let (missing, out) = self.touch(key, (sectors * EVERY_ROW) & all, write);
+                    fetched += missing;
+                    evicted += out;
+                    row += count;
+                }
+            }
+        });
+        (fetched, evicted, factor)
+    }
+
+    fn access_runs(
+        &mut self,
+        memory: &Memory,
+        geometry: &Geometry,
+        start: i64,
+        salt: u64,
+        write: bool,
+    ) -> (u64, u64, f64) {
         let mut fetched = 0u64;
         let mut evicted = 0u64;
         let mut current: Option<((u32, u64), u64)> = None;
@@ -133,7 +206,7 @@ impl Cache {
                 let (first, last) = (column % WIDTH / SECTOR, (column % WIDTH + stop - 1) / SECTOR);
                 let sectors = ((1u64 << (last - first + 1)) - 1) << first;
                 let mask = sectors << (row.rem_euclid(DOWN) * ACROSS);
-                let key = (memory.id, (row.div_euclid(DOWN) as u64) << 32 | across as u64 & 0xffff_ffff);
+                let key = (memory.id, block_number(row, across));
                 match &mut current {
                     Some((open, wanted)) if *open == key => *wanted |= mask,
                     other => {
@@ -152,13 +225,7 @@ impl Cache {
             fetched += missing;
             evicted += out;
         }
-        let bytes = |sectors: u64| sectors as f64 * SECTOR as f64 * factor;
-        Traffic {
-            read: if read { geometry.bytes } else { 0.0 },
-            written: if write { geometry.bytes } else { 0.0 },
-            fetched: if read { bytes(fetched) } else { 0.0 },
-            written_back: bytes(evicted),
-        }
+        (fetched, evicted, factor)
     }
 
     /// Makes sectors of a block present: how many were not, and how many written ones had to leave.

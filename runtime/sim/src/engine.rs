@@ -9,6 +9,10 @@
 //!
 //! Streams stand for one core each or, where cores are equal, for `weight` of them.
 
+mod issue;
+mod pipe;
+mod steady;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -20,16 +24,14 @@ use crate::{
     SimError,
     cache::{Cache, Memory, Traffic},
     code::Code,
-    price::{LINE, PriceId, Prices},
-    share::{Address, CACHE, Demand, MEMORY, Share},
+    price::{PriceId, Prices},
+    share::Share,
     walk::{Cursor, Issue, Issued},
 };
+use steady::Steady;
 
 /// Instructions that a queue holds where the machine does not say.
 const QUEUE: usize = 1024;
-/// Instructions that one launch may issue.
-const MOST: u64 = 2_000_000_000;
-
 /// What costs nothing in a what-if.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Free {
@@ -72,6 +74,8 @@ pub(crate) struct Setup<'a> {
     pub free: Free,
     /// What is read does not come into the cache.
     pub past_cache: bool,
+    /// Count what repeats without simulating it.
+    pub extrapolate: bool,
     /// How many spans of the timeline to keep.
     pub spans: usize,
 }
@@ -226,6 +230,7 @@ struct Engine<'e, 's> {
     numbers: u64,
     out: Outcome,
     issues: u64,
+    steady: Steady,
 }
 
 impl<'e, 's> Engine<'e, 's> {
@@ -256,6 +261,7 @@ impl<'e, 's> Engine<'e, 's> {
             numbers: 0,
             out: Outcome { paths: vec![0.0; code.machine.paths.len()], ..Outcome::default() },
             issues: 0,
+            steady: Steady::default(),
         };
         for (at, &(group, weight)) in setup.groups.iter().enumerate() {
             for (role, described) in code.roles.iter().enumerate() {
@@ -311,6 +317,9 @@ impl<'e, 's> Engine<'e, 's> {
                     Poke::Pipe(pipe) => self.start(pipe),
                 }
             }
+            if std::mem::take(&mut self.steady.due) && self.setup.extrapolate {
+                self.look_for_steady_state()?;
+            }
             let timer = self.timers.peek().map_or(f64::INFINITY, |Reverse(timer)| f64::from_bits(timer.time));
             let transfer = self.share.next();
             if timer.is_infinite() && transfer.is_infinite() {
@@ -334,381 +343,6 @@ impl<'e, 's> Engine<'e, 's> {
     fn timer(&mut self, at: f64, pipe: usize, wake: bool) {
         self.numbers += 1;
         self.timers.push(Reverse(Timer { time: at.max(0.0).to_bits(), number: self.numbers, pipe, wake }));
-    }
-
-    /// Issues until the stream has to wait.
-    fn issue(&mut self, number: usize) -> Result<(), SimError> {
-        loop {
-            if !self.may_go_on(number) {
-                return Ok(());
-            }
-            let stream = &mut self.streams[number];
-            stream.time = stream.time.max(self.now);
-            let next = match stream.pending.take() {
-                Some(issue) => Some(issue),
-                None => stream.cursor.next(self.setup.code, self.prices)?,
-            };
-            let Some(issue) = next else {
-                stream.state = State::Done;
-                return Ok(());
-            };
-            self.issues += 1;
-            if self.issues > MOST {
-                return Err(SimError::TooLong { kernel: self.setup.code.kernel.name.clone(), instructions: MOST });
-            }
-            self.dispatch(number, issue);
-        }
-    }
-
-    /// Whether what the stream waits for has come.
-    fn may_go_on(&mut self, number: usize) -> bool {
-        let stream = &self.streams[number];
-        let go = match stream.state {
-            State::Ready => true,
-            State::Full(pipe) => self.room(pipe, stream.queue),
-            State::Drain => stream.pipes.clone().all(|pipe| self.idle(pipe)),
-            State::Scalar(pipe) => self.idle(pipe),
-            State::ItemEnd => return self.item_end(number),
-            State::Done => false,
-        };
-        if go {
-            self.streams[number].state = State::Ready;
-        }
-        go
-    }
-
-    /// All cores of a group begin the next item together, with idle pipes.
-    fn item_end(&mut self, number: usize) -> bool {
-        let group = self.streams[number].group;
-        let members: Vec<usize> = (0..self.streams.len()).filter(|&s| self.streams[s].group == group).collect();
-        let ready = members.iter().all(|&member| {
-            let stream = &self.streams[member];
-            matches!(stream.state, State::ItemEnd | State::Done) && stream.pipes.clone().all(|pipe| self.idle(pipe))
-        });
-        if ready {
-            for &member in &members {
-                for pipe in self.streams[member].pipes.clone() {
-                    self.pipes[pipe].drained = true;
-                }
-                if self.streams[member].state == State::ItemEnd {
-                    self.streams[member].state = State::Ready;
-                    if member != number {
-                        self.agenda.push(Poke::Stream(member));
-                    }
-                }
-            }
-        }
-        ready
-    }
-
-    fn idle(&self, pipe: usize) -> bool {
-        self.pipes[pipe].running.is_none() && self.pipes[pipe].queue.is_empty()
-    }
-
-    fn room(&self, pipe: usize, queue: usize) -> bool {
-        self.pipes[pipe].queue.len() + usize::from(self.pipes[pipe].running.is_some()) < queue
-    }
-
-    fn dispatch(&mut self, number: usize, issue: Issue) {
-        let stream = &self.streams[number];
-        let kind = match &issue {
-            Issue::Work(issued) => self.setup.code.works[issued.work].pipe,
-            Issue::Set { from, .. } => *from,
-            Issue::Wait { to, .. } => *to,
-            Issue::Barrier(Some(pipe)) => *pipe,
-            Issue::Barrier(None) => {
-                self.streams[number].state = State::Drain;
-                return;
-            }
-            Issue::ItemEnd => {
-                self.streams[number].state = State::ItemEnd;
-                return;
-            }
-        };
-        let Some(pipe) = stream.pipes.clone().find(|&pipe| self.pipes[pipe].kind == kind) else { return };
-        if !self.room(pipe, stream.queue) {
-            let stream = &mut self.streams[number];
-            stream.state = State::Full(pipe);
-            stream.pending = Some(issue);
-            return;
-        }
-        let time = stream.time;
-        let scalar = matches!(&issue, Issue::Work(issued) if self.setup.code.works[issued.work].scalar.is_some());
-        let entry = match issue {
-            Issue::Work(issued) => Entry::Work(issued),
-            Issue::Set { to, event, .. } => Entry::Set(self.flags_between(pipe, to, event, true)),
-            Issue::Wait { from, event, .. } => Entry::Wait(self.flags_between(pipe, from, event, false)),
-            Issue::Barrier(_) | Issue::ItemEnd => Entry::Barrier,
-        };
-        let was_empty = self.idle(pipe);
-        self.pipes[pipe].queue.push_back((time, entry));
-        self.out.instructions += self.streams[number].weight;
-        self.streams[number].time = time + self.streams[number].issue_cycles;
-        if was_empty {
-            self.agenda.push(Poke::Pipe(pipe));
-        }
-        if scalar {
-            self.streams[number].state = State::Scalar(pipe);
-        }
-    }
-
-    /// The flags between a pipe and those of another kind in its group: its own core's, or every lane's.
-    fn flags_between(&mut self, pipe: usize, other: usize, event: i64, outgoing: bool) -> Vec<usize> {
-        let own = &self.streams[self.pipes[pipe].stream];
-        let group = own.group;
-        let in_own = own.pipes.clone().find(|&p| self.pipes[p].kind == other);
-        let ends: Vec<usize> = match in_own {
-            Some(pipe) => vec![pipe],
-            None => {
-                let of_group = |p: &usize| self.streams[self.pipes[*p].stream].group == group;
-                (0..self.pipes.len()).filter(|p| self.pipes[*p].kind == other && of_group(p)).collect()
-            }
-        };
-        let flags = &mut self.flags;
-        let number = |end: usize| {
-            let key = if outgoing { (pipe, end, event) } else { (end, pipe, event) };
-            *self.flag_numbers.entry(key).or_insert_with(|| {
-                flags.push(Flag::default());
-                flags.len() - 1
-            })
-        };
-        ends.into_iter().map(number).collect()
-    }
-
-    /// Lets a pipe take from its queue what can be taken now.
-    fn start(&mut self, number: usize) {
-        let mut taken = false;
-        while self.pipes[number].running.is_none() {
-            let Some((ready, entry)) = self.pipes[number].queue.front() else { break };
-            if *ready > self.now {
-                let ready = *ready;
-                self.timer(ready, number, true);
-                break;
-            }
-            let go = match entry {
-                Entry::Work(_) | Entry::Barrier | Entry::Set(_) => true,
-                Entry::Wait(_) => self.released(number),
-            };
-            if !go {
-                self.pipes[number].blocked.get_or_insert(self.now);
-                break;
-            }
-            taken = true;
-            if let Some(since) = self.pipes[number].blocked.take() {
-                self.pipes[number].waiting += self.now - since;
-            }
-            match self.pipes[number].queue.pop_front() {
-                Some((_, Entry::Work(issued))) => self.begin(number, issued),
-                Some((_, Entry::Set(flags))) => self.signal(number, &flags),
-                Some((_, Entry::Barrier)) => self.pipes[number].drained = true,
-                Some((_, Entry::Wait(_))) | None => {}
-            }
-        }
-        if taken {
-            self.wake_stream(number);
-        }
-    }
-
-    /// A stream may wait for room in this pipe, or for its end.
-    fn wake_stream(&mut self, pipe: usize) {
-        let stream = self.pipes[pipe].stream;
-        match self.streams[stream].state {
-            State::Full(other) if other == pipe => self.agenda.push(Poke::Stream(stream)),
-            State::Drain | State::ItemEnd if self.idle(pipe) => self.agenda.push(Poke::Stream(stream)),
-            State::Scalar(other) if other == pipe && self.idle(pipe) => self.agenda.push(Poke::Stream(stream)),
-            // The last core of a group that becomes idle lets the others go on.
-            State::Done if self.idle(pipe) => {
-                let group = self.streams[stream].group;
-                let waits = |s: &usize| self.streams[*s].group == group && self.streams[*s].state == State::ItemEnd;
-                if let Some(other) = (0..self.streams.len()).find(waits) {
-                    self.agenda.push(Poke::Stream(other));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes the signals of the front's flags if all are there; otherwise asks to be woken.
-    fn released(&mut self, number: usize) -> bool {
-        let Some((_, Entry::Wait(wanted))) = self.pipes[number].queue.front() else { return true };
-        let mut latest = self.now;
-        for &flag in wanted {
-            match self.flags[flag].signals.front() {
-                Some(&seen) => latest = latest.max(seen),
-                None => {
-                    self.flags[flag].waiter = Some(number);
-                    return false;
-                }
-            }
-        }
-        if latest > self.now {
-            self.timer(latest, number, true);
-            return false;
-        }
-        for &flag in wanted {
-            self.flags[flag].signals.pop_front();
-        }
-        true
-    }
-
-    fn signal(&mut self, number: usize, flags: &[usize]) {
-        let from = self.pipes[number].kind;
-        for &flag in flags {
-            let seen = self.now + self.latency(from, flag);
-            self.flags[flag].signals.push_back(seen);
-            if let Some(waiter) = self.flags[flag].waiter.take() {
-                self.agenda.push(Poke::Pipe(waiter));
-            }
-        }
-    }
-
-    /// Cycles from a signal to its release.
-    fn latency(&mut self, from: usize, flag: usize) -> f64 {
-        if self.setup.free.latency {
-            return 0.0;
-        }
-        if let Some(&cycles) = self.event_cycles.get(&(from, flag)) {
-            return cycles;
-        }
-        let code = self.setup.code;
-        let to = self.flag_numbers.iter().find(|(_, number)| **number == flag).map(|(&(_, to, _), _)| to);
-        let names = to.map(|to| [&code.pipes[from].name, &code.pipes[self.pipes[to].kind].name]);
-        let row = names.and_then(|[a, b]| {
-            code.machine.events.iter().find(|row| row.pairs.iter().any(|[from, to]| from == a && to == b))
-        });
-        let cycles = row.map_or(0.0, |row| row.cycles);
-        self.event_cycles.insert((from, flag), cycles);
-        cycles
-    }
-
-    fn begin(&mut self, number: usize, issued: Issued) {
-        let slowed = self.beside_writes(number, issued.work);
-        let price = self.prices.get(issued.price);
-        let free = self.setup.free;
-        let pipe = &mut self.pipes[number];
-        let depends = || {
-            let before = pipe.last.map(|last| &self.prices.get(last).writes);
-            before.is_some_and(|writes| price.reads.iter().any(|tile| writes.contains(tile)))
-        };
-        let empty = pipe.drained || pipe.last_end + 1e-6 < self.now || depends();
-        let head = if empty && !free.latency { price.cost.head_cycles } else { 0.0 };
-        let mut fixed = price.cost.issue_cycles + head;
-        let transfer = !issued.starts.is_empty() || price.local_read + price.local_written > 0.0;
-        if !transfer {
-            fixed += price.cost.path_cycles * slowed;
-        }
-        let nothing = free.pipe == Some(pipe.kind);
-        if nothing {
-            fixed = 0.0;
-        }
-        pipe.drained = false;
-        pipe.last = Some(issued.price);
-        pipe.running = Some(Running { issued, start: self.now, transfer: transfer && !nothing });
-        self.timer(self.now + fixed, number, false);
-    }
-
-    /// How many times longer a move takes because another pipe of the core writes where it reads.
-    fn beside_writes(&self, number: usize, work: usize) -> f64 {
-        let code = self.setup.code;
-        let path = |work: usize| code.works[work].path.map(|path| &code.machine.paths[path]);
-        let Some(from) = path(work).map(|path| path.from.as_str()) else { return 1.0 };
-        let banks = code.machine.space(from).and_then(|space| space.banks.as_ref());
-        let Some(factor) = banks.map(|banks| banks.beside_write).filter(|&factor| factor > 1.0) else { return 1.0 };
-        let writes = |pipe: usize| {
-            let running = self.pipes[pipe].running.as_ref();
-            running.and_then(|running| path(running.issued.work)).is_some_and(|path| path.to == from)
-        };
-        let mut others = self.streams[self.pipes[number].stream].pipes.clone().filter(|&pipe| pipe != number);
-        if others.any(writes) { factor } else { 1.0 }
-    }
-
-    /// The fixed part of the running instruction is over.
-    fn head_over(&mut self, number: usize) {
-        match &self.pipes[number].running {
-            Some(Running { transfer: true, issued, .. }) => {
-                let issued = issued.clone();
-                let demand = self.demand(number, &issued);
-                self.share.begin(self.now, demand, number);
-            }
-            _ => self.complete(number),
-        }
-    }
-
-    /// What a transfer needs of the shared memories.
-    fn demand(&mut self, number: usize, issued: &Issued) -> Demand {
-        let (code, price) = (self.setup.code, self.prices.get(issued.price));
-        let stream = &self.streams[self.pipes[number].stream];
-        let (role, weight) = (stream.role, stream.weight);
-        let work = &code.works[issued.work];
-        let mut traffic = Traffic::default();
-        let mut address = None;
-        for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
-            let memory = &self.setup.memories[access.param.0 as usize];
-            let part = match &mut self.source {
-                Source::Cache(_) if self.setup.past_cache && !access.written => through(geometry.bytes, true, false),
-                Source::Memory => through(geometry.bytes, access.read, access.written),
-                Source::Cache(cache) => {
-                    cache.access(memory, geometry, start, issued.access as u64, access.written, access.read)
-                }
-                Source::Known(known) => {
-                    let known = known[role].get(issued.access).copied().unwrap_or_default();
-                    Traffic {
-                        fetched: known.fetched * geometry.bytes,
-                        written_back: known.written_back * geometry.bytes,
-                        ..through(geometry.bytes, access.read, access.written)
-                    }
-                }
-            };
-            if access.read {
-                let readers = match &self.source {
-                    Source::Known(known) => known[role].get(issued.access).map_or(0.0, |known| known.readers),
-                    _ => 0.0,
-                };
-                let requests = geometry.runs() * (geometry.run as f64 / LINE as f64).ceil();
-                address = Some(Address { place: (memory.id, start), requests, readers });
-            }
-            traffic.add(&part);
-        }
-        // Requests are larger than what is asked for where runs do not begin at their boundaries.
-        let asked = if price.moved > 0.0 && price.cost.bytes > 0.0 { price.cost.bytes / price.moved } else { 1.0 };
-        traffic.scale(asked);
-        let missed = if traffic.read > 0.0 { (traffic.fetched / traffic.read).min(1.0) } else { 0.0 };
-        let local = price.local_read + price.local_written;
-        let cached = !matches!(self.source, Source::Memory);
-        let bytes = match cached {
-            true => [traffic.memory(), traffic.cores() + local],
-            false => [traffic.cores() + local, 0.0],
-        };
-        let mut scaled = traffic;
-        scaled.scale(weight);
-        self.out.traffic.add(&scaled);
-        self.out.local += local * weight;
-        debug_assert!(MEMORY == 0 && CACHE == 1);
-        Demand { alone: price.cost.path_cycles + missed * price.cost.miss_cycles, bytes, weight, address }
-    }
-
-    /// The running instruction is done.
-    fn complete(&mut self, number: usize) {
-        let pipe = &mut self.pipes[number];
-        let Some(running) = pipe.running.take() else { return };
-        pipe.last_end = self.now;
-        pipe.busy += self.now - running.start;
-        self.out.cycles = self.out.cycles.max(self.now);
-        let (price, work) = (self.prices.get(running.issued.price), running.issued.work);
-        let weight = self.streams[pipe.stream].weight;
-        self.out.matrix_flops += price.matrix_flops * weight;
-        self.out.vector_flops += price.vector_flops * weight;
-        if let Some(path) = self.setup.code.works[work].path {
-            self.out.paths[path] += price.moved * weight;
-        }
-        if self.out.spans.len() < self.setup.spans {
-            let (pipe, work) = (number as u32, work as u32);
-            self.out.spans.push(Span { pipe, work, start: running.start, end: self.now });
-        } else {
-            self.out.spans_left_out += 1;
-        }
-        self.agenda.push(Poke::Pipe(number));
-        self.wake_stream(number);
     }
 
     /// Nothing moves any more: everything is done, or stuck.
@@ -760,12 +394,7 @@ impl<'e, 's> Engine<'e, 's> {
             }
         });
         self.out.pipes = pipes.collect();
+        self.out.cycles += self.steady.skipped;
         self.out
     }
-}
-
-/// An access without a cache: what is read and written is moved to and from memory.
-fn through(bytes: f64, read: bool, written: bool) -> Traffic {
-    let of = |moved: bool| if moved { bytes } else { 0.0 };
-    Traffic { read: of(read), written: of(written), fetched: of(read), written_back: of(written) }
 }

@@ -4,6 +4,8 @@
 //! simulated for all; it shares memories as all of them would. Which bytes of its accesses are in the cache depends on the others:
 //! every core's accesses are walked in step, and each access of the one gets the average of theirs.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -16,6 +18,10 @@ use crate::{
     walk::{Cursor, Issue, Issued, bind_item},
 };
 
+/// Classes are kept apart up to so many; beyond, those that differ in work by less than this part are one.
+const CLASSES: usize = 4;
+const ALIKE: f64 = 0.01;
+
 /// One group of every class of equal ones, and how many it stands for; groups without work are in none.
 ///
 /// # Errors
@@ -23,23 +29,51 @@ use crate::{
 pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize, f64)>, SimError> {
     let items = code.items();
     let groups = (code.groups as u64).min(items);
-    let mut signer = Signer { code, prices, loops: FxHashMap::default() };
+    let mut signatures = Signatures::default();
     let mut classes: Vec<(usize, f64)> = Vec::new();
+    let mut work: Vec<f64> = Vec::new();
     let mut known: FxHashMap<u64, usize> = FxHashMap::default();
     for group in 0..groups {
-        let mut signature = 0;
+        let mut all = Part::default();
         let mut item = group;
         while item < items {
-            signature = mix(signature, signer.item(item)?);
+            // The order of items is not looked at: the sum is that of the set.
+            let one = signatures.item(code, prices, item)?;
+            all = Part { signature: all.signature.wrapping_add(one.signature), work: all.work + one.work };
             item += code.groups as u64;
         }
-        let at = *known.entry(signature).or_insert(classes.len());
+        let at = *known.entry(all.signature).or_insert(classes.len());
         match classes.get_mut(at) {
             Some((_, count)) => *count += 1.0,
-            None => classes.push((group as usize, 1.0)),
+            None => {
+                classes.push((group as usize, 1.0));
+                work.push(all.work);
+            }
         }
     }
-    Ok(classes)
+    Ok(if classes.len() > CLASSES { merged(&classes, &work) } else { classes })
+}
+
+/// Classes with nearly the same work as one, for which the one nearest to their mean stands; that with most work stays by itself,
+/// since the others wait for it.
+fn merged(classes: &[(usize, f64)], work: &[f64]) -> Vec<(usize, f64)> {
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_by(|&a, &b| work[b].total_cmp(&work[a]));
+    let Some((&heaviest, rest)) = order.split_first() else { return Vec::new() };
+    let mut merged = vec![classes[heaviest]];
+    let mut at = 0;
+    while at < rest.len() {
+        let alike =
+            rest[at..].iter().take_while(|&&other| work[other] >= work[rest[at]] * (1.0 - ALIKE)).count().max(1);
+        let members = &rest[at..at + alike];
+        let count: f64 = members.iter().map(|&member| classes[member].1).sum();
+        let mean = members.iter().map(|&member| classes[member].1 * work[member]).sum::<f64>() / count;
+        let distance = |member: usize| (work[member] - mean).abs();
+        let nearest = members.iter().copied().min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
+        merged.extend(nearest.map(|member| (classes[member].0, count)));
+        at += alike;
+    }
+    merged
 }
 
 /// Every group by itself.
@@ -48,86 +82,165 @@ pub(crate) fn all(code: &Code<'_>) -> Vec<(usize, f64)> {
     (0..groups).map(|group| (group, 1.0)).collect()
 }
 
-struct Signer<'a, 'k> {
-    code: &'a Code<'k>,
-    prices: &'a mut Prices,
-    /// By kind of core, loop, and the values of what it depends on.
-    loops: FxHashMap<(usize, usize, SmallVec<[i64; 6]>), u64>,
+/// What is issued, as a number, and the cycles of all of it together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Part {
+    pub signature: u64,
+    pub work: f64,
 }
 
-impl Signer<'_, '_> {
-    fn item(&mut self, item: u64) -> Result<u64, SimError> {
-        let code = self.code;
+impl Part {
+    fn then(self, other: Part) -> Part {
+        Part { signature: mix(self.signature, other.signature), work: self.work + other.work }
+    }
+
+    fn of(signature: u64) -> Part {
+        Part { signature, work: 0.0 }
+    }
+}
+
+/// By kind of core, loop, and the values of what it depends on.
+type LoopKey = (usize, usize, SmallVec<[i64; 6]>);
+
+/// What blocks issue, as numbers that are equal if, but for chance only if, they issue the same at the same sizes.
+#[derive(Default)]
+pub(crate) struct Signatures {
+    loops: FxHashMap<LoopKey, Part>,
+    iterations: FxHashMap<LoopKey, Rc<[u64]>>,
+}
+
+/// Loops whose iterations are kept one by one have at most so many.
+const ITERATIONS: i64 = 1 << 20;
+
+impl Signatures {
+    fn item(&mut self, code: &Code<'_>, prices: &mut Prices, item: u64) -> Result<Part, SimError> {
         let mut vars = vec![0; code.variables];
         bind_item(code, item, &mut vars);
-        let mut signature = 0;
+        let mut all = Part::default();
         for (number, role) in code.roles.iter().enumerate() {
             for lane in 0..role.lanes {
                 if let Some(var) = code.lane {
                     vars[var as usize] = lane as i64;
                 }
-                signature = mix(signature, self.block(number, &role.body, &mut vars)?);
+                all = all.then(self.block(code, prices, number, &role.body, &mut vars)?);
             }
         }
-        Ok(signature)
+        Ok(all)
     }
 
-    fn block(&mut self, role: usize, body: &[Node], vars: &mut [i64]) -> Result<u64, SimError> {
-        let mut signature = 1;
+    fn block(
+        &mut self,
+        code: &Code<'_>,
+        prices: &mut Prices,
+        role: usize,
+        body: &[Node],
+        vars: &mut [i64],
+    ) -> Result<Part, SimError> {
+        let mut all = Part::of(1);
         for node in body {
             let part = match node {
                 Node::Work(work) => {
-                    let price = self.prices.find(self.code, *work, vars)?;
-                    if let Some((var, value)) = &self.code.works[*work].scalar {
+                    let price = prices.find(code, *work, vars)?;
+                    if let Some((var, value)) = &code.works[*work].scalar {
                         vars[*var as usize] = value.eval(vars);
                     }
-                    mix(u64::from(price), *work as u64)
+                    Part { signature: mix(u64::from(price), *work as u64), work: prices.get(price).cost.streaming() }
                 }
                 Node::Assign(var, value) => {
                     vars[*var as usize] = value.eval(vars);
                     continue;
                 }
-                Node::Set { from, to, event } => mix(mix(2 + *from as u64, *to as u64), event.eval(vars) as u64),
-                Node::Wait { from, to, event } => mix(mix(3, *from as u64), mix(*to as u64, event.eval(vars) as u64)),
-                Node::Barrier(pipe) => mix(4, pipe.map_or(0, |pipe| pipe as u64 + 1)),
+                Node::Set { from, to, event } => {
+                    Part::of(mix(mix(2 + *from as u64, *to as u64), event.eval(vars) as u64))
+                }
+                Node::Wait { from, to, event } => {
+                    Part::of(mix(mix(3, *from as u64), mix(*to as u64, event.eval(vars) as u64)))
+                }
+                Node::Barrier(pipe) => Part::of(mix(4, pipe.map_or(0, |pipe| pipe as u64 + 1))),
                 Node::If { condition, then, otherwise } => {
                     let taken = if condition.eval(vars) > 0 { then } else { otherwise };
-                    self.block(role, taken, vars)?
+                    self.block(code, prices, role, taken, vars)?
                 }
-                Node::Loop { .. } => self.repeated(role, node, vars)?,
+                Node::Loop { .. } => self.repeated(code, prices, role, node, vars)?,
             };
-            signature = mix(signature, part);
+            all = all.then(part);
         }
-        Ok(signature)
+        Ok(all)
     }
 
-    fn repeated(&mut self, role: usize, node: &Node, vars: &mut [i64]) -> Result<u64, SimError> {
-        let Node::Loop { var, end, step, body, id, depends } = node else { return Ok(0) };
-        let end = end.eval(vars);
-        let outer = depends.iter().filter(|other| *other != var).map(|&other| vars[other as usize]);
-        let key = (role, *id, outer.chain([end]).collect());
-        if let Some(&signature) = self.loops.get(&key) {
-            return Ok(signature);
+    fn repeated(
+        &mut self,
+        code: &Code<'_>,
+        prices: &mut Prices,
+        role: usize,
+        node: &Node,
+        vars: &mut [i64],
+    ) -> Result<Part, SimError> {
+        let Node::Loop { var, end, step, body, depends, .. } = node else { return Ok(Part::default()) };
+        let (key, end) = (loop_key(role, node, vars), end.eval(vars));
+        if let Some(&part) = self.loops.get(&key) {
+            return Ok(part);
         }
-        let mut signature = 5;
+        let mut all = Part::of(5);
         let mut value = 0;
         while value < end {
             vars[*var as usize] = value;
-            let one = self.block(role, body, vars)?;
+            let one = self.block(code, prices, role, body, vars)?;
             if !depends.contains(var) {
                 // Every iteration is like the first.
-                signature = mix(mix(signature, one), ((end - 1) / step) as u64);
+                let count = (end - 1) / step + 1;
+                let signature = mix(mix(all.signature, one.signature), count as u64);
+                all = Part { signature, work: one.work * count as f64 };
                 break;
             }
-            signature = mix(signature, one);
+            all = all.then(one);
             value = value.saturating_add(*step);
         }
-        self.loops.insert(key, signature);
-        Ok(signature)
+        self.loops.insert(key, all);
+        Ok(all)
+    }
+
+    /// The signatures of all iterations of a loop; none of a very long one.
+    ///
+    /// # Errors
+    /// If an instruction has no cost.
+    pub fn iterations(
+        &mut self,
+        code: &Code<'_>,
+        prices: &mut Prices,
+        role: usize,
+        node: &Node,
+        vars: &mut [i64],
+    ) -> Result<Rc<[u64]>, SimError> {
+        let Node::Loop { var, end, step, body, depends, .. } = node else { return Ok(Rc::new([])) };
+        let (key, end) = (loop_key(role, node, vars), end.eval(vars));
+        if let Some(known) = self.iterations.get(&key) {
+            return Ok(known.clone());
+        }
+        let count = if end > 0 { (end - 1) / step + 1 } else { 0 };
+        let mut all = Vec::new();
+        for at in 0..if count > ITERATIONS { 0 } else { count } {
+            if at > 0 && !depends.contains(var) {
+                all.resize(count as usize, all[0]);
+                break;
+            }
+            vars[*var as usize] = at * step;
+            all.push(self.block(code, prices, role, body, vars)?.signature);
+        }
+        let all: Rc<[u64]> = all.into();
+        self.iterations.insert(key, all.clone());
+        Ok(all)
     }
 }
 
-fn mix(a: u64, b: u64) -> u64 {
+fn loop_key(role: usize, node: &Node, vars: &[i64]) -> LoopKey {
+    let Node::Loop { var, end, id, depends, .. } = node else { return (role, usize::MAX, SmallVec::new()) };
+    let outer = depends.iter().filter(|other| *other != var).map(|&other| vars[other as usize]);
+    (role, *id, outer.chain([end.eval(vars)]).collect())
+}
+
+/// Mixes two numbers into one.
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
     (a.rotate_left(23) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -241,5 +354,17 @@ fn next_access(cursor: &mut Cursor, code: &Code<'_>, prices: &mut Prices) -> Res
             Some(Issue::Work(issued)) if !issued.starts.is_empty() => return Ok(Some(issued)),
             Some(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+
+    #[test]
+    fn the_heaviest_class_stays_and_the_mean_stands_for_the_rest() {
+        let classes = [(0, 4.0), (1, 1.0), (2, 8.0), (3, 8.0), (4, 3.0)];
+        let merged = merged(&classes, &[100.0, 50.0, 99.9, 99.6, 99.2]);
+        assert_eq!(merged, [(0, 4.0), (3, 19.0), (1, 1.0)]);
     }
 }

@@ -30,13 +30,15 @@ pub(crate) enum Expr {
 pub(crate) struct Names {
     values: BTreeMap<Symbol, Expr>,
     variables: u32,
+    /// Variables that are always multiples of a number.
+    multiples: BTreeMap<Var, i64>,
 }
 
 impl Names {
     /// Symbols with known values.
     pub fn new(bindings: &BTreeMap<Symbol, i64>) -> Names {
         let values = bindings.iter().map(|(symbol, &value)| (symbol.clone(), Expr::Const(value))).collect();
-        Names { values, variables: 0 }
+        Names { values, ..Names::default() }
     }
 
     /// How many variables there are.
@@ -50,6 +52,28 @@ impl Names {
         self.variables += 1;
         self.values.insert(symbol.clone(), Expr::Var(var));
         var
+    }
+
+    /// A new variable that is always a multiple of `step`.
+    pub fn define_multiple(&mut self, symbol: &Symbol, step: i64) -> Var {
+        let var = self.define(symbol);
+        self.multiples.insert(var, step);
+        var
+    }
+
+    /// The largest power of two, up to `most`, that certainly divides an expression.
+    pub fn alignment(&self, expr: &Expr, most: i64) -> i64 {
+        let of = |value: i64| if value == 0 { most } else { (1i64 << value.trailing_zeros().min(62)).min(most) };
+        match expr {
+            Expr::Const(value) => of(*value),
+            Expr::Var(var) => self.multiples.get(var).map_or(1, |&step| of(step)),
+            Expr::Sum(constant, terms) => terms.iter().fold(of(*constant), |least, (coefficient, factors)| {
+                let term = factors.iter().fold(of(*coefficient), |p, f| p.saturating_mul(self.alignment(f, most)));
+                least.min(term).min(most)
+            }),
+            Expr::Min(p) | Expr::Max(p) | Expr::Mod(p) => self.alignment(&p[0], most).min(self.alignment(&p[1], most)),
+            Expr::FloorDiv(_) => 1,
+        }
     }
 
     /// The expression of a [`Dim`].

@@ -106,6 +106,7 @@ impl Launch<'_> {
             memories: self.memories,
             free: Free::default(),
             past_cache: self.options.past_cache,
+            extrapolate: !full,
             spans: self.options.spans.saturating_sub(timeline.spans.len()),
         };
         let (outcome, bottleneck) = match cache {

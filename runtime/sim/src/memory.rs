@@ -7,6 +7,7 @@ use tarsia_tile::{Kernel, Layout, Order, ParamId, View};
 use crate::{
     SimError,
     expr::{Expr, Names},
+    price::LINE,
 };
 
 /// Bits of a byte.
@@ -26,6 +27,8 @@ pub(crate) struct MemoryCode {
     bits: i64,
     /// Where the first axis goes where data say: the number of places it has.
     indexed: Option<Expr>,
+    /// A power of two, up to [`LINE`], that divides the number of the first byte wherever the access is.
+    pub alignment: i64,
 }
 
 /// The same under values of all variables but the start: bytes.
@@ -70,8 +73,9 @@ impl MemoryCode {
             unit: 1,
             bits: param.dtype.bits() as i64,
             indexed: None,
+            alignment: 1,
         };
-        match param.layout {
+        let mut code = match param.layout {
             Layout::RowMajor => code.row_major(names, view, &shape, indexed),
             Layout::Fractal(fractal) => {
                 let [rows, columns] = fractal.block.map(|size| size as i64);
@@ -87,7 +91,10 @@ impl MemoryCode {
                 };
                 MemoryCode { unit, ..code }.fractal(names, view, [rows, columns], strides)
             }
-        }
+        }?;
+        code.alignment = (names.alignment(&code.start, LINE * BYTE) * code.bits / BYTE).clamp(1, LINE);
+        code.alignment = 1 << code.alignment.ilog2();
+        Ok(code)
     }
 
     fn row_major(mut self, names: &Names, view: &View, shape: &[Expr], indexed: bool) -> Result<MemoryCode, SimError> {
@@ -238,7 +245,7 @@ impl Geometry {
 }
 
 /// The largest power of two, up to `most`, that divides a number of bytes.
-pub(crate) fn power_of_two(bytes: i64, most: i64) -> i64 {
+fn power_of_two(bytes: i64, most: i64) -> i64 {
     if bytes == 0 { most } else { (1 << bytes.trailing_zeros().min(62)).min(most) }
 }
 

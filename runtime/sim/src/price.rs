@@ -10,7 +10,7 @@ use tarsia_tile::{
 use crate::{
     SimError,
     code::{Code, Work},
-    memory::{Geometry, power_of_two},
+    memory::Geometry,
 };
 
 /// Rows of a matrix in device memory are best this many bytes apart.
@@ -64,8 +64,7 @@ impl Prices {
     /// # Errors
     /// If the machine does not run it.
     pub fn find(&mut self, code: &Code<'_>, work: usize, vars: &[i64]) -> Result<PriceId, SimError> {
-        let mut key: SmallVec<[i64; 8]> = code.works[work].key.iter().map(|expr| expr.eval(vars)).collect();
-        key.extend(code.works[work].memory.iter().map(|access| power_of_two(access.first_byte(vars), LINE)));
+        let key: SmallVec<[i64; 8]> = code.works[work].key.iter().map(|expr| expr.eval(vars)).collect();
         if let Some((last, id)) = &self.last[work]
             && *last == key
         {
@@ -112,7 +111,7 @@ fn price(code: &Code<'_>, work: &Work<'_>, vars: &[i64]) -> Result<Price, SimErr
     let fault = |reason: String| SimError::Kernel { kernel: code.kernel.name.clone(), reason };
     match work.path {
         Some(path) => {
-            let start = work.memory.first().map_or(0, |access| access.first_byte(vars));
+            let start = work.memory.first().map_or(0, |access| access.alignment);
             move_price(code, work, path, &extents, start, &mut price);
         }
         None => {

@@ -220,7 +220,7 @@ impl Run<'_> {
 /// The highest number of iterations, if it is a constant.
 fn trip_count(program: &Program, buffer: BufferId) -> Option<i64> {
     let BufferKind::Constant(index) = program.buffers.get(buffer.0 as usize)?.kind else { return None };
-    let data = &program.constants.get(index as usize)?.data;
+    let data = program.constants.get(index as usize)?.data.bytes().ok()?;
     let bytes: [u8; 8] = data.get(..8)?.try_into().ok()?;
     Some(i64::from_le_bytes(bytes)).filter(|&times| (0..1 << 20).contains(&times))
 }

@@ -77,6 +77,12 @@ impl Share {
         self.stale = true;
     }
 
+    /// What is left of every transfer, of 1, by owner.
+    pub fn left(&mut self, now: f64) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.advance(now);
+        self.jobs.iter().map(|job| (job.owner, job.left))
+    }
+
     /// The owners whose transfers have ended by now.
     pub fn finished(&mut self, now: f64) -> SmallVec<[usize; 4]> {
         self.advance(now);

@@ -45,13 +45,15 @@ pub(crate) struct Issued {
 pub(crate) struct Cursor {
     role: usize,
     memory_only: bool,
-    at: usize,
-    vars: Vec<i64>,
+    pub at: usize,
+    pub vars: Vec<i64>,
     /// The current work item, the distance to the next, and how many there are.
-    item: u64,
+    pub item: u64,
     stride: u64,
     items: u64,
-    accesses: usize,
+    pub accesses: usize,
+    /// Whether a loop has gone back to its beginning since this was last set to false.
+    pub repeated: bool,
     started: bool,
 }
 
@@ -63,7 +65,7 @@ impl Cursor {
             vars[var as usize] = lane as i64;
         }
         let (item, stride, items) = (group as u64, groups as u64, code.items());
-        Cursor { role, memory_only, at: 0, vars, item, stride, items, accesses: 0, started: false }
+        Cursor { role, memory_only, at: 0, vars, item, stride, items, accesses: 0, repeated: false, started: false }
     }
 
     /// What is issued next; `None` at the end.
@@ -95,11 +97,12 @@ impl Cursor {
                         self.at = *exit;
                     }
                 }
-                Step::Next { var, end, step, body } => {
+                Step::Next { var, end, step, body, .. } => {
                     let value = self.vars[*var as usize].saturating_add(*step);
                     self.vars[*var as usize] = value;
                     if value < end.eval(&self.vars) {
                         self.at = *body;
+                        self.repeated = true;
                     }
                 }
                 Step::Unless { condition, other } => {

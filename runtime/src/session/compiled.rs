@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use tarsia_tensor::{DType, Symbol, Tensor, mapped};
+use tarsia_tensor::{Content, DType, Symbol, Tensor, mapped};
 use tarsia_tile::{BufferId, BufferKind, Plan, Program, Step, lanes::unroll};
 
 use crate::error::RunError;
@@ -199,7 +199,12 @@ fn constants(program: &Program) -> Result<Vec<Option<Tensor>>, RunError> {
     for buffer in &program.buffers {
         let BufferKind::Constant(i) = buffer.kind else { continue };
         let place = || format!("constant buffer `{}`", buffer.name);
-        let data = &program.constants[i as usize].data;
+        let data = match &program.constants[i as usize].data {
+            Content::Bytes(data) => data,
+            Content::Absent(absent) => {
+                return Err(RunError::Absent { constant: buffer.name.clone(), absent: absent.clone() });
+            }
+        };
         let needed = buffer.bytes(&|_| None)?;
         if needed != data.len() && buffer.dtype != DType::String {
             let reason = format!("it takes {needed} bytes, but its constant has {}", data.len());

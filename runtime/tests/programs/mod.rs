@@ -126,7 +126,7 @@ impl P {
     }
 
     pub fn constant(&mut self, tensor: &Tensor) -> BufferId {
-        self.0.constants.push(Constant { data: tensor.bytes().clone() });
+        self.0.constants.push(Constant { data: tensor.content() });
         let shape: Vec<String> = tensor.shape().iter().map(ToString::to_string).collect();
         let shape: Vec<&str> = shape.iter().map(String::as_str).collect();
         self.buffer(tensor.dtype(), &shape, BufferKind::Constant(self.0.constants.len() as u32 - 1))

@@ -19,14 +19,13 @@ use tarsia_tile::{
 
 use super::{Product, Result_};
 use crate::{
-    blocks::{self, Staged},
+    blocks::{Lies, Staged, choose_staged},
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
+    load::{Load, block_rows, deal, extent, part_of, piece_of},
+    nest::linear,
     persist::Grouping,
 };
-
-/// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
-const PIECES: usize = 12;
 
 /// Emits the product and stores `target`.
 pub(super) fn lower(
@@ -61,7 +60,7 @@ impl Product<'_> {
     }
 
     /// Rows and columns of a block, depth of what the stage holds and of what the unit's memories hold.
-    fn block_for(&self, builder: &KernelBuilder, types: Types) -> Staged {
+    fn block_for(&self, builder: &mut KernelBuilder, types: Types) -> Staged {
         let known = |groups: &[usize]| -> Option<usize> {
             let mut sizes = groups.iter().map(|&g| self.nest.size(g).as_usize());
             sizes.try_fold(1usize, |total, size| Some(total.saturating_mul(size?)))
@@ -72,7 +71,27 @@ impl Product<'_> {
         let depth = known(&self.roles.depth).map(|depth| depth.saturating_mul(known(&self.roles.outer).unwrap_or(1)));
         let size = [known(&self.roles.rows), known(&self.roles.columns), depth];
         let inner = known(&self.roles.depth[1..]).unwrap_or(1);
-        blocks::staged(builder.target, size, inner, known(&others).unwrap_or(1), types)
+        let lies = [self.lies(builder, 0), self.lies(builder, 1)];
+        choose_staged(builder.target, size, inner, known(&others).unwrap_or(1), types, lies)
+    }
+
+    /// How an operand lies where it is loaded from. What vectors compute they write row by row.
+    fn lies(&self, builder: &mut KernelBuilder, which: usize) -> Lies {
+        let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
+        let probe = Emitter::over(builder, self.body, &self.nest, self.leaves, point, Vec::new());
+        let along = |groups: &[usize]| {
+            let (leaf, index) = probe.leaf_of(self.operands[which], &self.indices[which])?;
+            let position = linear(&self.body.ty(leaf).shape, &index);
+            let last = self.nest.groups[*groups.last()?].last()?;
+            Some(position.step(*last).is(1))
+        };
+        let sides = [&self.roles.rows, &self.roles.columns][which];
+        match (along(&self.roles.depth), along(sides)) {
+            (Some(true), _) => Lies::AlongDepth,
+            (_, Some(true)) => Lies::AlongSide,
+            _ if which == 0 => Lies::AlongDepth,
+            _ => Lies::AlongSide,
+        }
     }
 
     /// Grid axes for everything but the sums; blocks of rows and columns are walked in bands.
@@ -118,7 +137,11 @@ impl Product<'_> {
         let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
         let size = self.nest.size(*chunked);
-        let part = size.as_usize().unwrap_or(usize::MAX).min(block.stage / inner.max(1)).max(1);
+        // One operand may be deeper in the stage than the other, so that it is loaded in longer runs.
+        let most = size.as_usize().unwrap_or(usize::MAX);
+        let parts = block.stage.map(|depth| (depth / inner.max(1)).clamp(1, most));
+        let outer = usize::from(parts[1] > parts[0]);
+        let (part, inner_part) = (parts[outer], parts[1 - outer]);
         let [rows, columns] = self.sides(spans);
         let space = builder.target.matrix_spaces[2].clone();
         let tile = builder.tile(&space, types[2], vec![rows.1, columns.1], builder.target.accumulator);
@@ -131,10 +154,23 @@ impl Product<'_> {
                     let size = self.nest.size(group);
                     spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
                 }
-                let staged = [self.staged(builder, 0, &spans, types)?, self.staged(builder, 1, &spans, types)?];
-                let summed = self.roles.outer.iter().chain([chunked]);
-                let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
-                pieces(builder, &acc, staged, (block.piece, part * inner), types, progress)
+                let longer = self.staged(builder, outer, &spans, types)?;
+                let chunk = spans[*chunked].clone();
+                builder.for_each(chunk.size.clone(), inner_part as i64, |builder, offset| {
+                    let mut spans = spans.clone();
+                    let part = part_of(&chunk.size, offset.clone(), inner_part);
+                    spans[*chunked] = Span { start: chunk.start.clone() + offset.clone(), ..part };
+                    let shorter = self.staged(builder, 1 - outer, &spans, types)?;
+                    let mut staged = [shorter.clone(), shorter];
+                    staged[outer] = longer.clone();
+                    if inner_part < parts[outer] {
+                        let axis = 1 - outer;
+                        (staged[outer].offset[axis], staged[outer].size[axis]) = (offset, spans[*chunked].size.clone());
+                    }
+                    let summed = self.roles.outer.iter().chain([chunked]);
+                    let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
+                    pieces(builder, &acc, staged, (block.piece, inner_part * inner), types, progress)
+                })
             })
         })?;
         Ok(acc)
@@ -153,100 +189,20 @@ impl Product<'_> {
         spans: &[Span],
         types: Types,
     ) -> Result<Region, String> {
-        let space = builder.target.stages[which].clone().ok_or("the unit has no stage")?;
         let [rows, columns] = self.matrix_axes(which);
-        let (height, width) = (extent(rows, spans), extent(columns, spans));
-        let size = vec![height.0, width.0];
-        let stage = |builder: &mut KernelBuilder, transposed: bool| {
-            let layout = builder.target.stage_layout(&space, types[which], transposed);
-            Region::at_origin(builder.tile(&space, types[which], vec![height.1, width.1], layout), size.clone())
+        let load = Load {
+            body: self.body,
+            nest: &self.nest,
+            leaves: self.leaves,
+            value: self.operands[which],
+            index: &self.indices[which],
+            fill: if which == 1 { self.fill } else { None },
+            which,
+            rows,
+            columns,
+            dtype: types[which],
         };
-        let op = Opcode::Copy { rows: rows.len() };
-        let axes: Vec<usize> = rows.iter().chain(columns).copied().collect();
-        if let Some(source) = self.loadable(builder, which, spans, &axes, types[which])? {
-            let staged = stage(builder, access_transforms(&source).contains(&Transform::Transpose));
-            builder.instr(op, vec![Operand::Tile(staged.clone())], vec![source]);
-            return Ok(staged);
-        }
-        let inner = extent(&rows[1..], spans);
-        let Some(exchange) = builder.target.exchange.clone() else {
-            let staged = stage(builder, false);
-            // A piece begins at a block, whatever its rows are made of.
-            let granule = block_rows(builder, &staged);
-            deal(builder, &axes, granule, spans, |builder, spans, (_, offset)| {
-                let source = self.vectors(builder, which, spans.clone(), &axes)?;
-                let mut part = staged.clone();
-                part.offset[0] = offset * inner.0.clone();
-                part.size[0] = spans[axes[0]].size.clone() * inner.0.clone();
-                builder.instr(op.clone(), vec![Operand::Tile(part)], vec![source]);
-                Ok(())
-            })?;
-            return Ok(staged);
-        };
-        let (sizes, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
-        let tile = builder.tile(&exchange, types[which], capacity, Layout::RowMajor);
-        let whole = Region::at_origin(tile, sizes);
-        deal(builder, &axes, 1, spans, |builder, spans, place| {
-            let part = piece_of(&whole, &axes, &spans, place);
-            let source = self.vectors(builder, which, spans, &axes)?;
-            builder.copy(Operand::Tile(part), source);
-            Ok(())
-        })?;
-        let staged = stage(builder, false);
-        builder.instr(op, vec![Operand::Tile(staged.clone())], vec![Operand::Tile(whole)]);
-        Ok(staged)
-    }
-
-    /// The operand's place in device memory, if a path brings it to its stage as it is.
-    fn loadable(
-        &self,
-        builder: &mut KernelBuilder,
-        which: usize,
-        spans: &[Span],
-        axes: &[usize],
-        dtype: DType,
-    ) -> Result<Option<Operand>, String> {
-        let (value, index) = (self.operands[which], &self.indices[which]);
-        let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), axes.to_vec());
-        let source = match (which, self.fill) {
-            (1, Some(fill)) => emitter.filled(value, index, fill).ok(),
-            _ => emitter.raw(value, index)?,
-        };
-        let Some(source) = source else { return Ok(None) };
-        let Operand::Global(view) = &source else { return Ok(None) };
-        let mut needed = access_transforms(&source);
-        needed.push(Transform::Layout);
-        let target = builder.target;
-        let stage = target.stages[which].as_deref().unwrap_or_default();
-        let fits = target.machine.path(GLOBAL, stage, &needed).is_some() && builder.param_of(view.param).dtype == dtype;
-        Ok(fits.then_some(source))
-    }
-
-    /// An operand over a box, in the vectors' memory.
-    fn vectors(
-        &self,
-        builder: &mut KernelBuilder,
-        which: usize,
-        spans: Vec<Span>,
-        axes: &[usize],
-    ) -> Result<Operand, String> {
-        let (value, index) = (self.operands[which], &self.indices[which]);
-        let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans, axes.to_vec());
-        let source = match (which, self.fill) {
-            (1, Some(fill)) => emitter.shifted(value, index, Some(fill))?,
-            _ => emitter.value(value, index)?,
-        };
-        let (capacity, dtype) = (emitter.extent(index), self.body.ty(value).dtype);
-        let source = emitter.materialise(source, dtype, index);
-        // A value that is the same along an axis is repeated: the stage holds whole matrices.
-        let whole: (Vec<Dim>, Vec<usize>) =
-            axes.iter().map(|&group| (emitter.spans[group].size.clone(), emitter.spans[group].capacity)).unzip();
-        if capacity == whole {
-            return Ok(source);
-        }
-        let repeated = Operand::Tile(emitter.builder.scratch(super::compute_dtype(dtype), &whole.1, &whole.0));
-        emitter.builder.copy(repeated.clone(), source);
-        Ok(repeated)
+        load.stage(builder, spans)
     }
 
     /// Stores the sum from the unit's memory, if the result is the sum and a path does what is asked of it.
@@ -359,7 +315,7 @@ fn pieces(
     types: Types,
     progress: Dim,
 ) -> Result<(), String> {
-    let depth = lhs.size[1].clone();
+    let depth = rhs.size[0].clone();
     let piece = piece.min(most).max(1);
     let spaces = builder.target.matrix_spaces.clone();
     builder.for_each(depth.clone(), piece as i64, |builder, start| {
@@ -367,7 +323,8 @@ fn pieces(
         let mut operands = Vec::with_capacity(2);
         for (which, (staged, axis)) in [(&lhs, 1), (&rhs, 0)].into_iter().enumerate() {
             let mut source = staged.clone();
-            (source.offset[axis], source.size[axis]) = (start.clone(), part.clone());
+            source.offset[axis] = source.offset[axis].clone() + start.clone();
+            source.size[axis] = part.clone();
             let mut shape = builder.capacity_of(staged.tile).to_vec();
             shape[axis] = piece;
             let layout = builder.target.matrix_layouts_for(types[which])[which];
@@ -383,70 +340,6 @@ fn pieces(
         let begun = progress.clone() + start;
         builder.if_positive(Dim::ONE - begun, |builder| product(builder, false), |builder| product(builder, true))
     })
-}
-
-/// Deals a block out to the vector cores that work with the unit, along the first of its axes that is longer than 1; each takes its share
-/// piece by piece, pieces beginning at multiples of `granule`. `body` gets the spans of a piece and where it is in the block: axis and
-/// first index. A piece may be empty.
-pub(crate) fn deal(
-    builder: &mut KernelBuilder,
-    axes: &[usize],
-    granule: usize,
-    spans: &[Span],
-    mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, (usize, Dim)) -> Result<(), String>,
-) -> Result<(), String> {
-    let axis = axes.iter().position(|&group| granule > 1 || spans[group].capacity > 1).unwrap_or(0);
-    let others = axes.iter().enumerate().filter(|(at, _)| *at != axis);
-    let row = others.fold(1usize, |n, (_, &g)| n.saturating_mul(spans[g].capacity));
-    let room = builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES;
-    let rows = spans[axes[axis]].clone();
-    // A single element is nothing to share.
-    let lanes = if rows.capacity > 1 { builder.target.lanes.max(1) } else { 1 };
-    let lane = if lanes > 1 { builder.lane() } else { Dim::ZERO };
-    let share = rows.capacity.div_ceil(lanes);
-    let part = (builder.target.elements(room) / row.max(1) / granule * granule).max(granule).min(share);
-    builder.for_each(Dim::from(share), part as i64, |builder, start| {
-        let offset = lane.clone() * Dim::from(share) + start.clone();
-        let left = rows.size.clone() - offset.clone();
-        let whole = share % part == 0 && rows.size.as_usize() == Some(share * lanes);
-        let size = match whole {
-            true => Dim::from(part),
-            false => part_of(&Dim::from(share), start, part).size.minimum(&left).maximum(&Dim::ZERO),
-        };
-        let mut spans = spans.to_vec();
-        spans[axes[axis]] = Span { start: rows.start.clone() + offset.clone(), size, capacity: part };
-        body(builder, spans, (axis, offset))
-    })
-}
-
-/// The piece of a block that `deal` gave, in the tile that holds the block.
-pub(crate) fn piece_of(whole: &Region, axes: &[usize], spans: &[Span], (axis, offset): (usize, Dim)) -> Region {
-    let mut part = whole.clone();
-    (part.offset[axis], part.size[axis]) = (offset, spans[axes[axis]].size.clone());
-    part
-}
-
-/// The part of an axis from `start`; all parts are whole where the size is a multiple.
-pub(crate) fn part_of(size: &Dim, start: Dim, part: usize) -> Span {
-    let whole = size.as_usize().is_some_and(|size| size.is_multiple_of(part));
-    let left = size.clone() - start.clone();
-    let length = if whole { Dim::from(part) } else { left.minimum(&Dim::from(part)) };
-    Span { start, size: length, capacity: part }
-}
-
-/// Size and capacity of some groups together.
-fn extent(groups: &[usize], spans: &[Span]) -> (Dim, usize) {
-    groups.iter().fold((Dim::ONE, 1usize), |(size, capacity), &group| {
-        (size * spans[group].size.clone(), capacity.saturating_mul(spans[group].capacity))
-    })
-}
-
-/// Rows of a block of a tile's layout.
-fn block_rows(builder: &KernelBuilder, region: &Region) -> usize {
-    match builder.layout_of(region.tile) {
-        Layout::Fractal(fractal) => fractal.block[0],
-        Layout::RowMajor => 1,
-    }
 }
 
 fn acc_dtype(builder: &KernelBuilder, acc: &Region) -> DType {

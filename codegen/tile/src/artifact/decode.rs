@@ -113,7 +113,7 @@ impl Decoder<'_> {
         if !offset.is_multiple_of(ALIGNMENT) {
             return Err(format!("a constant at {offset} is not aligned to {ALIGNMENT} bytes"));
         }
-        Ok(Constant { data: self.data.slice(offset..end) })
+        Ok(Constant { data: self.data.slice(offset..end).into() })
     }
 
     fn kernel(&self, kernel: &schema::Kernel) -> Result<Kernel, String> {

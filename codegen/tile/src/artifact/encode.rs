@@ -107,7 +107,10 @@ impl Encoder {
         }
     }
 
+    /// Absent data are refused before they are encoded.
     fn constant(&mut self, Constant { data }: &Constant) -> schema::Extent {
+        static NONE: Bytes = Bytes::new();
+        let data = data.bytes().unwrap_or(&NONE);
         let end =
             || self.constants.last().map_or(0, |(offset, data)| (offset + data.len()).next_multiple_of(ALIGNMENT));
         let key = (data.as_ptr() as usize, data.len());

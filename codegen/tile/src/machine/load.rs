@@ -21,6 +21,7 @@ pub(super) const BUILTIN: &[(&str, &str)] = &[
     ("ascend910b3", include_str!("../../targets/ascend910b3.toml")),
     ("ascend910b4", include_str!("../../targets/ascend910b4.toml")),
     ("ascend910c", include_str!("../../targets/ascend910c.toml")),
+    ("ascend950", include_str!("../../targets/ascend950.toml")),
 ];
 
 /// Why a machine description cannot be used.

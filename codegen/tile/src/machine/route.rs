@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tarsia_tensor::DType;
 use thiserror::Error;
 
-use super::{LayoutPattern, Machine, Path, Scope, Transform};
+use super::{Conversion, LayoutPattern, Machine, Path, Scope, Transform};
 use crate::Layout;
 
 /// One end of a transfer.
@@ -36,6 +36,8 @@ pub struct Transfer {
     pub spread: bool,
     /// Whether the array may be a fractal between the ends: it is a matrix.
     pub matrix: bool,
+    /// Whether both ends have two axes, so that what is transposed at one of them is a matrix column by column between them.
+    pub plane: bool,
     /// How many elements arrive.
     pub elements: usize,
 }
@@ -71,7 +73,7 @@ enum State {
     Tile {
         space: usize,
         layout: Layout,
-        converted: bool,
+        dtype: DType,
         spread: bool,
     },
     Goal,
@@ -133,8 +135,9 @@ impl Machine {
 
     fn dtype_at(&self, transfer: &Transfer, state: State) -> DType {
         match state {
-            State::Start | State::Tile { converted: false, .. } => transfer.from.dtype,
-            State::Tile { .. } | State::Goal => transfer.to.dtype,
+            State::Start => transfer.from.dtype,
+            State::Tile { dtype, .. } => dtype,
+            State::Goal => transfer.to.dtype,
         }
     }
 
@@ -149,10 +152,11 @@ impl Machine {
         }
         let tiles = self.spaces.iter().position(|space| space.name == path.to && space.scope == Scope::Core);
         if let Some(space) = tiles {
-            for (converted, spread) in [(false, false), (true, false), (false, true), (true, true)] {
-                let dtype = if converted { transfer.to.dtype } else { transfer.from.dtype };
+            for (dtype, spread) in
+                self.types_between(transfer).into_iter().flat_map(|dtype| [(dtype, false), (dtype, true)])
+            {
                 for layout in self.layouts_between(space, dtype, transfer) {
-                    let tile = State::Tile { space, layout, converted, spread };
+                    let tile = State::Tile { space, layout, dtype, spread };
                     if self.offers(transfer, state, tile, path) {
                         next.push(tile);
                     }
@@ -160,6 +164,24 @@ impl Machine {
             }
         }
         next
+    }
+
+    /// The element types that an array may have on its way: those of the ends, and types between that lose nothing of the first and
+    /// change nothing of the result.
+    fn types_between(&self, transfer: &Transfer) -> Vec<DType> {
+        let (from, to) = (transfer.from.dtype, transfer.to.dtype);
+        let offered =
+            |from: DType, to: DType| self.paths.iter().any(|path| path.conversions.contains(&Conversion { from, to }));
+        let neutral = |between: DType| {
+            holds(between, from) && (holds(to, from) || between.is_float() && to.is_float()) && between != to
+        };
+        let between = DType::ALL.iter().copied().filter(|&between| {
+            from != to && between != from && neutral(between) && offered(from, between) && offered(between, to)
+        });
+        let mut types: Vec<DType> = vec![from];
+        types.extend(between);
+        types.extend((from != to).then_some(to));
+        types
     }
 
     /// The layouts that an array on its way may have in a space.
@@ -170,19 +192,26 @@ impl Machine {
             let ends = [transfer.from.layout, transfer.to.layout];
             layouts.extend(ends.into_iter().filter(|layout| space.allows(layout, dtype)));
         }
-        layouts.retain(|layout| transfer.matrix || *layout == Layout::RowMajor);
+        layouts.retain(|layout| match *layout {
+            Layout::RowMajor => true,
+            Layout::COLUMNS => transfer.plane,
+            Layout::Fractal(_) => transfer.matrix,
+        });
         layouts
     }
 
     /// Whether a path changes an array from one state to another; what was done is not undone.
     fn offers(&self, transfer: &Transfer, from: State, to: State, path: &Path) -> bool {
         let describe = |state: State| match state {
-            State::Start => (transfer.from.layout, transfer.from.dtype == transfer.to.dtype, !transfer.spread),
-            State::Tile { layout, converted, spread, .. } => (layout, converted, spread),
-            State::Goal => (transfer.to.layout, true, true),
+            State::Start => (transfer.from.layout, !transfer.spread),
+            State::Tile { layout, spread, .. } => (layout, spread),
+            State::Goal => (transfer.to.layout, true),
         };
-        let ((layout, converted, spread), (new_layout, convert, spreads)) = (describe(from), describe(to));
-        let undone = converted && !convert || spread && !spreads;
+        let ((layout, spread), (new_layout, spreads)) = (describe(from), describe(to));
+        let (old, new) = (self.dtype_at(transfer, from), self.dtype_at(transfer, to));
+        // From the first type over one between to the last.
+        let forward = old == new || old == transfer.from.dtype || new == transfer.to.dtype;
+        let undone = spread && !spreads || !forward;
         let mut needed = Vec::new();
         needed.extend((layout != new_layout).then_some(Transform::Layout));
         needed.extend((spread != spreads).then_some(Transform::Broadcast));
@@ -192,9 +221,10 @@ impl Machine {
         if to == State::Goal {
             needed.extend(&transfer.to.access);
         }
-        !undone
-            && needed.iter().all(|transform| path.transforms.contains(transform))
-            && path.converts(self.dtype_at(transfer, from), self.dtype_at(transfer, to))
+        if transfer.plane && turned(from == State::Start, to == State::Goal, transfer, [layout, new_layout]) {
+            needed.retain(|transform| !matches!(transform, Transform::Layout | Transform::Transpose));
+        }
+        !undone && needed.iter().all(|transform| path.transforms.contains(transform)) && path.converts(old, new)
     }
 
     fn hop(&self, transfer: &Transfer, state: State, path: usize) -> Hop<'_> {
@@ -204,6 +234,41 @@ impl Machine {
         };
         Hop { path: &self.paths[path], layout, dtype: self.dtype_at(transfer, state), spread }
     }
+}
+
+/// Whether a step takes rows of device memory as columns of a tile, or the other way round, where the access there is transposed.
+fn turned(first: bool, last: bool, transfer: &Transfer, layouts: [Layout; 2]) -> bool {
+    let transposed = |end: &End| end.access.contains(&Transform::Transpose);
+    match layouts {
+        [Layout::RowMajor, Layout::COLUMNS] => first && !last && transposed(&transfer.from),
+        [Layout::COLUMNS, Layout::RowMajor] => last && !first && transposed(&transfer.to),
+        _ => false,
+    }
+}
+
+/// Whether a type has every value of another.
+fn holds(wide: DType, narrow: DType) -> bool {
+    // Bits of an integer's size, or of a float's fraction with the leading one.
+    let digits = |dtype: DType| match dtype {
+        DType::F16 => Some(11),
+        DType::BF16 => Some(8),
+        DType::F32 => Some(24),
+        DType::F64 => Some(53),
+        DType::Bool => Some(1),
+        _ if dtype.is_integer() => Some(dtype.bits() - usize::from(is_signed(dtype))),
+        _ => None,
+    };
+    let (Some(room), Some(size)) = (digits(wide), digits(narrow)) else { return false };
+    match (wide.is_float(), narrow.is_float()) {
+        (true, true) => wide == narrow || matches!(wide, DType::F32 | DType::F64) && wide.bits() > narrow.bits(),
+        (false, true) => false,
+        (true, false) => size <= room,
+        (false, false) => size <= room && (is_signed(wide) || !is_signed(narrow)) && wide != DType::Bool,
+    }
+}
+
+fn is_signed(dtype: DType) -> bool {
+    dtype.class() == tarsia_tensor::Class::Int
 }
 
 /// Cycles (as ordered bits of a non-negative float), steps, and the numbers of the paths.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tarsia_tensor::DType;
 
 use super::{Conversion, LayoutPattern, LayoutRule, Transform};
@@ -154,18 +154,60 @@ by_name! {
     Class, "class of instructions";
 }
 
-/// Element types in machine files go by their names in text forms.
+/// An element type in machine files goes by its name in text forms.
 pub(super) mod dtype {
-    use super::{D, DType, Deserialize, Deserializer};
+    use super::{D, DType, Deserialize, Deserializer, Serializer};
 
-    /// One name.
-    pub fn one<'de, D0: Deserializer<'de>>(deserializer: D0) -> Result<DType, D0::Error> {
+    pub fn deserialize<'de, D0: Deserializer<'de>>(deserializer: D0) -> Result<DType, D0::Error> {
         D::deserialize(deserializer).map(|d| d.0)
     }
 
-    /// A list of names.
-    pub fn many<'de, D0: Deserializer<'de>>(deserializer: D0) -> Result<Vec<DType>, D0::Error> {
+    pub fn serialize<S: Serializer>(dtype: &DType, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(dtype.name())
+    }
+}
+
+/// A list of element types.
+pub(super) mod dtypes {
+    use super::{D, DType, Deserialize, Deserializer, Serializer};
+
+    pub fn deserialize<'de, D0: Deserializer<'de>>(deserializer: D0) -> Result<Vec<DType>, D0::Error> {
         Vec::<D>::deserialize(deserializer).map(|list| list.into_iter().map(|d| d.0).collect())
+    }
+
+    pub fn serialize<S: Serializer>(dtypes: &[DType], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(dtypes.iter().map(|dtype| dtype.name()))
+    }
+}
+
+/// What has a text form is serialised as that.
+macro_rules! as_text {
+    ($($ty:ident)*) => {$(
+        impl Serialize for $ty {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+as_text! { LayoutRule Conversion Transform Class }
+
+impl fmt::Display for Conversion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.from, self.to)
+    }
+}
+
+impl fmt::Display for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -49,7 +49,7 @@ fn transfers_go_through_the_memories_in_between() {
     let machine = twopipe();
     let f32 = |space, layout, access: &[Transform]| end(space, layout, DType::F32, access);
     let way = |from: End, to: End, spread| -> Vec<String> {
-        let transfer = Transfer { from, to, spread, matrix: true, elements: 1024 };
+        let transfer = Transfer { from, to, spread, matrix: true, plane: true, elements: 1024 };
         let hops = machine.transfer(&transfer).unwrap();
         hops.iter().map(|hop| format!("{}>{} {} {}", hop.path.from, hop.path.to, hop.layout, hop.dtype)).collect()
     };
@@ -63,11 +63,31 @@ fn transfers_go_through_the_memories_in_between() {
     assert_eq!(way(half, f32("ub", "row_major", &[]), false), ["ub>ub row_major f32"]);
     // What a view asks for is done where the view is read.
     let (from, to) = (f32("l0a", "zZ(8x8)", &[]), f32("gm", "row_major", &[Transform::Pad]));
-    let error = machine.transfer(&Transfer { from, to, spread: false, matrix: true, elements: 1 }).unwrap_err();
+    let error =
+        machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane: true, elements: 1 }).unwrap_err();
     assert_eq!(
         error.to_string(),
         "twopipe has no way for f32 in l0a in layout zZ(8x8) to f32 in gm in layout row_major that offers pad"
     );
+}
+
+/// Runs of memory become columns of a tile, which the vector unit turns into rows; and the other way round.
+#[test]
+fn transposed_matrices_are_turned_around_in_scratch() {
+    let machine = Machine::builtin("ascend910b2").unwrap();
+    let (dense, turned) =
+        (end("gm", "row_major", DType::F16, &[]), end("gm", "row_major", DType::F16, &[Transform::Transpose]));
+    let way = |from: &End, to: &End, plane| -> Vec<String> {
+        let (from, to) = (from.clone(), to.clone());
+        let hops =
+            machine.transfer(&Transfer { from, to, spread: false, matrix: true, plane, elements: 4096 }).unwrap();
+        hops.iter().map(|hop| format!("{}>{} {} {}", hop.path.from, hop.path.to, hop.layout, hop.path.pipe)).collect()
+    };
+    let rows = "ub>ub row_major aiv_v";
+    assert_eq!(way(&turned, &dense, true), ["gm>ub nN(1x1) aiv_mte2", rows, "ub>gm row_major aiv_mte3"]);
+    let columns = "ub>ub nN(1x1) aiv_v";
+    assert_eq!(way(&dense, &turned, true), ["gm>ub row_major aiv_mte2", columns, "ub>gm row_major aiv_mte3"]);
+    assert_eq!(way(&turned, &dense, false)[0], "gm>ub row_major aiv_s");
 }
 
 #[test]
@@ -104,4 +124,19 @@ fn fewer_cores_are_fewer_of_every_kind() {
     let error = |count| machine.with_cores(count).unwrap_err().to_string();
     assert_eq!(error(25), "ascend910b2 has 1 to 24 cores to compile for, not 25");
     assert!(error(0).contains("not 0"));
+}
+
+#[test]
+fn types_are_changed_over_types_that_lose_nothing() {
+    let machine = Machine::builtin("ascend910b2").unwrap();
+    let way = |from: DType, to: DType| -> Vec<DType> {
+        let (from, to) = (end("ub", "row_major", from, &[]), end("ub", "row_major", to, &[]));
+        let transfer = Transfer { from, to, spread: false, matrix: false, elements: 4096 };
+        machine.transfer(&transfer).unwrap().iter().map(|hop| hop.dtype).collect()
+    };
+    assert_eq!(way(DType::U8, DType::I32), [DType::F16, DType::I32]);
+    assert_eq!(way(DType::BF16, DType::F16), [DType::F32, DType::F16]);
+    // Over f16 it would be rounded twice.
+    assert_eq!(way(DType::F32, DType::I8), [DType::I8]);
+    assert_eq!(way(DType::U8, DType::I8), [DType::I8]);
 }

@@ -4,9 +4,8 @@
 use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use tarsia_tensor::{DType, Dim};
+use tarsia_tensor::{Absent, Content, DType, Dim};
 use thiserror::Error;
 
 use super::{
@@ -147,6 +146,11 @@ impl<'a> Parser<'a> {
         if cursor.eat("elided") {
             return Err(cursor.fault("this text was written without the data of its constants"));
         }
+        if cursor.eat("absent") {
+            let origin = cursor.name()?.into();
+            cursor.end()?;
+            return Ok(Constant { data: Content::Absent(Absent { origin, bytes }) });
+        }
         cursor.expect("{")?;
         cursor.end()?;
         // Grows with the text, not with what it claims.
@@ -164,7 +168,7 @@ impl<'a> Parser<'a> {
         if data.len() < bytes {
             return Err(cursor.fault(format!("{bytes} bytes are announced, {} follow", data.len())));
         }
-        Ok(Constant { data: Bytes::from(data) })
+        Ok(Constant { data: data.into() })
     }
 
     fn kernel(&mut self, mut cursor: Cursor<'a>, depth: usize) -> Parsed<'a, (Kernel, FxHashMap<String, u32>)> {

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use tarsia_tensor::Dim;
+use tarsia_tensor::{Absent, Content, Dim};
 
 use super::operand::KernelNames;
 use crate::{
@@ -176,8 +176,14 @@ impl Printer {
         if self.data == Data::Elided {
             return self.line(format!("data {} bytes elided", constant.data.len()));
         }
-        self.block(format!("data {} bytes {{", constant.data.len()), |p| {
-            constant.data.chunks(BYTES).for_each(|chunk| p.line(STANDARD.encode(chunk)));
+        let bytes = match &constant.data {
+            Content::Bytes(bytes) => bytes,
+            Content::Absent(Absent { origin, bytes }) => {
+                return self.line(format!("data {bytes} bytes absent {}", Name(origin)));
+            }
+        };
+        self.block(format!("data {} bytes {{", bytes.len()), |p| {
+            bytes.chunks(BYTES).for_each(|chunk| p.line(STANDARD.encode(chunk)));
         });
         self.line("}".to_owned());
     }

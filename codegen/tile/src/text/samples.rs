@@ -1,8 +1,7 @@
 //! Programs for tests: written ones, and a strategy for arbitrary ones, well-formed in text but meaningless otherwise.
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use tarsia_tensor::{BinaryFn, DType, Dim, ReduceFn, ScatterFn, Symbol, UnaryFn};
+use tarsia_tensor::{Absent, BinaryFn, Content, DType, Dim, ReduceFn, ScatterFn, Symbol, UnaryFn};
 
 use crate::*;
 
@@ -225,7 +224,12 @@ fn shell(steps: impl Strategy<Value = Vec<Step>>) -> impl Strategy<Value = Progr
         layout,
         kind,
     });
-    let constant = prop::collection::vec(any::<u8>(), 0..300).prop_map(|data| Constant { data: Bytes::from(data) });
+    let absent = (name(), 0usize..99).prop_map(|(origin, bytes)| Absent { origin: origin.into(), bytes });
+    let data = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..300).prop_map(Content::from),
+        absent.prop_map(Content::Absent),
+    ];
+    let constant = data.prop_map(|data| Constant { data });
     (
         (name(), name()),
         (ports(), ports()),

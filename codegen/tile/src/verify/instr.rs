@@ -213,6 +213,13 @@ pub fn transforms(kernel: &Kernel, instr: &Instr) -> Vec<Transform> {
         to.size.len() == from.size.len() && to.size.iter().zip(from.size).any(|(to, from)| from.is(1) && !to.is(1));
     needed.extend(spread.then_some(Transform::Broadcast));
     needed.extend([dst, src].into_iter().flat_map(access_transforms));
+    let as_columns = |view: &Array<'_>, tile: &Array<'_>| {
+        tile.layout == Layout::COLUMNS && view.layout == Layout::RowMajor && view.size.len() == 2
+    };
+    if needed.contains(&Transform::Transpose) && (as_columns(&from, &to) || as_columns(&to, &from)) {
+        // Its columns are the rows of memory.
+        needed.retain(|transform| !matches!(transform, Transform::Layout | Transform::Transpose));
+    }
     needed.sort_unstable();
     needed.dedup();
     needed

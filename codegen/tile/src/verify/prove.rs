@@ -263,7 +263,17 @@ impl Search<'_> {
             .filter(related)
             .cloned()
             .collect();
-        facts.into_iter().chain(ends).any(|fact| self.proves(&(goal.clone() - fact), &[], depth.min(4) - 1))
+        // As often as the goal has a term that the fact has too.
+        let scaled = |fact: Dim| {
+            let times = shared_ratio(goal, &fact);
+            let often = (times > 1).then(|| Dim::Const(times) * fact.clone());
+            often.into_iter().chain([fact]).collect::<Vec<_>>()
+        };
+        facts
+            .into_iter()
+            .chain(ends)
+            .flat_map(scaled)
+            .any(|fact| self.proves(&(goal.clone() - fact), &[], depth.min(4) - 1))
     }
 
     /// Whether an atom is not negative; sizes of blocks mostly are not, but take a proof.
@@ -332,6 +342,15 @@ fn weight(dim: &Dim) -> usize {
 
 fn shares_term(goal: &Dim, fact: &Dim) -> bool {
     terms(fact).iter().any(|term| terms(goal).iter().any(|other| other.factors == term.factors))
+}
+
+/// How many times a term of the fact is in the goal, at most; 0 if none is.
+fn shared_ratio(goal: &Dim, fact: &Dim) -> i64 {
+    let ratio = |term: &Term| {
+        let other = terms(goal).iter().find(|other| other.factors == term.factors)?;
+        other.coefficient.checked_div(term.coefficient)
+    };
+    terms(fact).iter().filter_map(ratio).max().unwrap_or(0)
 }
 
 fn constant(dim: &Dim) -> i64 {

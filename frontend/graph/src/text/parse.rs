@@ -74,6 +74,12 @@ fn read_datum<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Tensor), ParseErr
     let ty = read_type(cursor)?;
     cursor.space();
     let start = *cursor;
+    if cursor.eat("absent") {
+        cursor.space();
+        let (shape, origin) = (known_shape(&start, &ty)?, cursor.quoted_text()?);
+        let tensor = Tensor::absent(ty.dtype, &shape, &origin).map_err(|error| start.error(error.to_string()))?;
+        return Ok((name, tensor));
+    }
     if !cursor.eat("base64:\"") {
         let elements = read_elements(cursor)?;
         return Ok((name, tensor_of(&start, &ty, elements)?));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use tarsia_tensor::{DType, Numbers, Tensor};
+use tarsia_tensor::{DType, Numbers, Place, Tensor};
 
 use crate::{Attr, Graph, NodeId, Op, Real, Value};
 
@@ -99,7 +99,7 @@ struct Printer<'a> {
     /// Sub-graphs are only named.
     shallow: bool,
     /// The numbers of the data that follow the graph; shared data have one number.
-    numbers: BTreeMap<(usize, usize, DType, Vec<usize>), usize>,
+    numbers: BTreeMap<(Place, DType, Vec<usize>), usize>,
     pending: Vec<Tensor>,
 }
 
@@ -122,6 +122,9 @@ impl<'a> Printer<'a> {
         if let Some(strings) = tensor.strings() {
             self.strings(strings)?;
             return self.out.write_char('\n');
+        }
+        if let Some(absent) = tensor.missing() {
+            return writeln!(self.out, "absent {}", Quoted(absent.origin.as_bytes()));
         }
         // A multiple of three bytes, so that only the last piece is padded.
         const PIECE: usize = 3 << 14;
@@ -251,12 +254,12 @@ impl<'a> Printer<'a> {
             return self.out.write_str("elided");
         }
         let place = match tensor.strings() {
-            Some(strings) => strings.as_ptr() as usize,
-            None => tensor.bytes().as_ptr() as usize,
+            Some(strings) => Place::Memory(strings.as_ptr() as usize, 0),
+            None => tensor.content().place(),
         };
         let next = self.pending.len();
         // Tensors without elements may share an address with anything.
-        let key = (place, tensor.bytes().len(), tensor.dtype(), tensor.shape().to_vec());
+        let key = (place, tensor.dtype(), tensor.shape().to_vec());
         let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
             self.pending.push(tensor.clone());

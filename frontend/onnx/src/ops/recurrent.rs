@@ -284,6 +284,7 @@ fn rows(ctx: &mut Ctx<'_, '_>, x: Value, start: usize, count: usize) -> Outcome<
         && tensor.dtype() != DType::String
         && start + count <= total
         && count < total
+        && tensor.missing().is_none()
     {
         let row = tensor.bytes().len() / total;
         let data = tensor.bytes().slice(start * row..(start + count) * row);

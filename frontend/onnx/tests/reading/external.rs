@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use onnx_protobuf::TensorProto;
-use tarsia_onnx::{Limits, Model};
+use tarsia_onnx::{Limits, Model, Weights};
 use tempfile::TempDir;
 
 use crate::build::{bytes_of, graph, model, model_with, outside};
@@ -38,6 +38,39 @@ fn views_of_a_file_in_the_folder() {
     assert_eq!(at(&[("location", "./sub/deep.bin"), ("length", "256")], &[256]).len(), 256);
     assert!(at(&[("location", "none.bin"), ("length", "0")], &[0, 4]).is_empty());
     assert!(at(&[("location", "w.bin"), ("offset", "256")], &[0]).is_empty());
+}
+
+/// What is known of a tensor of which only type and shape must be: the data, or what is missing.
+fn of_shapes(dir: &Path, tensor: TensorProto, max_bytes: u64) -> Result<Result<Vec<u8>, String>, String> {
+    let file = dir.join("model/model.onnx");
+    fs::write(&file, bytes_of(&model_with(tensor))).unwrap();
+    let limits = Limits { weights: Weights::Shapes, max_bytes, ..Limits::default() };
+    let model = Model::open(&file, limits).map_err(|error| error.to_string())?;
+    let tensor = model.graph().initializers().next().unwrap().tensor().map_err(|error| error.to_string())?;
+    Ok(match tensor.missing() {
+        Some(absent) => {
+            assert!(tensor.numbers().is_err() && tensor.bytes().is_empty());
+            assert_eq!(Some(absent.bytes), tensor.dtype().bytes_of(tensor.count()));
+            Err(absent.to_string())
+        }
+        None => Ok(tensor.bytes().to_vec()),
+    })
+}
+
+#[test]
+fn data_may_be_absent_where_shapes_are_enough() {
+    let dir = folder();
+    let at = |entries: &[(&str, &str)], dims: &[i64]| of_shapes(dir.path(), outside(2, dims, entries), 1 << 20);
+    // What is there is read, and checked as ever.
+    assert_eq!(at(&[("location", "w.bin")], &[3]), Ok(Ok(vec![0, 1, 2])));
+    assert!(at(&[("location", "w.bin")], &[300]).unwrap_err().contains("256 bytes"));
+    assert!(at(&[("location", "../secret")], &[3]).unwrap_err().contains("not a path inside"));
+    assert!(at(&[("location", "x.bin"), ("length", "4")], &[3]).unwrap_err().contains("declares 4 bytes"));
+    // What is absent passes the limit on memory, which it takes none of.
+    let huge = at(&[("location", "x.bin"), ("offset", "64")], &[1 << 20, 1 << 20]).unwrap().unwrap_err();
+    assert_eq!(huge, "the 1099511627776 bytes of `x.bin at 64` are absent");
+    assert!(at(&[("location", "w.bin")], &[1 << 21]).is_err());
+    assert!(at(&[("location", "x.bin")], &[1 << 40, 1 << 40]).unwrap_err().contains("multiply"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tarsia_tile::{Program, text};
 use crate::SimError;
 
 /// A product of two f16 matrices, the right one transposed in memory, on cube cores.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Product {
     /// Rows, columns and depth.
     pub sizes: [usize; 3],
@@ -30,7 +30,7 @@ pub(super) struct Product {
 }
 
 /// Reads of a matrix of f16 by all cores, without any computation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reads {
     pub sizes: [usize; 2],
     /// Where to: `ub` by the vector cores, or `l1` in fractals by the cube cores.
@@ -41,7 +41,7 @@ pub(super) struct Reads {
 }
 
 /// Who reads what, and when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ReadOrder {
     /// Every core its own rows, so often, in slices of so many columns.
     Own { times: usize, slice: usize },
@@ -50,7 +50,7 @@ pub(super) enum ReadOrder {
 }
 
 /// A sum of two vectors of f16 on vector cores.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sum {
     pub elements: usize,
     pub cores: usize,
@@ -135,7 +135,7 @@ impl Product {
         let _ = writeln!(t, "    for ks in 0..{long} step {short} {{");
         inner.begin(t, "kl + ks");
         let _ = writeln!(t, "    for kk in 0..{short} step {bk} {{");
-        let at = "(kl + ks + kk)";
+        let at = "kl - ks - kk";
         let slot = format!("mod(floordiv(kl + ks + kk, {bk}), 2)");
         let in_chunk = |chunk: usize| if chunk == long { "ks + kk" } else { "kk" };
         wait(t, "m", "mte1", &slot);
@@ -154,7 +154,8 @@ impl Product {
         let operands = format!(
             "%acc[0 +: {height}, 0 +: {width}] <- %xa#({slot})[0 +: {height}, 0 +: {bk}], %xb#({slot})[0 +: {bk}, 0 +: {width}]"
         );
-        let _ = writeln!(t, "    if {at} > 0 {{\n    mmad.acc {operands}\n    }} else {{\n    mmad {operands}\n    }}");
+        let _ =
+            writeln!(t, "    if 1 - {at} > 0 {{\n    mmad {operands}\n    }} else {{\n    mmad.acc {operands}\n    }}");
         set(t, "m", "mte1", &slot);
         t.push_str("    }\n");
         inner.end(t, "kl + ks");

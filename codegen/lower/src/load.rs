@@ -1,0 +1,228 @@
+//! Operands of matrix products on their way to the unit's stage, and work dealt out to the vector cores beside the unit.
+
+use rustc_hash::FxHashMap;
+use tarsia_graph::{Graph, Value, access::Index};
+use tarsia_tensor::{DType, Dim};
+use tarsia_tile::{
+    Layout, Opcode, Operand, Region,
+    machine::{GLOBAL, Transform},
+    verify::access_transforms,
+};
+
+use crate::{
+    builder::KernelBuilder,
+    emit::{Emitter, Leaf, Span},
+    nest::{Nest, compute_dtype},
+};
+
+/// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
+const PIECES: usize = 12;
+
+/// An operand that is to be brought to its stage, as a matrix.
+pub(crate) struct Load<'a> {
+    pub body: &'a Graph,
+    pub nest: &'a Nest,
+    pub leaves: &'a FxHashMap<Value, Leaf>,
+    pub value: Value,
+    pub index: &'a [Index],
+    /// What is read where the index leaves the value.
+    pub fill: Option<f64>,
+    /// Left operand 0, right operand 1.
+    pub which: usize,
+    /// The groups that are rows and columns.
+    pub rows: &'a [usize],
+    pub columns: &'a [usize],
+    /// The element type in the stage.
+    pub dtype: DType,
+}
+
+impl Load<'_> {
+    /// The operand over a box in its stage.
+    pub fn stage(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
+        let space = builder.target.stages[self.which].clone().ok_or("the unit has no stage")?;
+        let (rows, dtype) = (self.rows, self.dtype);
+        let (height, width) = (extent(rows, spans), extent(self.columns, spans));
+        let size = vec![height.0, width.0];
+        let stage = |builder: &mut KernelBuilder, transposed: bool| {
+            let layout = builder.target.stage_layout(&space, dtype, transposed);
+            Region::at_origin(builder.tile(&space, dtype, vec![height.1, width.1], layout), size.clone())
+        };
+        let op = Opcode::Copy { rows: rows.len() };
+        let axes: Vec<usize> = rows.iter().chain(self.columns).copied().collect();
+        if let Some(source) = self.loadable(builder, spans, &axes)? {
+            let staged = stage(builder, access_transforms(&source).contains(&Transform::Transpose));
+            builder.instr(op, vec![Operand::Tile(staged.clone())], vec![source]);
+            return Ok(staged);
+        }
+        let inner = extent(&rows[1..], spans);
+        let Some(exchange) = builder.target.exchange.clone() else {
+            let staged = stage(builder, false);
+            // A piece begins at a block, whatever its rows are made of.
+            let granule = block_rows(builder, &staged);
+            deal(builder, &axes, granule, spans, |builder, spans, place| {
+                let source = self.vectors(builder, spans.clone(), &axes)?;
+                let mut part = staged.clone();
+                part.offset[0] = place.offset * inner.0.clone();
+                part.size[0] = spans[axes[0]].size.clone() * inner.0.clone();
+                builder.instr(op.clone(), vec![Operand::Tile(part)], vec![source]);
+                Ok(())
+            })?;
+            return Ok(staged);
+        };
+        let (sizes, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+        let tile = builder.tile(&exchange, dtype, capacity, Layout::RowMajor);
+        let whole = Region::at_origin(tile, sizes);
+        deal(builder, &axes, 1, spans, |builder, spans, place| {
+            let part = piece_of(&whole, &axes, &spans, place);
+            let source = self.vectors(builder, spans, &axes)?;
+            builder.copy(Operand::Tile(part), source);
+            Ok(())
+        })?;
+        let staged = stage(builder, false);
+        builder.instr(op, vec![Operand::Tile(staged.clone())], vec![Operand::Tile(whole)]);
+        Ok(staged)
+    }
+
+    /// The operand's place in device memory, if a path brings it to its stage as it is.
+    fn loadable(&self, builder: &mut KernelBuilder, spans: &[Span], axes: &[usize]) -> Result<Option<Operand>, String> {
+        let mut emitter = Emitter::over(builder, self.body, self.nest, self.leaves, spans.to_vec(), axes.to_vec());
+        let source = match self.fill {
+            Some(fill) => emitter.filled(self.value, self.index, fill).ok(),
+            None => emitter.raw(self.value, self.index)?,
+        };
+        let Some(source) = source else { return Ok(None) };
+        let Operand::Global(view) = &source else { return Ok(None) };
+        let mut needed = access_transforms(&source);
+        needed.push(Transform::Layout);
+        let target = builder.target;
+        let stage = target.stages[self.which].as_deref().unwrap_or_default();
+        let path = target.machine.path(GLOBAL, stage, &needed);
+        Ok((path.is_some() && builder.param_of(view.param).dtype == self.dtype).then_some(source))
+    }
+
+    /// The operand over a box, in the vectors' memory.
+    fn vectors(&self, builder: &mut KernelBuilder, spans: Vec<Span>, axes: &[usize]) -> Result<Operand, String> {
+        let mut emitter = Emitter::over(builder, self.body, self.nest, self.leaves, spans, axes.to_vec());
+        let source = match self.fill {
+            Some(fill) => emitter.shifted(self.value, self.index, Some(fill))?,
+            None => emitter.value(self.value, self.index)?,
+        };
+        let (capacity, dtype) = (emitter.extent(self.index), self.body.ty(self.value).dtype);
+        let source = emitter.materialise(source, dtype, self.index);
+        // A value that is the same along an axis is repeated: the stage holds whole matrices.
+        let whole: (Vec<Dim>, Vec<usize>) =
+            axes.iter().map(|&group| (emitter.spans[group].size.clone(), emitter.spans[group].capacity)).unzip();
+        if capacity == whole {
+            return Ok(source);
+        }
+        let repeated = Operand::Tile(emitter.builder.scratch(compute_dtype(dtype), &whole.1, &whole.0));
+        emitter.builder.copy(repeated.clone(), source);
+        Ok(repeated)
+    }
+}
+
+/// Where a piece is in the block that was dealt out.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The axis along which the block was dealt out.
+    pub axis: usize,
+    /// First index in the block.
+    pub offset: Dim,
+    /// First index in the share of one core.
+    pub within: Dim,
+}
+
+/// Deals a block out to the vector cores that work with the unit, in pieces of which a dozen fit their memory; see [`deal_pieces`].
+pub(crate) fn deal(
+    builder: &mut KernelBuilder,
+    axes: &[usize],
+    granule: usize,
+    spans: &[Span],
+    body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
+) -> Result<(), String> {
+    let room = builder.target.elements(builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES);
+    deal_pieces(builder, (axes, axes.len()), granule, room, spans, body)
+}
+
+/// Deals a block out to the vector cores that work with the unit, along the first of its axes (or of its first `rows` axes) that is longer
+/// than 1; each takes its share piece by piece, pieces beginning at multiples of `granule` and holding `room` elements. `body` gets the
+/// spans of a piece and where it is. A piece may be empty.
+pub(crate) fn deal_pieces(
+    builder: &mut KernelBuilder,
+    (axes, rows): (&[usize], usize),
+    granule: usize,
+    room: usize,
+    spans: &[Span],
+    mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
+) -> Result<(), String> {
+    let axis = dealt_axis(&axes[..rows], granule, spans);
+    let others = axes.iter().enumerate().filter(|(at, _)| *at != axis);
+    let row = others.fold(1usize, |n, (_, &g)| n.saturating_mul(spans[g].capacity));
+    let rows = spans[axes[axis]].clone();
+    let lanes = lanes(builder, rows.capacity);
+    let lane = if lanes > 1 { builder.lane() } else { Dim::ZERO };
+    let share = rows.capacity.div_ceil(lanes);
+    let part = (room / row.max(1) / granule * granule).max(granule).min(share);
+    // Equal pieces, if that makes them not much shorter.
+    let equal = (part.div_ceil(2)..=part).rev().find(|part| share % part == 0 && part % granule == 0);
+    let part = equal.unwrap_or(part);
+    builder.for_each(Dim::from(share), part as i64, |builder, start| {
+        let offset = lane.clone() * Dim::from(share) + start.clone();
+        let left = rows.size.clone() - offset.clone();
+        let whole = share % part == 0 && rows.size.as_usize() == Some(share * lanes);
+        let size = match whole {
+            true => Dim::from(part),
+            false => part_of(&Dim::from(share), start.clone(), part).size.minimum(&left).maximum(&Dim::ZERO),
+        };
+        let mut spans = spans.to_vec();
+        spans[axes[axis]] = Span { start: rows.start.clone() + offset.clone(), size, capacity: part };
+        body(builder, spans, Place { axis, offset, within: start })
+    })
+}
+
+fn dealt_axis(axes: &[usize], granule: usize, spans: &[Span]) -> usize {
+    axes.iter().position(|&group| granule > 1 || spans[group].capacity > 1).unwrap_or(0)
+}
+
+/// The vector cores that share something of this length; a single element is nothing to share.
+fn lanes(builder: &KernelBuilder, length: usize) -> usize {
+    if length > 1 { builder.target.lanes.max(1) } else { 1 }
+}
+
+/// The share of one core of a block with these axes, per axis.
+pub(crate) fn share(builder: &KernelBuilder, axes: &[usize], spans: &[Span]) -> Vec<usize> {
+    let mut shares: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
+    let axis = dealt_axis(axes, 1, spans);
+    shares[axis] = shares[axis].div_ceil(lanes(builder, shares[axis]));
+    shares
+}
+
+/// The piece of a block that `deal` gave, in the tile that holds the block.
+pub(crate) fn piece_of(whole: &Region, axes: &[usize], spans: &[Span], place: Place) -> Region {
+    let mut part = whole.clone();
+    (part.offset[place.axis], part.size[place.axis]) = (place.offset, spans[axes[place.axis]].size.clone());
+    part
+}
+
+/// The part of an axis from `start`; all parts are whole where the size is a multiple.
+pub(crate) fn part_of(size: &Dim, start: Dim, part: usize) -> Span {
+    let whole = size.as_usize().is_some_and(|size| size.is_multiple_of(part));
+    let left = size.clone() - start.clone();
+    let length = if whole { Dim::from(part) } else { left.minimum(&Dim::from(part)) };
+    Span { start, size: length, capacity: part }
+}
+
+/// Size and capacity of some groups together.
+pub(crate) fn extent(groups: &[usize], spans: &[Span]) -> (Dim, usize) {
+    groups.iter().fold((Dim::ONE, 1usize), |(size, capacity), &group| {
+        (size * spans[group].size.clone(), capacity.saturating_mul(spans[group].capacity))
+    })
+}
+
+/// Rows of a block of a tile's layout.
+pub(crate) fn block_rows(builder: &KernelBuilder, region: &Region) -> usize {
+    match builder.layout_of(region.tile) {
+        Layout::Fractal(fractal) => fractal.block[0],
+        Layout::RowMajor => 1,
+    }
+}

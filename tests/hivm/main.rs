@@ -1,0 +1,164 @@
+//! Every kernel of every model, exported for the Ascend 910B2 and run through the vendor's open tools (docs/hivm.md).
+//!
+//! ```text
+//! model ─compile─► program ─export─► NAME.mlir, NAME.flagless.mlir, NAME.planned.mlir ─┐
+//!                     └─each kernel on random data in our runtime─► NAME.case.json ────┴─► validate.py
+//! ```
+//!
+//! Where the tools cannot be installed the tests are shown as ignored, with the reason.
+
+mod cases;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tarsia::hivm::{Form, export};
+use tarsia::tile::Program;
+
+/// The most kernels, as a share of all, that the dialect may not express.
+const MOST_UNSUPPORTED: f64 = 0.05;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trial = Trial::test("every_kernel_passes_the_vendors_tools", || every_kernel().map_err(Failed::from));
+    if arguments.list {
+        return libtest_mimic::run(&arguments, vec![trial]).exit_code();
+    }
+    let trial = match prepare_tools() {
+        Ok(()) => trial,
+        Err(reason) => {
+            println!("the vendor's tools cannot be installed: {reason}");
+            trial.with_ignored_flag(true)
+        }
+    };
+    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn work() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hivm")
+}
+
+/// Runs a script of this folder; its exit code and output.
+fn script(name: &str, arguments: &[PathBuf]) -> Result<(i32, String), String> {
+    let mut command = Command::new("python3");
+    let output =
+        command.arg(root().join("tests/hivm").join(name)).args(arguments).output().map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.code().unwrap_or(-1), text))
+}
+
+fn prepare_tools() -> Result<(), String> {
+    match script("tools.py", &[work().join("tools")])? {
+        (0, _) => Ok(()),
+        (_, text) => Err(text),
+    }
+}
+
+fn every_kernel() -> Result<(), String> {
+    let folder = work().join("kernels");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| e.to_string())?;
+    }
+    let mut counts = Counts::default();
+    for (name, model) in models() {
+        match program(&model) {
+            Ok(program) => write_kernels(&program, &folder.join(&name), &mut counts)?,
+            Err(reason) => {
+                counts.not_compiled.insert(name, reason);
+            }
+        }
+    }
+    for (name, reason) in &counts.not_compiled {
+        println!("{name}: {}", reason.lines().next().unwrap_or_default());
+    }
+    for (name, missing) in &counts.unsupported {
+        println!("not in HIVM: {name}: {missing}");
+    }
+    println!(
+        "{} models compiled, {} did not; {} kernels exported, {} cannot be expressed; {} of them different, {} with reference results",
+        counts.models,
+        counts.not_compiled.len(),
+        counts.exported,
+        counts.unsupported.len(),
+        counts.seen.len(),
+        counts.cases,
+    );
+    let all = counts.exported + counts.unsupported.len();
+    if counts.unsupported.len() as f64 > MOST_UNSUPPORTED * all as f64 {
+        return Err(format!("{} of {all} kernels cannot be expressed", counts.unsupported.len()));
+    }
+    let (code, text) = script("validate.py", &[work().join("tools"), folder])?;
+    println!("{text}");
+    if code == 0 { Ok(()) } else { Err(text) }
+}
+
+#[derive(Default)]
+struct Counts {
+    models: usize,
+    not_compiled: BTreeMap<String, String>,
+    exported: usize,
+    unsupported: BTreeMap<String, String>,
+    cases: usize,
+    seen: BTreeSet<String>,
+}
+
+/// The model folders by name.
+fn models() -> BTreeMap<String, PathBuf> {
+    let mut parents = vec![root().join("examples"), root().join("tests/models")];
+    parents.extend(std::env::var_os("TARSIA_MODELS").map(PathBuf::from));
+    let mut found = BTreeMap::new();
+    for parent in parents {
+        let entries =
+            std::fs::read_dir(&parent).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
+        for folder in entries.unwrap_or_default() {
+            if let Ok(opened) = tarsia::Folder::open(&folder) {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                found.insert(name, opened.model);
+            }
+        }
+    }
+    found
+}
+
+fn program(model: &Path) -> Result<Program, String> {
+    let machine = tarsia::machine("ascend910b2").map_err(|e| e.to_string())?;
+    let start = tarsia::load(model, tarsia::Limits::default(), &machine).map_err(|e| e.to_string())?;
+    let compiled = tarsia::compile(start, tarsia::Phase::Tiles, &machine).map_err(|e| e.to_string())?;
+    compiled.program.ok_or_else(|| "no program".into())
+}
+
+/// Writes the three forms of each kernel, and its case; kernels with the same text as an earlier one are left out.
+fn write_kernels(program: &Program, folder: &Path, counts: &mut Counts) -> Result<(), String> {
+    let machine = tarsia::machine("ascend910b2").map_err(|e| e.to_string())?;
+    let forms = [(Form::Placed, ""), (Form::Flagless, ".flagless"), (Form::Planned, ".planned")];
+    let exports = forms.map(|(form, suffix)| (export(program, &machine, form), suffix));
+    let mut kernels = BTreeMap::new();
+    tarsia::hivm::collect(program, "", &mut kernels);
+    counts.models += 1;
+    counts.exported += exports[0].0.modules.len();
+    let model = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for (kernel, missing) in &exports[0].0.unsupported {
+        counts.unsupported.insert(format!("{model}/{kernel}"), missing.to_string());
+    }
+    std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+    for (at, module) in exports[0].0.modules.iter().enumerate() {
+        if !counts.seen.insert(module.text.replace(&module.name, "kernel")) {
+            continue;
+        }
+        for (export, suffix) in &exports {
+            let path = folder.join(format!("{}{suffix}.mlir", module.name));
+            std::fs::write(path, &export.modules[at].text).map_err(|e| e.to_string())?;
+        }
+        if let Ok(case) = cases::case(kernels[&module.name], module, &machine) {
+            cases::write(&case, folder, &module.name).map_err(|e| e.to_string())?;
+            counts.cases += 1;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+"""Prepares the vendor's open tools in a folder: its compiler's wheel, and the Debian packages that execute what it emits.
+
+    tools.py FOLDER
+
+Exit code 3, with a message, where they cannot be installed (no network, another platform).
+"""
+
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+
+WHEEL = "ascendnpu-ir==1.2.0"
+# The same LLVM as the vendor's.
+MLIR = ["mlir-19-tools", "libmlir-19", "libllvm19"]
+# Reads and compiles the bitcode of the vendor's templates; the version does not matter from 14 on.
+LLVM = ["llvm-14", "libllvm14", "llvm-14-runtime"]
+
+
+def run(*command, cwd=None):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()[-500:]}")
+        sys.exit(3)
+
+
+def wheel(folder):
+    if (folder / "wheel/ascendnpuir/bin/bishengir-opt").exists():
+        return
+    download = folder / "download"
+    run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--python-version", "3.11", "--platform",
+        "manylinux_2_28_x86_64", "--only-binary=:all:", "--dest", download, WHEEL)
+    with zipfile.ZipFile(next(download.glob("ascendnpu_ir-*.whl"))) as archive:
+        archive.extractall(folder / "wheel")
+    for binary in (folder / "wheel/ascendnpuir/bin").iterdir():
+        binary.chmod(0o755)
+
+
+def debian(folder, name, packages):
+    unpacked = folder / name
+    if unpacked.exists():
+        return
+    download = folder / f"{name}-packages"
+    download.mkdir(exist_ok=True)
+    run("apt-get", "download", *packages, cwd=download)
+    partial = folder / f"{name}-partial"
+    for package in download.glob("*.deb"):
+        run("dpkg", "-x", package, partial)
+    partial.rename(unpacked)
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1]).resolve()
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        print("the vendor's tools exist for Linux on x86-64 only")
+        return 3
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel(folder)
+    debian(folder, "mlir19", MLIR)
+    if not (shutil.which("llvm-dis") and shutil.which("llvm-extract") and shutil.which("llc")):
+        debian(folder, "llvm", LLVM)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
