@@ -110,8 +110,8 @@ impl<'c> Walk<'c> {
         let last = count - turns.period - 1;
         let seen = if turns.conditions.is_empty() { turn } else { last.min(turn.saturating_add(LOOKED_AT)) };
         let change = (turn..seen).find(|&turn| holds(turn) != holds(turn - turns.period));
-        // Looking counts as walking, but is faster.
-        self.left = self.left.saturating_sub((change.unwrap_or(seen) - turn) as usize / 8).max(1);
+        // Who has looked at too much walks every turn.
+        self.looks = self.looks.checked_sub((change.unwrap_or(seen) - turn).max(0) as usize)?;
         let target = change.map_or(last, |change| change - turns.period);
         let periods = (target - turn) / turns.period;
         (periods > 0).then(|| turn + periods * turns.period)

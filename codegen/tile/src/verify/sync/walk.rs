@@ -11,6 +11,8 @@ use crate::text::Anchor;
 
 /// Statements in one walk.
 const STATEMENTS: usize = 200_000;
+/// Turns of loops, in one walk, at which changes of conditions are looked for.
+const LOOKS: usize = 1 << 20;
 /// For every queue, how much of it lies behind.
 pub(super) type Clock = Vec<u64>;
 
@@ -49,6 +51,7 @@ pub(super) struct Walk<'c> {
     pub used: BTreeMap<(usize, usize, i64), bool>,
     pub faults: BTreeSet<(Anchor, String)>,
     pub left: usize,
+    pub looks: usize,
 }
 
 impl<'c> Walk<'c> {
@@ -82,6 +85,7 @@ impl<'c> Walk<'c> {
             used: BTreeMap::new(),
             faults: BTreeSet::new(),
             left: STATEMENTS,
+            looks: LOOKS,
         }
     }
 
