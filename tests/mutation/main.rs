@@ -150,6 +150,8 @@ fn flows(kernel: &Kernel, machine: &Machine) -> Vec<([i64; 2], bool, unrolled::F
         match unrolled::run(kernel, machine, &|name| sizes[name.len() % 2], last) {
             Ok(flow) if !flow.is_empty() => flows.push((sizes, last, flow)),
             Ok(_) => {}
+            // Sizes that do not go together: what is checked when symbols are bound.
+            Err(reason) if reason == "outside of a parameter" => {}
             Err(reason) => assert!(reason.starts_with("too many"), "{}: {reason} for {sizes:?}", kernel.name),
         }
     }
