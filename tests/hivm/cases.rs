@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use tarsia::hivm::Module;
+use tarsia::hivm::export::Module;
 use tarsia::tile::{Access, Buffer, BufferId, BufferKind, Kernel, KernelId, Machine, Port, Program, Step};
 use tarsia::{DType, Dim, Numbers, Session, SessionOptions, Tensor};
 use tarsia_tensor::Symbol;

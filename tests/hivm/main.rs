@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use tarsia::hivm::{Form, export};
+use tarsia::hivm::export::{Form, export};
 use tarsia::tile::Program;
 
 /// The most kernels, as a share of all, that the dialect may not express.
@@ -139,7 +139,7 @@ fn write_kernels(program: &Program, folder: &Path, counts: &mut Counts) -> Resul
     let forms = [(Form::Placed, ""), (Form::Flagless, ".flagless"), (Form::Planned, ".planned")];
     let exports = forms.map(|(form, suffix)| (export(program, &machine, form), suffix));
     let mut kernels = BTreeMap::new();
-    tarsia::hivm::collect(program, "", &mut kernels);
+    tarsia::hivm::export::collect(program, "", &mut kernels);
     counts.models += 1;
     counts.exported += exports[0].0.modules.len();
     let model = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();

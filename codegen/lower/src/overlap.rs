@@ -87,7 +87,7 @@ pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
 }
 
 /// The first event between two pipes that the kernel does not use yet.
-fn used_events(body: &[Stmt]) -> BTreeMap<[String; 2], usize> {
+pub(crate) fn used_events(body: &[Stmt]) -> BTreeMap<[String; 2], usize> {
     let mut used = BTreeMap::new();
     for stmt in body {
         let inner = match stmt {
@@ -114,7 +114,7 @@ fn used_events(body: &[Stmt]) -> BTreeMap<[String; 2], usize> {
     used
 }
 
-fn sorted(pipes: &[String; 2]) -> [String; 2] {
+pub(crate) fn sorted(pipes: &[String; 2]) -> [String; 2] {
     let mut pipes = pipes.clone();
     pipes.sort_unstable();
     pipes

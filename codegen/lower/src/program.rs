@@ -80,9 +80,15 @@ fn fit(
     place(kernel, machine).map_err(Unfit::TooLarge)?;
     let mut single = 0;
     if concurrent {
+        let mut alone = kernel.clone();
         single = overlap(kernel, machine);
         enclose(kernel, signals);
-        synchronise(kernel, machine).map_err(Unfit::Impossible)?;
+        if synchronise(kernel, machine).is_err() {
+            // Double buffering has taken events that are needed elsewhere.
+            enclose(&mut alone, signals);
+            synchronise(&mut alone, machine).map_err(Unfit::Impossible)?;
+            *kernel = alone;
+        }
     }
     Ok(single)
 }

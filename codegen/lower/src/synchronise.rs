@@ -4,13 +4,18 @@
 //! pipe is not ordered after, the pipe of that access signals and its own waits: `set A→B; wait A→B`, side by side, so that they are
 //! paired in every path through the kernel. A loop begins in a state that holds in every turn.
 //!
-//! A flag must not be set again before its waiter has taken it. Where A is not known to come after B's last wait, B signals A first;
-//! where that is not possible either, a barrier holds all pipes. Event 0 of each pair is used here, the others by `overlap`.
+//! A flag must not be set again before its waiter has taken it. Where A is not known to come after B's last wait, another event is taken,
+//! or B signals A first; where that is not possible either, a barrier holds all pipes of the core. Cores are ordered by signals alone,
+//! if need be by way of other pipes. Event 0 of each pair is used here, and those that double buffering (`overlap`) leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::overlap::{sorted, used_events};
 use tarsia_tensor::Dim;
 use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId};
+
+/// Rounds after which what holds at the beginning of a loop only grows.
+const ROUNDS: usize = 6;
 
 /// Orders the accesses of all pipes of the kernel's core.
 ///
@@ -24,7 +29,18 @@ pub(crate) fn synchronise(kernel: &mut Kernel, machine: &Machine) -> Result<(), 
         return Ok(());
     }
     let body = std::mem::take(&mut kernel.body);
-    let result = Pass { kernel, machine, pipes }.block(&body, &mut State::default());
+    // Events that no ring and no double buffer has.
+    let used = used_events(&body);
+    let mut ids = BTreeMap::new();
+    for (a, b) in (0..pipes.len()).flat_map(|a| (0..pipes.len()).map(move |b| (a, b))) {
+        let next = used.get(&sorted(&[pipes[a].to_owned(), pipes[b].to_owned()])).copied().unwrap_or(1);
+        let count = machine.event_ids(pipes[a], pipes[b]);
+        ids.insert((a, b), (0..1).chain(next.max(1)..count).filter(|&id| id < count).collect());
+    }
+    let kinds: Vec<_> = pipes.iter().map(|pipe| machine.kind_of(pipe).map(|kind| &kind.name)).collect();
+    let mask = |kind| (0..pipes.len()).filter(|&b| kinds[b] == kind).fold(0u64, |mask, b| mask | 1 << b);
+    let together = kinds.iter().map(|&kind| mask(kind)).collect();
+    let result = Pass { kernel, machine, pipes, ids, together }.block(&body, &mut State::default());
     kernel.body = result?;
     Ok(())
 }
@@ -67,8 +83,8 @@ impl Touch {
 struct State {
     /// The latest accesses, each with the pipes that come after it, as bits.
     touched: BTreeMap<Touch, u64>,
-    /// Pairs of pipes (from, to) whose event 0, or whose other events, `from` may set too early: it may not come after the last wait.
-    pending: BTreeSet<(usize, usize, bool)>,
+    /// Events (from, to, number) that `from` may set too early: it may not come after the last wait.
+    pending: BTreeSet<(usize, usize, usize)>,
     /// What was known to the signalling pipe at the signals that no wait has taken yet.
     signals: Vec<((usize, usize, Dim), BTreeSet<Touch>)>,
 }
@@ -99,6 +115,10 @@ struct Pass<'k, 'm> {
     kernel: &'k Kernel,
     machine: &'m Machine,
     pipes: Vec<&'m str>,
+    /// The events that are free for each pair of pipes.
+    ids: BTreeMap<(usize, usize), Vec<usize>>,
+    /// By pipe: the pipes of the same core, itself included, as bits.
+    together: Vec<u64>,
 }
 
 impl Pass<'_, '_> {
@@ -118,7 +138,7 @@ impl Pass<'_, '_> {
                     // What came before the loop is waited for once, not in every turn.
                     let mut inside = BTreeSet::new();
                     self.touches(body, &mut inside)?;
-                    inside.iter().for_each(|touch| self.order(touch, state, &mut result));
+                    inside.iter().try_for_each(|touch| self.order(touch, state, &mut result))?;
                     let body = self.turns(body, state)?;
                     result.push(Stmt::For { var: var.clone(), end: end.clone(), step: *step, body });
                 }
@@ -130,10 +150,12 @@ impl Pass<'_, '_> {
     /// A loop's body, for a state that holds at the beginning of every turn.
     fn turns(&self, body: &[Stmt], state: &mut State) -> Result<Vec<Stmt>, String> {
         state.signals.clear();
-        loop {
+        let before = state.clone();
+        for round in 0.. {
             let mut turn = state.clone();
             let result = self.block(body, &mut turn)?;
-            let mut again = state.clone();
+            // Which signals are given depends on what holds, so what was assumed in earlier rounds is kept only if this does not settle.
+            let mut again = if round < ROUNDS { before.clone() } else { state.clone() };
             again.join(&turn);
             if again == *state {
                 state.join(&turn);
@@ -141,6 +163,7 @@ impl Pass<'_, '_> {
             }
             *state = again;
         }
+        Err("a loop has no order that holds in every turn".into())
     }
 
     /// Whether both accesses are to one double-buffered tile: its own signals order them.
@@ -168,7 +191,7 @@ impl Pass<'_, '_> {
                 let pipe = self.pipe(self.machine.pipe_of(self.kernel, instr)?)?;
                 let mut touches = BTreeSet::new();
                 self.accesses(instr, pipe, &mut touches)?;
-                touches.iter().for_each(|touch| self.order(touch, state, out));
+                touches.iter().try_for_each(|touch| self.order(touch, state, out))?;
                 state.touched.extend(touches.into_iter().map(|touch| (touch, 0)));
                 if instr.dst.iter().any(|operand| matches!(operand, Operand::Scalar(..))) {
                     // Nothing is issued before the scalar is there.
@@ -192,7 +215,7 @@ impl Pass<'_, '_> {
     }
 
     /// Orders an access after all that it meets.
-    fn order(&self, touch: &Touch, state: &mut State, out: &mut Vec<Stmt>) {
+    fn order(&self, touch: &Touch, state: &mut State, out: &mut Vec<Stmt>) -> Result<(), String> {
         let open = |state: &State| {
             let unseen = |(other, seen): &(&Touch, &u64)| {
                 touch.meets(other) && *seen >> touch.pipe & 1 == 0 && !self.is_doubled(touch, other)
@@ -200,52 +223,82 @@ impl Pass<'_, '_> {
             state.touched.iter().find(unseen).map(|(other, _)| other.pipe)
         };
         while let Some(other) = open(state) {
-            self.sync(other, touch.pipe, state, out);
+            self.sync(other, touch.pipe, state, out)?;
         }
+        Ok(())
     }
 
     /// Makes `to` wait for all that `from` has been given.
-    fn sync(&self, from: usize, to: usize, state: &mut State, out: &mut Vec<Stmt>) {
-        let events = |a: usize, b: usize| self.machine.event_ids(self.pipes[a], self.pipes[b]) > 0;
-        let open = |state: &State, a: usize, b: usize| state.pending.contains(&(a, b, false));
-        let answered = !open(state, from, to) || events(to, from) && !open(state, to, from);
-        if !events(from, to) || !answered {
+    fn sync(&self, from: usize, to: usize, state: &mut State, out: &mut Vec<Stmt>) -> Result<(), String> {
+        let free = |state: &State, a: usize, b: usize| {
+            self.ids[&(a, b)].iter().copied().find(|&id| !state.pending.contains(&(a, b, id)))
+        };
+        let first = self.ids[&(from, to)].first().copied();
+        if let Some(id) = first.filter(|&id| !state.pending.contains(&(from, to, id))) {
+            self.signal((from, to, id), state, out);
+            return Ok(());
+        }
+        // The answer makes all events free again.
+        if let (Some(back), Some(id)) = (free(state, to, from), first) {
+            self.signal((to, from, back), state, out);
+            self.signal((from, to, id), state, out);
+            return Ok(());
+        }
+        if let Some(id) = free(state, from, to) {
+            self.signal((from, to, id), state, out);
+            return Ok(());
+        }
+        if self.together[from] >> to & 1 == 1 {
             self.barrier(state);
             out.push(Stmt::Instr(Instr { op: Opcode::Barrier { pipe: None }, dst: Vec::new(), src: Vec::new() }));
-            return;
+            return Ok(());
         }
-        if open(state, from, to) {
-            self.signal(to, from, state, out);
-        }
-        self.signal(from, to, state, out);
+        // Pipes of different cores that cannot signal each other now: by way of others.
+        let no_way = || format!("nothing orders pipe `{}` after pipe `{}`", self.pipes[to], self.pipes[from]);
+        let way = self.way(from, to, state).ok_or_else(no_way)?;
+        way.windows(2).try_for_each(|hop| self.sync(hop[0], hop[1], state, out))
     }
 
-    fn signal(&self, from: usize, to: usize, state: &mut State, out: &mut Vec<Stmt>) {
+    /// The shortest chain of pipes, each of which can signal the next, other than the direct one.
+    fn way(&self, from: usize, to: usize, state: &State) -> Option<Vec<usize>> {
+        let ready = |a: usize, b: usize| {
+            let free = self.ids[&(a, b)].iter().any(|&id| !state.pending.contains(&(a, b, id)));
+            (a, b) != (from, to) && (free || self.together[a] >> b & 1 == 1)
+        };
+        let mut ways = std::collections::VecDeque::from([vec![from]]);
+        let mut seen = BTreeSet::from([from]);
+        while let Some(way) = ways.pop_front() {
+            let last = *way.last()?;
+            for next in (0..self.pipes.len()).filter(|&next| next != last && ready(last, next)) {
+                let longer: Vec<usize> = way.iter().copied().chain([next]).collect();
+                if next == to {
+                    return Some(longer);
+                }
+                if seen.insert(next) {
+                    ways.push_back(longer);
+                }
+            }
+        }
+        None
+    }
+
+    fn signal(&self, (from, to, id): (usize, usize, usize), state: &mut State, out: &mut Vec<Stmt>) {
         let name = |pipe: usize| self.pipes[pipe].to_owned();
-        let set = Opcode::SetEvent { from: name(from), to: name(to), event: Dim::ZERO };
-        let wait = Opcode::WaitEvent { from: name(from), to: name(to), event: Dim::ZERO };
+        let set = Opcode::SetEvent { from: name(from), to: name(to), event: Dim::from(id) };
+        let wait = Opcode::WaitEvent { from: name(from), to: name(to), event: Dim::from(id) };
         out.extend([set, wait].map(|op| Stmt::Instr(Instr { op, dst: Vec::new(), src: Vec::new() })));
         state.learn(from, to);
-        state.pending.insert((from, to, false));
+        state.pending.insert((from, to, id));
     }
 
     /// A barrier holds the pipes of every core until they are idle, but no core waits for another.
     fn barrier(&self, state: &mut State) {
-        let together = |a: usize| {
-            let kind = self.machine.kind_of(self.pipes[a]);
-            (0..self.pipes.len())
-                .filter(|&b| self.machine.kind_of(self.pipes[b]) == kind)
-                .fold(0u64, |mask, b| mask | 1 << b)
-        };
-        let masks: Vec<u64> = (0..self.pipes.len()).map(together).collect();
         for (touch, seen) in &mut state.touched {
             // What a pipe of this core comes after, all of its pipes come after.
-            *seen |= masks[touch.pipe];
-            for mask in masks.iter().filter(|&&mask| *seen & mask != 0).copied().collect::<Vec<_>>() {
-                *seen |= mask;
-            }
+            *seen |= self.together[touch.pipe];
+            *seen = self.together.iter().filter(|&&mask| *seen & mask != 0).fold(*seen, |all, mask| all | mask);
         }
-        state.pending.retain(|&(from, to, _)| masks[from] >> to & 1 == 0);
+        state.pending.retain(|&(from, to, _)| self.together[from] >> to & 1 == 0);
     }
 
     fn pipe(&self, name: &str) -> Result<usize, String> {

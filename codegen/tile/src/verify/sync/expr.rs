@@ -24,6 +24,11 @@ pub(super) struct Variables(Vec<Symbol>);
 
 impl Variables {
     /// The number of a variable, a new one if it was not met yet.
+    pub fn find(&self, symbol: &Symbol) -> Option<usize> {
+        self.0.iter().position(|known| known == symbol)
+    }
+
+    /// The number of a symbol, a new one if need be.
     pub fn number(&mut self, symbol: &Symbol) -> usize {
         self.0.iter().position(|known| known == symbol).unwrap_or_else(|| {
             self.0.push(symbol.clone());

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use tarsia_tensor::Symbol;
+
 use super::{
     Sample, at_item,
     code::{Code, Node, NodeKind, Target},
@@ -46,8 +48,13 @@ pub(super) fn independent(code: &Code, sample: &Sample) -> BTreeSet<(Anchor, Str
         return faults;
     }
     let mine = accesses(code, sample, &first);
-    for other in others {
-        for theirs in accesses(code, sample, &other) {
+    let theirs: Vec<Vec<Touch>> = others.iter().map(|other| accesses(code, sample, other)).collect();
+    // Sizes of the model that cannot be together: some access would leave its parameter, and binding refuses that.
+    if mine.iter().chain(theirs.iter().flatten()).any(|touch| leaves(code, sample, &touch.extent)) {
+        return faults;
+    }
+    for (other, theirs) in others.into_iter().zip(theirs) {
+        for theirs in theirs {
             for touch in &mine {
                 let known =
                     |extent: &Extent| matches!(extent, Extent::View { axes, .. } if axes.iter().all(Option::is_some));
@@ -76,6 +83,18 @@ pub(super) fn independent(code: &Code, sample: &Sample) -> BTreeSet<(Anchor, Str
         }
     }
     faults
+}
+
+/// Whether an access reaches beyond its parameter.
+fn leaves(code: &Code, sample: &Sample, extent: &Extent) -> bool {
+    let Extent::View { param, axes } = extent else { return false };
+    let shape = code.kernel.params.get(*param as usize).map(|param| param.shape.as_slice()).unwrap_or_default();
+    let value = |symbol: &Symbol| code.variables.find(symbol).and_then(|at| sample.values.get(at).copied());
+    axes.iter().zip(shape).any(|(indices, size)| {
+        let (Some(indices), Ok(size)) = (indices, size.eval(&value)) else { return false };
+        let reach = indices.steps.iter().map(|&(step, count)| step.saturating_mul(count - 1));
+        reach.fold(indices.start, i64::saturating_add) >= size
+    })
 }
 
 fn accesses(code: &Code, sample: &Sample, item: &[i64]) -> Vec<Touch> {
