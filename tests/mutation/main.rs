@@ -1,9 +1,18 @@
 //! Whether the verifier sees mistakes: kernels of the corpus, verified and synchronised, are changed in one place.
 //!
-//! Events are removed, moved and renumbered, tiles moved and exchanged, copies and parts of tiles mistaken. A mutant that the
-//! verifier accepts must be shown to be no mistake by an exhaustive run (`unrolled.rs`); of the others at least 99 in 100 must
-//! be refused. The score is printed: `cargo test --release --test mutation -- --nocapture`.
+//! Events are removed, moved and renumbered, tiles moved and exchanged, copies and parts of tiles mistaken. What the verifier accepts
+//! is judged by an exhaustive run (`unrolled.rs`):
+//!
+//! ```text
+//! refused     the verifier tells
+//! equal       accepted; safe, and every operand reads what it read before
+//! values      accepted; safe, but something else is computed: in order, inside, written before it is read. Tests of results find it
+//! missed      accepted, but not safe, or too large for the exhaustive run to tell
+//! ```
+//! Of refused and missed ones together at least 99 in 100 must be refused. The numbers are printed:
+//! `cargo test --release --test mutation -- --nocapture`.
 
+mod cells;
 mod mutants;
 mod unrolled;
 
@@ -20,9 +29,14 @@ use tarsia::{
 use tarsia_tensor::Symbol;
 
 /// Mutants that are tried for one kernel.
-const PER_KERNEL: usize = 120;
+const PER_KERNEL: usize = 80;
 /// Kernels of one kind that are changed on one machine.
-const PER_KIND: usize = 3;
+const PER_KIND: usize = 2;
+/// Programs written by hand: double buffering, and cores of two kinds that share items.
+const WRITTEN: [&str; 2] = [
+    include_str!("../../codegen/tile/src/text/samples/twopipe.tile"),
+    include_str!("../../codegen/tile/src/text/samples/lanes.tile"),
+];
 /// Machines with something to synchronise.
 const MACHINES: [&str; 2] = ["twopipe", "ascend910b2"];
 
@@ -121,36 +135,57 @@ fn subjects<'p>(programs: &[&'p Program]) -> Vec<(&'p Program, &'p Kernel)> {
 struct Score {
     mutants: usize,
     refused: usize,
-    same: usize,
+    equal: usize,
+    values: usize,
     missed: Vec<String>,
 }
 
 /// Sizes for which an accepted mutant is unrolled: how a symbol's value depends on its name.
 const SIZES: [[i64; 2]; 6] = [[1, 1], [2, 3], [5, 2], [17, 17], [40, 9], [70, 130]];
 
-/// Whether a mutant does the same as the kernel, safely, for all sizes that can be tried; at least two can.
-fn is_same(kernel: &Kernel, mutant: &Kernel, machine: &Machine) -> Result<(), String> {
-    let mut tried = 0;
-    for sizes in SIZES {
-        let value = |name: &str| sizes[name.len() % 2];
-        for last in [false, true] {
-            let Ok(flow) = unrolled::run(kernel, machine, &value, last) else { continue };
-            tried += usize::from(!flow.is_empty());
-            match unrolled::run(mutant, machine, &value, last) {
-                Ok(other) if other == flow => {}
-                Ok(_) => return Err(format!("other values for {sizes:?}")),
-                Err(reason) => return Err(format!("{reason} for {sizes:?}")),
-            }
+/// What a kernel does, for every size and for the first and the last item, where that can be told and is something.
+fn flows(kernel: &Kernel, machine: &Machine) -> Vec<([i64; 2], bool, unrolled::Flow)> {
+    let mut flows = Vec::new();
+    for (sizes, last) in SIZES.iter().flat_map(|sizes| [(*sizes, false), (*sizes, true)]) {
+        match unrolled::run(kernel, machine, &|name| sizes[name.len() % 2], last) {
+            Ok(flow) if !flow.is_empty() => flows.push((sizes, last, flow)),
+            Ok(_) => {}
+            // Sizes that do not go together: what is checked when symbols are bound.
+            Err(reason) if reason == "outside of a parameter" => {}
+            Err(reason) => assert!(reason.starts_with("too many"), "{}: {reason} for {sizes:?}", kernel.name),
         }
     }
-    if tried < 2 { Err("too large to be tried".into()) } else { Ok(()) }
+    flows
+}
+
+/// What an exhaustive run finds out about a mutant.
+enum Verdict {
+    Equal,
+    Values,
+    Unsafe(String),
+}
+
+/// Judges a mutant for all sizes that can be tried; at least two can.
+fn verdict(flows: &[([i64; 2], bool, unrolled::Flow)], mutant: &Kernel, machine: &Machine) -> Verdict {
+    let mut equal = true;
+    for (sizes, last, flow) in flows {
+        match unrolled::run(mutant, machine, &|name| sizes[name.len() % 2], *last) {
+            Ok(other) => equal &= other == *flow,
+            Err(reason) => return Verdict::Unsafe(format!("{reason} for {sizes:?}")),
+        }
+    }
+    match (flows.len() < 2, equal) {
+        (true, _) => Verdict::Unsafe("too large to be tried".into()),
+        (false, true) => Verdict::Equal,
+        (false, false) => Verdict::Values,
+    }
 }
 
 fn judge(program: &Program, kernel: &Kernel, machine: &Machine, score: &mut Score) {
     if let Err(faults) = verify(&alone(program, kernel), machine, Stage::Synchronised) {
         panic!("`{}` alone: {faults}", kernel.name);
     }
-    let all = mutants::of(kernel, machine);
+    let (all, flows) = (mutants::of(kernel, machine), flows(kernel, machine));
     let every = all.len().div_ceil(PER_KERNEL).max(1);
     for mutant in all.into_iter().step_by(every) {
         score.mutants += 1;
@@ -158,9 +193,10 @@ fn judge(program: &Program, kernel: &Kernel, machine: &Machine, score: &mut Scor
             score.refused += 1;
             continue;
         }
-        match is_same(kernel, &mutant.kernel, machine) {
-            Ok(()) => score.same += 1,
-            Err(reason) => score
+        match verdict(&flows, &mutant.kernel, machine) {
+            Verdict::Equal => score.equal += 1,
+            Verdict::Values => score.values += 1,
+            Verdict::Unsafe(reason) => score
                 .missed
                 .push(format!("{} {} {}: {} ({reason})", machine.name, program.name, kernel.name, mutant.change)),
         }
@@ -172,38 +208,38 @@ fn mistakes_are_seen() {
     let mut total = Score::default();
     for name in MACHINES {
         let machine = tarsia::machine(name).expect("a machine");
-        let (programs, _) = programs(&machine);
+        let (mut programs, _) = programs(&machine);
+        let written = WRITTEN.iter().map(|text| tarsia::tile::text::parse(text).expect("a program"));
+        programs.extend(written.filter(|program| program.target == name));
         let mut all = Vec::new();
         programs.iter().for_each(|program| nested(program, &mut all));
         for (program, kernel) in subjects(&all) {
-            let before = (total.mutants, total.refused, total.same);
+            let before = (total.mutants, total.refused, total.equal + total.values);
             let start = std::time::Instant::now();
             judge(program, kernel, &machine, &mut total);
             if std::env::var_os("MUTATION_TIMES").is_some() {
                 println!(
-                    "{name} {} {}: {} mutants, {} refused, {} same, {:?}",
+                    "{name} {} {}: {} mutants, {} refused, {} safe, {:?}",
                     program.name,
                     kernel.name,
                     total.mutants - before.0,
                     total.refused - before.1,
-                    total.same - before.2,
+                    total.equal + total.values - before.2,
                     start.elapsed()
                 );
             }
         }
     }
-    let wrong = total.mutants - total.same;
+    let Score { mutants, refused, equal, values, missed } = total;
+    let of = refused + missed.len();
     println!(
-        "{} mutants: {} refused, {} shown to be the same, {} missed",
-        total.mutants,
-        total.refused,
-        total.same,
-        total.missed.len()
+        "{mutants} mutants: {refused} refused, {} missed, {equal} equal, {values} safe with other values",
+        missed.len()
     );
-    println!("refused of those that are not the same: {:.2} %", 100.0 * total.refused as f64 / wrong.max(1) as f64);
-    total.missed.iter().for_each(|missed| println!("  missed: {missed}"));
-    assert!(total.refused > 500, "only {} mutants were refused: too few for a judgement", total.refused);
-    assert!(total.refused * 100 >= wrong * 99, "{} of {wrong} mistakes are not seen", total.missed.len());
+    println!("mutation score: {:.2} % ({refused} of {of})", 100.0 * refused as f64 / of.max(1) as f64);
+    missed.iter().for_each(|missed| println!("  missed: {missed}"));
+    assert!(refused > 500, "only {refused} mutants were refused: too few for a judgement");
+    assert!(refused * 100 >= of * 99, "{} of {of} mistakes are not seen", missed.len());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tarsia::{
     Dim, Machine,
-    tile::{Instr, Kernel, Layout, Opcode, Operand, Stmt, View},
+    tile::{Instr, Kernel, Opcode, Operand, Stmt},
 };
 use tarsia_tensor::Symbol;
 
@@ -58,6 +58,8 @@ pub fn run(kernel: &Kernel, machine: &Machine, values: &dyn Fn(&str) -> i64, las
         open: HashMap::new(),
         taken: HashMap::new(),
         queue_of: Vec::new(),
+        whole: BTreeMap::new(),
+        scalars: false,
         shadow: BTreeMap::new(),
         ordinal: 0,
         flow: Vec::new(),
@@ -73,6 +75,10 @@ pub fn run(kernel: &Kernel, machine: &Machine, values: &dyn Fn(&str) -> i64, las
     }
     let all: Vec<usize> = (0..lanes).collect();
     run.block(&kernel.body, &all)?;
+    let kinds = run.queue_of.iter().map(|&queue| run.queues[queue].kind);
+    if run.scalars && kinds.clone().min() != kinds.max() {
+        return Err("a scalar on one of several kinds of core".into());
+    }
     if !run.open.is_empty() {
         return Err("a signal is left over".into());
     }
@@ -83,10 +89,10 @@ pub fn run(kernel: &Kernel, machine: &Machine, values: &dyn Fn(&str) -> i64, las
     Ok(run.flow)
 }
 
-struct Queue<'m> {
+pub struct Queue<'m> {
     name: &'m str,
     kind: usize,
-    lane: usize,
+    pub lane: usize,
 }
 
 /// The last write of one element, and the reads since.
@@ -99,14 +105,14 @@ struct Cell {
     tile: usize,
 }
 
-struct Run<'k> {
-    kernel: &'k Kernel,
-    machine: &'k Machine,
+pub struct Run<'k> {
+    pub kernel: &'k Kernel,
+    pub machine: &'k Machine,
     values: &'k dyn Fn(&str) -> i64,
     local: HashMap<Symbol, i64>,
     lane_kind: Option<usize>,
     lanes: usize,
-    queues: Vec<Queue<'k>>,
+    pub queues: Vec<Queue<'k>>,
     /// Of every queue: the events that the next one on it comes after.
     before: Vec<Vec<usize>>,
     /// Of every event: all that it comes after, as bits.
@@ -115,11 +121,15 @@ struct Run<'k> {
     taken: HashMap<(usize, usize, i64), usize>,
     /// The queue of every event.
     queue_of: Vec<usize>,
-    /// By memory and which of them: bytes or elements.
+    /// By parameter: all accesses, whether they write, and whether an index chooses the elements.
+    whole: BTreeMap<usize, Vec<(usize, bool, bool)>>,
+    /// Whether scalars are defined.
+    scalars: bool,
+    /// By memory and which of them: elements of parameters, bytes of tiles in units of the smallest element of the space.
     shadow: BTreeMap<(usize, usize), Vec<Cell>>,
     ordinal: usize,
     flow: Flow,
-    elements: usize,
+    pub elements: usize,
     statements: usize,
 }
 
@@ -130,7 +140,7 @@ fn hash(value: &impl Hash) -> u64 {
 }
 
 impl<'k> Run<'k> {
-    fn value(&self, dim: &Dim) -> Result<i64, String> {
+    pub fn value(&self, dim: &Dim) -> Result<i64, String> {
         let bind =
             |symbol: &Symbol| Some(self.local.get(symbol).copied().unwrap_or_else(|| (self.values)(symbol.name())));
         dim.eval(&bind).map_err(|error| error.to_string())
@@ -289,9 +299,7 @@ impl<'k> Run<'k> {
             }
             self.access(operand, role.name == "table", event, queue, true)?;
             if let Operand::Scalar(symbol, bound) = operand {
-                if self.machine.cores.len() > 1 {
-                    return Err("a scalar on one of several kinds of core".into());
-                }
+                self.scalars = true;
                 let value = self.value(bound)?.min((self.values)("a scalar"));
                 self.local.insert(symbol.clone(), value);
                 (0..self.queues.len()).for_each(|other| self.before[other].push(event));
@@ -313,14 +321,13 @@ impl<'k> Run<'k> {
                 let (memory, cells) = self.tile_cells(region, queue)?;
                 (memory, cells, region.tile.0 as usize + 1)
             }
-            Operand::Global(view) if computed => {
-                // Whichever elements: harmless only where nothing is written.
-                let read = self.kernel.params[view.param.0 as usize].access == tarsia::tile::Access::Read;
-                return if read { Ok(()) } else { Err("elements that an index chooses".into()) };
-            }
+            Operand::Global(view) if computed => return self.computed(view.param.0 as usize, event, write),
             Operand::Global(view) => ((PARAMETERS, view.param.0 as usize), self.view_cells(view)?, 0),
             _ => return Ok(()),
         };
+        if memory.0 == PARAMETERS {
+            self.beside_computed(memory.1, event, write)?;
+        }
         let mut table = self.shadow.remove(&memory).unwrap_or_default();
         let mut seen = DefaultHasher::new();
         for at in cells {
@@ -353,89 +360,26 @@ impl<'k> Run<'k> {
         Ok(())
     }
 
-    /// Every byte (in units of the element) of a part of a tile.
-    fn tile_cells(
-        &mut self,
-        region: &tarsia::tile::Region,
-        queue: usize,
-    ) -> Result<((usize, usize), Vec<usize>), String> {
-        let kernel = self.kernel;
-        let tile = &kernel.tiles[region.tile.0 as usize];
-        let space = self.machine.spaces.iter().position(|space| space.name == tile.space).ok_or("no space")?;
-        let each = kernel.lanes.as_ref().is_some_and(|lanes| lanes.space == tile.space);
-        let memory = (space, if each { self.queues[queue].lane } else { 0 });
-        let slot = usize::try_from(self.value(&region.slot)?).map_err(|_| "no slot")?;
-        let mut axes = Vec::new();
-        for ((offset, size), whole) in region.offset.iter().zip(&region.size).zip(&tile.shape) {
-            let (offset, size) = (self.value(offset)?, self.value(size)?);
-            if offset < 0 || size < 0 || offset + size > *whole as i64 {
-                return Err("outside of the tile".into());
-            }
-            axes.push((offset as usize, size as usize));
+    /// Elements that an index chooses: any, so that the order to every other access to the parameter counts.
+    fn computed(&mut self, param: usize, event: usize, write: bool) -> Result<(), String> {
+        let all = self.whole.get(&param).into_iter().flatten();
+        if all.clone().any(|&(other, wrote, _)| (write || wrote) && !self.is_after(event, other)) {
+            return Err("a race over chosen elements".into());
         }
-        let (bits, room) = (tile.dtype.bits().max(8), self.machine.spaces[space].clone());
-        let elements = tile.layout.elements(&tile.shape).ok_or("no size")?;
-        let (address, bytes) = (tile.address.ok_or("no address")?, elements * bits / 8);
-        let aligned =
-            address.is_multiple_of(room.alignment) && (tile.slots < 2 || bytes.is_multiple_of(room.alignment));
-        if slot >= tile.slots || !aligned || (address + bytes * tile.slots) as u64 > room.bytes {
-            return Err("a tile is outside, or not aligned".into());
-        }
-        let count: usize = axes.iter().map(|&(_, size)| size).product();
-        self.elements = self.elements.checked_sub(count * bits / 8).ok_or("too many elements")?;
-        let mut cells = Vec::with_capacity(count * bits / 8);
-        let mut index = vec![0; axes.len()];
-        for mut at in 0..count {
-            for axis in (0..axes.len()).rev() {
-                index[axis] = axes[axis].0 + at % axes[axis].1;
-                at /= axes[axis].1;
-            }
-            let position = match (tile.layout, index.as_slice()) {
-                (Layout::Fractal(fractal), [row, column]) => {
-                    fractal.position(tile.shape[0], tile.shape[1], *row, *column)
-                }
-                _ => index.iter().zip(&tile.shape).fold(0, |sum, (at, size)| sum * size + at),
-            };
-            let first = address + slot * bytes + position * bits / 8;
-            cells.extend(first..first + bits / 8);
-        }
-        Ok((memory, cells))
+        let written = all.filter(|(_, wrote, _)| *wrote).count();
+        self.flow.push(hash(&(self.ordinal, param, written)));
+        self.whole.entry(param).or_default().push((event, write, true));
+        Ok(())
     }
 
-    fn view_cells(&mut self, view: &View) -> Result<Vec<usize>, String> {
-        let param = view.param.0 as usize;
-        let shape: Vec<i64> =
-            self.kernel.params[param].shape.iter().map(|dim| self.value(dim)).collect::<Result<_, _>>()?;
-        let size: Vec<i64> = view.size.iter().map(|dim| self.value(dim)).collect::<Result<_, _>>()?;
-        if size.iter().any(|&size| size < 0) {
-            return Err("a view of less than nothing".into());
+    fn beside_computed(&mut self, param: usize, event: usize, write: bool) -> Result<(), String> {
+        let chosen = self.whole.get(&param).into_iter().flatten().filter(|(.., computed)| *computed);
+        if chosen.clone().any(|&(other, wrote, _)| (write || wrote) && !self.is_after(event, other)) {
+            return Err("a race with chosen elements".into());
         }
-        let count: i64 = size.iter().product();
-        self.elements = self.elements.checked_sub(count as usize).ok_or("too many elements")?;
-        let mut axes = Vec::new();
-        for axis in &view.axes {
-            let steps: Result<Vec<(usize, i64)>, String> =
-                axis.steps.iter().map(|(along, step)| Ok((*along, self.value(step)?))).collect();
-            axes.push((self.value(&axis.start)?, steps?));
-        }
-        let mut cells = Vec::with_capacity(count as usize);
-        let mut index = vec![0; size.len()];
-        for mut at in 0..count {
-            for axis in (0..size.len()).rev() {
-                index[axis] = at % size[axis];
-                at /= size[axis];
-            }
-            let mut position = Some(0);
-            for ((start, steps), length) in axes.iter().zip(&shape) {
-                let here = start + steps.iter().map(|(along, step)| index[*along] * step).sum::<i64>();
-                position = position.filter(|_| (0..*length).contains(&here)).map(|position| position * length + here);
-            }
-            match position {
-                Some(position) => cells.push(position as usize),
-                None if view.fill.is_some() => {}
-                None => return Err("outside of a parameter".into()),
-            }
-        }
-        Ok(cells)
+        let written = chosen.filter(|(_, wrote, _)| *wrote).count();
+        self.flow.push(hash(&(param, written)));
+        self.whole.entry(param).or_default().push((event, write, false));
+        Ok(())
     }
 }

@@ -296,6 +296,10 @@ pub struct Path {
     /// Whether the move can begin while the instruction that writes its source still runs, as results become final.
     #[serde(default)]
     pub follows: bool,
+    /// Bytes that the first element of a tile's part must be a multiple of, from where the tile begins: what moves or computes whole
+    /// blocks of this size asks for it.
+    #[serde(default = "one")]
+    pub alignment: usize,
     /// What it can do on the way.
     #[serde(default)]
     pub transforms: Vec<Transform>,
@@ -378,6 +382,10 @@ pub struct Unit {
     /// Bytes of an operand that it works on in one step; every row takes whole steps.
     #[serde(default = "one")]
     pub step_bytes: usize,
+    /// Bytes that the first element of a tile's part must be a multiple of, from where the tile begins: what moves or computes whole
+    /// blocks of this size asks for it.
+    #[serde(default = "one")]
+    pub alignment: usize,
     /// Where operands may be, by role; a role that is missing follows `dst` if written, else `src`.
     #[serde(rename = "operand")]
     pub operands: Vec<OperandRule>,

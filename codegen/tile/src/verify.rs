@@ -3,8 +3,9 @@
 //! ```text
 //! Tiled          ids, ranks, types, bounds, capacities, order of reads and writes, buffers and steps
 //!   Routed       spaces, layouts and types that units take; data paths that exist and do what a copy asks
-//!     Placed     addresses: capacity, alignment, no two tiles alive at once in the same bytes
-//!       Synchronised   events: every dependence between pipes is ordered, every signal is taken once
+//!     Placed     addresses: capacity, alignment of tiles and of their parts, no two tiles alive at once in the same bytes
+//!       Synchronised   events: every dependence between pipes and cores is ordered, every signal is taken once; what is read
+//!                      was written; items do not meet
 //! ```
 //! Each stage checks what the ones before it check. All faults are found at once and shown under the lines they are about. Bounds
 //! that depend on symbols are proven; those that cannot be are returned as [`BindCheck`]s, to be decided when the symbols are known.

@@ -25,7 +25,7 @@ fn files_are_mapped_verified_and_equal() {
         let again = read(map(&path).unwrap(), &Limits::default()).unwrap();
         assert_eq!(again, program);
         for constant in &again.constants {
-            assert_eq!(constant.data.as_ptr() as usize % ALIGNMENT, 0);
+            assert_eq!(constant.data.bytes().unwrap().as_ptr() as usize % ALIGNMENT, 0);
         }
     }
     // The last one is complete: placed and synchronised.
@@ -91,7 +91,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn every_program_round_trips(program in program()) {
-        prop_assert_eq!(read(bytes(&program), &Limits::default()).unwrap(), program);
+        if program.constants.iter().any(|constant| constant.data.bytes().is_err()) {
+            prop_assert!(matches!(write(&program, &mut Vec::new()), Err(ArtifactError::Absent(_))));
+        } else {
+            prop_assert_eq!(read(bytes(&program), &Limits::default()).unwrap(), program);
+        }
     }
 
     /// Whatever is in the file, reading and verifying it ends with an error or a program.

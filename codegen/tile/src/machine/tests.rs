@@ -131,7 +131,7 @@ fn types_are_changed_over_types_that_lose_nothing() {
     let machine = Machine::builtin("ascend910b2").unwrap();
     let way = |from: DType, to: DType| -> Vec<DType> {
         let (from, to) = (end("ub", "row_major", from, &[]), end("ub", "row_major", to, &[]));
-        let transfer = Transfer { from, to, spread: false, matrix: false, elements: 4096 };
+        let transfer = Transfer { from, to, spread: false, matrix: false, plane: false, elements: 4096 };
         machine.transfer(&transfer).unwrap().iter().map(|hop| hop.dtype).collect()
     };
     assert_eq!(way(DType::U8, DType::I32), [DType::F16, DType::I32]);

@@ -14,6 +14,9 @@ pub(crate) const STEPS: &str = include_str!("samples/steps.tile");
 /// A placed and synchronised product with double buffering on a machine with two pipes.
 pub(crate) const TWOPIPE: &str = include_str!("samples/twopipe.tile");
 
+/// Items that the cube core and two vector cores share as a pipeline, with flags between the cores.
+pub(crate) const LANES: &str = include_str!("samples/lanes.tile");
+
 fn name() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z][a-z0-9_.]{0,6}", "\\PC{0,5}", Just("a \"quoted\"\n\\name".to_owned())]
 }

@@ -59,6 +59,14 @@ impl<'m> Runner<'m> {
             Runner::Unit(unit) => &unit.pipe,
         }
     }
+
+    /// Bytes that the start of an operand in a tile is a multiple of.
+    fn alignment(self) -> usize {
+        match self {
+            Runner::Path(path) => path.alignment,
+            Runner::Unit(unit) => unit.alignment,
+        }
+    }
 }
 
 impl Machine {
@@ -277,9 +285,32 @@ impl Check<'_, '_> {
         self.attributes(instr);
         if let Some((machine, stage)) = self.machine
             && row.class != Class::Sync
-            && let Err(complaint) = runner(machine, self.kernel, instr, stage)
         {
-            self.report.fault(complaint);
+            match runner(machine, self.kernel, instr, stage) {
+                Ok(runner) if stage >= Stage::Placed => self.starts(instr, runner.alignment()),
+                Ok(_) => {}
+                Err(complaint) => self.report.fault(complaint),
+            }
+        }
+    }
+
+    /// Parts of tiles start where what moves or computes them can start.
+    fn starts(&mut self, instr: &Instr, alignment: usize) {
+        let kernel = self.kernel;
+        for operand in instr.dst.iter().chain(&instr.src) {
+            let Operand::Tile(region) = operand else { continue };
+            let tile = &kernel.tiles[region.tile.0 as usize];
+            if alignment < 2 || tile.layout != Layout::RowMajor {
+                // Parts of fractals start at a block.
+                continue;
+            }
+            let mut stride = Dim::from(tile.dtype.bits().div_ceil(8));
+            let mut start = Dim::ZERO;
+            for (offset, size) in region.offset.iter().zip(&tile.shape).rev() {
+                start = start + offset.clone() * stride.clone();
+                stride = stride * Dim::from(*size);
+            }
+            self.aligned(&start, alignment, || format!("the first byte of the part of `{}`", tile.name));
         }
     }
 
@@ -344,7 +375,7 @@ impl Check<'_, '_> {
     fn aligned(&mut self, offset: &Dim, block: usize, what: impl Fn() -> String) {
         let rest = offset.modulo(&Dim::from(block));
         if !rest.is(0) {
-            self.require(rest, Dim::ZERO, || format!("{} modulo the fractal's block of {block}", what()));
+            self.require(rest, Dim::ZERO, || format!("{} modulo {block}, where blocks start", what()));
         }
     }
 

@@ -10,7 +10,10 @@ use super::{
     prove::{Context, Variable},
     sync,
 };
-use crate::{Access, Instr, Kernel, Lanes, Layout, Machine, Opcode, Operand, ParamId, Region, Stmt, Tile, text::part};
+use crate::{
+    Access, Instr, Kernel, Lanes, Layout, Machine, Opcode, Operand, Param, ParamId, Region, Stmt, Tile, machine::Space,
+    text::part,
+};
 
 /// Statements nested deeper than this are refused.
 const DEPTH: usize = 64;
@@ -136,9 +139,7 @@ impl Check<'_, '_> {
         let bytes = tile_bytes(tile).and_then(|bytes| bytes.checked_mul(tile.slots));
         match bytes {
             Some(bytes) if bytes as u64 <= space.bytes => {}
-            Some(bytes) => {
-                self.report.fault(format!("the tile takes {bytes} bytes, `{}` has {}", space.name, space.bytes))
-            }
+            Some(bytes) => self.report.fault(too_large(self.kernel, tile, space, bytes)),
             None => self.report.fault("the size of the tile overflows"),
         }
     }
@@ -316,6 +317,55 @@ impl Check<'_, '_> {
             self.require(b.clone(), a.clone(), &what);
         }
     }
+}
+
+/// What does not fit where, and what would.
+fn too_large(kernel: &Kernel, tile: &Tile, space: &Space, bytes: usize) -> String {
+    let tensor =
+        moved(&kernel.body, kernel, tile).map_or_else(String::new, |param| format!(", a part of `{}`,", param.name));
+    let copies = if tile.slots > 1 { format!(" in {} copies", tile.slots) } else { String::new() };
+    let needed = format!("`{}`{tensor} takes {bytes} bytes{copies}, `{}` has {}", tile.name, space.name, space.bytes);
+    // The axes are shortened one after the other, whole blocks of a fractal, until it fits.
+    let mut smaller = tile.clone();
+    for axis in 0..tile.shape.len() {
+        let block = match tile.layout {
+            Layout::Fractal(fractal) => fractal.block[axis.min(1)],
+            Layout::RowMajor => 1,
+        };
+        let mut fits = |blocks: usize| {
+            smaller.shape[axis] = blocks * block;
+            let bytes = tile_bytes(&smaller).and_then(|bytes| bytes.checked_mul(tile.slots));
+            bytes.is_some_and(|bytes| bytes as u64 <= space.bytes)
+        };
+        let (mut most, mut too_many) = (0, tile.shape[axis].div_ceil(block));
+        while most + 1 < too_many {
+            let middle = most + (too_many - most) / 2;
+            if fits(middle) { most = middle } else { too_many = middle }
+        }
+        smaller.shape[axis] = most.max(1) * block;
+        if most > 0 {
+            return format!("{needed}: at most {}{:?} fit", tile.dtype, smaller.shape);
+        }
+    }
+    format!("{needed}: not even one element fits")
+}
+
+/// The parameter that a tile holds a part of: the first that is copied to it or from it.
+fn moved<'k>(body: &[Stmt], kernel: &'k Kernel, tile: &Tile) -> Option<&'k Param> {
+    let is_it = |operand: &Operand| matches!(operand, Operand::Tile(region) if kernel.tiles.get(region.tile.0 as usize).is_some_and(|t| t.name == tile.name));
+    body.iter().find_map(|stmt| match stmt {
+        Stmt::For { body, .. } => moved(body, kernel, tile),
+        Stmt::If { then, otherwise, .. } => moved(then, kernel, tile).or_else(|| moved(otherwise, kernel, tile)),
+        Stmt::Instr(instr) => match (&instr.op, instr.dst.as_slice(), instr.src.as_slice()) {
+            (Opcode::Copy { .. }, [end], [Operand::Global(view)])
+            | (Opcode::Copy { .. }, [Operand::Global(view)], [end])
+                if is_it(end) =>
+            {
+                kernel.params.get(view.param.0 as usize)
+            }
+            _ => None,
+        },
+    })
 }
 
 /// Bytes of one copy of a tile.

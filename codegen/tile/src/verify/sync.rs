@@ -21,9 +21,10 @@ mod expr;
 mod extent;
 mod held;
 mod items;
+mod turns;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use code::{Code, NodeKind, every};
 
@@ -41,20 +42,37 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
     let code = Code::new(kernel, machine, &report.path);
     let mut found: BTreeSet<(Anchor, String)> = code.faults.iter().cloned().collect();
     if found.is_empty() {
+        let mut used = BTreeMap::new();
         for sample in samples(&code) {
             for item in sampled_items(&code, &sample.values) {
                 let mut walk = walk::Walk::new(&code, item, sample.scalar);
                 walk.run();
                 found.extend(walk.faults);
+                walk.used.into_iter().for_each(|(copy, read)| *used.entry(copy).or_insert(false) |= read);
             }
             found.extend(items::independent(&code, &sample));
         }
+        found.extend(forgotten(&code, &used));
     }
     for (anchor, message) in found {
         if report.faults.len() < super::MOST {
             report.faults.push((anchor, message));
         }
     }
+}
+
+/// Copies of a tile that a statement writes and nothing ever reads, though other copies that it writes are read: somebody takes
+/// the wrong copy. `used` has statement, tile, copy.
+fn forgotten(code: &Code, used: &BTreeMap<(usize, usize, i64), bool>) -> Vec<(Anchor, String)> {
+    let unread = used.iter().filter(|(_, read)| !**read);
+    let mistaken = unread.filter(|((at, tile, slot), _)| {
+        used.iter().any(|((a, t, s), read)| *read && (a, t) == (at, tile) && s != slot)
+    });
+    let fault = |(&(at, tile, slot), _): (&(usize, usize, i64), &bool)| {
+        let name = &code.kernel.tiles[tile].name;
+        (code.anchors[at].clone(), format!("copy {slot} of `{name}` is written, but never read, as other copies are"))
+    };
+    mistaken.map(fault).collect()
 }
 
 /// Values of all variables, and the largest of scalars that are defined on the way.

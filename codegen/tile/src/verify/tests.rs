@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::text::{
     parse,
-    samples::{MATMUL, STEPS, TWOPIPE, program},
+    samples::{LANES, MATMUL, STEPS, TWOPIPE, program},
     tests::with_data,
 };
 
@@ -29,9 +29,12 @@ fn faults(sample: &str, target: &str, stage: Stage, changes: &[(&str, &str)]) ->
 
 #[test]
 fn samples_keep_the_rules() {
-    for (text, target, stage) in
-        [(MATMUL, "cpu", Stage::Routed), (STEPS, "twopipe", Stage::Tiled), (TWOPIPE, "twopipe", Stage::Synchronised)]
-    {
+    for (text, target, stage) in [
+        (MATMUL, "cpu", Stage::Routed),
+        (STEPS, "twopipe", Stage::Tiled),
+        (TWOPIPE, "twopipe", Stage::Synchronised),
+        (LANES, "ascend910b2", Stage::Synchronised),
+    ] {
         let program = parse(&with_data(text)).unwrap();
         let checks = verify(&program, &machine(target), stage).unwrap_or_else(|faults| panic!("{faults}"));
         assert_eq!(checks, [], "bounds of {} are proven", program.name);
@@ -95,6 +98,90 @@ fn broken_kernels() {
         ("one name twice", cpu(&[("for r in", "for i in")])),
     ];
     let text: String = broken.iter().map(|(name, faults)| format!("## {name}\n{faults}\n")).collect();
+    insta::assert_snapshot!(text);
+}
+
+/// Rules of kernels that several kinds of core share.
+#[test]
+fn broken_lanes() {
+    let lanes = |changes: &[(&str, &str)]| faults(LANES, "ascend910b2", Stage::Synchronised, changes);
+    let broken = [
+        ("a lane takes rows of the other", lanes(&[("3072*t + 64*s + $0", "3072*t + 63*s + $0")])),
+        ("both lanes write the same rows", lanes(&[("+ 64*s + $0", "+ $0")])),
+        ("items meet", lanes(&[("128*core + 3072*t + 64*s", "127*core + 3072*t + 64*s")])),
+        (
+            "the exchange is overwritten while lanes read it",
+            lanes(&[("      wait_event from=aiv_mte2 to=aic_fix event=(mod(t, 2))", "")]),
+        ),
+        (
+            "a barrier does not order kinds of core",
+            lanes(&[
+                ("      set_event from=aic_fix to=aiv_mte2 event=(mod(t, 2))", "      barrier"),
+                ("      wait_event from=aic_fix to=aiv_mte2 event=(mod(t, 2))", ""),
+            ]),
+        ),
+        (
+            "only one lane signals",
+            lanes(&[(
+                "      set_event from=aiv_mte2 to=aic_fix event=(mod(t, 2))",
+                "if s > 0 {\nset_event from=aiv_mte2 to=aic_fix event=(mod(t, 2))\n}",
+            )]),
+        ),
+        (
+            "the cube core has no lane",
+            lanes(&[(
+                "%p#(mod(t, 2))[0 +: 128, 0 +: 128] <- %c[0 +: 128, 0 +: 128]",
+                "%p#(mod(t, 2))[64*s +: 64, 0 +: 128] <- %c[64*s +: 64, 0 +: 128]",
+            )]),
+        ),
+        (
+            "flags between cores are few",
+            lanes(&[("from=aic_fix to=aiv_mte2 event=(mod(t, 2))", "from=aic_fix to=aiv_mte2 event=(7)")]),
+        ),
+        (
+            "the wrong copy",
+            lanes(&[("%v[0 +: 64, 0 +: 128] <- %p#(mod(t, 2))", "%v[0 +: 64, 0 +: 128] <- %p#(1 - mod(t, 2))")]),
+        ),
+    ];
+    let text: String = broken.iter().map(|(name, faults)| format!("## {name}\n{faults}\n")).collect();
+    insta::assert_snapshot!(text);
+}
+
+/// What users of the text form and of machine files can get wrong, each with what they are told.
+#[test]
+fn negative_cases() {
+    let two = |changes: &[(&str, &str)]| faults(TWOPIPE, "twopipe", Stage::Synchronised, changes);
+    let lanes = |changes: &[(&str, &str)]| faults(LANES, "ascend910b2", Stage::Synchronised, changes);
+    let unknown_key = include_str!("../../targets/twopipe.toml").replace("bytes = 16384", "bites = 16384");
+    let cases = [
+        (
+            "over-capacity tile",
+            two(&[("tile o: f32[16, 16] row_major in ub at 0", "tile o: f32[300, 16] row_major in ub at 0")]),
+        ),
+        (
+            "over-capacity fractal",
+            lanes(&[("tile k: f16[64, 128] zN(16x16) in l1", "tile k: f16[4096, 128] zN(16x16) in l1")]),
+        ),
+        (
+            "over-capacity row",
+            two(&[("tile o: f32[16, 16] row_major in ub at 0", "tile o: f32[16, 9999] row_major in ub at 0")]),
+        ),
+        ("misaligned address", two(&[("l0b slots 2 at 0", "l0b slots 2 at 64")])),
+        ("missing wait", two(&[("      wait_event from=move to=compute event=(mod(floordiv(k, 16), 2))\n", "")])),
+        ("event reuse", two(&[("event=(mod(floordiv(k, 16), 2))", "event=(0)")])),
+        (
+            "event set twice",
+            two(&[(
+                "    set_event from=compute to=move event=(2)\n",
+                "    set_event from=compute to=move event=(2)\n    set_event from=compute to=move event=(2)\n",
+            )]),
+        ),
+        ("wrong layout for a path", two(&[("nZ(8x8) in l0b", "zN(8x8) in l0b")])),
+        ("no such path", lanes(&[("tile v: f32[64, 128] row_major in ub", "tile v: f32[64, 128] row_major in ws")])),
+        ("unknown key of a machine", Machine::from_toml(&unknown_key).unwrap_err().to_string()),
+        ("unknown machine", Machine::builtin("ascend910").unwrap_err().to_string()),
+    ];
+    let text: String = cases.iter().map(|(name, faults)| format!("## {name}\n{faults}\n")).collect();
     insta::assert_snapshot!(text);
 }
 

@@ -5,7 +5,10 @@
 
 use tarsia_tensor::Dim;
 
-use super::expr::{Expr, Variables, lcm};
+use super::{
+    expr::{Expr, Variables},
+    turns::{Turns, turns},
+};
 use crate::{
     Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, View,
     optable::Role,
@@ -94,18 +97,6 @@ pub(super) enum NodeKind {
     },
     Barrier,
     Nothing,
-}
-
-/// What is special about a loop.
-pub(super) struct Turns {
-    /// Whether lanes may turn differently often.
-    pub each: bool,
-    /// After so many turns all copies and events come again.
-    pub period: i64,
-    /// Conditions and ends inside that change with the loop's variable.
-    pub conditions: Vec<Expr>,
-    /// Tiles of which turns write different parts.
-    pub piecewise: Vec<usize>,
 }
 
 /// One operand that is touched.
@@ -424,53 +415,3 @@ pub(super) fn every<'n>(nodes: &'n [Node], see: &mut dyn FnMut(&'n Node)) {
         }
     }
 }
-
-fn turns(body: &[Node], var: usize, step: i64, each: bool) -> Turns {
-    let mut turns = Turns { each, period: 1, conditions: Vec::new(), piecewise: Vec::new() };
-    // The variable, and those of loops inside whose ends move with it.
-    let mut moving = vec![var];
-    let moves = |expr: &Expr, moving: &[usize]| moving.iter().any(|&variable| expr.uses(variable));
-    every(body, &mut |node| match &node.kind {
-        NodeKind::For { var: inner, end, .. } => {
-            turns.repeat(end, var, step);
-            if moves(end, &moving) {
-                moving.push(*inner);
-                turns.conditions.push(end.clone());
-            }
-        }
-        NodeKind::If { condition, .. } => {
-            turns.repeat(condition, var, step);
-            if moves(condition, &moving) {
-                turns.conditions.push(condition.clone());
-            }
-        }
-        NodeKind::Event { event, .. } => turns.repeat(event, var, step),
-        NodeKind::Work { accesses, .. } => {
-            for access in accesses {
-                let Target::Tile { tile, slot, axes } = &access.target else { continue };
-                turns.repeat(slot, var, step);
-                if access.write && axes.iter().any(|(offset, size)| moves(offset, &moving) || moves(size, &moving)) {
-                    turns.piecewise.push(*tile);
-                }
-            }
-        }
-        NodeKind::Barrier | NodeKind::Nothing => {}
-    });
-    turns.piecewise.sort_unstable();
-    turns.piecewise.dedup();
-    turns
-}
-
-impl Turns {
-    fn repeat(&mut self, expr: &Expr, var: usize, step: i64) {
-        expr.periods(var, &mut |moved| {
-            let turns = moved / super::expr::gcd(moved, step).max(1);
-            if (2..=LONGEST).contains(&turns) {
-                self.period = lcm(self.period, turns);
-            }
-        });
-    }
-}
-
-/// Periods of more turns than this are not looked for: such loops are walked whole, as far as the budget goes.
-pub(super) const LONGEST: i64 = 1 << 12;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    code::{Access, Code, Node, NodeKind, Pipe, Target, Turns},
+    code::{Access, Code, Node, NodeKind, Pipe, Target},
     extent::{Extent, Indices},
     held::Held,
 };
@@ -11,21 +11,20 @@ use crate::text::Anchor;
 
 /// Statements in one walk.
 const STATEMENTS: usize = 1_000_000;
-/// Turns of a loop that are looked at for a change of a condition.
-const LOOKED_AT: i64 = 4096;
-
+/// Turns of loops, in one walk, at which changes of conditions are looked for.
+const LOOKS: usize = 1 << 20;
 /// For every queue, how much of it lies behind.
-type Clock = Vec<u64>;
+pub(super) type Clock = Vec<u64>;
 
 /// Bytes (or elements of a parameter) that an instruction touched.
 #[derive(Clone, Debug)]
-struct Touch {
-    extent: Extent,
-    write: bool,
-    queue: usize,
+pub(super) struct Touch {
+    pub extent: Extent,
+    pub write: bool,
+    pub queue: usize,
     /// The clock of its queue when it was issued.
-    time: u64,
-    at: usize,
+    pub time: u64,
+    pub at: usize,
 }
 
 /// A flag from one queue to another.
@@ -33,23 +32,26 @@ type Flag = (usize, usize, i64);
 
 pub(super) struct Walk<'c> {
     code: &'c Code<'c>,
-    values: Vec<i64>,
+    pub values: Vec<i64>,
     sample: i64,
-    clocks: Vec<Clock>,
+    pub clocks: Vec<Clock>,
     /// Signals not taken yet, with what the setting queue came after.
-    signals: BTreeMap<Flag, (Clock, usize)>,
+    pub signals: BTreeMap<Flag, (Clock, usize)>,
     /// The waiting queue's clock at the last wait for a flag: it is set again only after that.
-    waits: BTreeMap<Flag, u64>,
+    pub waits: BTreeMap<Flag, u64>,
     /// When scalars are there.
     scalars: BTreeMap<usize, Clock>,
     /// By memory.
-    touched: Vec<Vec<Touch>>,
+    pub touched: Vec<Vec<Touch>>,
     /// By memory: the queues that touch it at all.
     users: Vec<BTreeSet<usize>>,
     /// By tile, lane and copy.
     held: Vec<Vec<Held>>,
+    /// What statements have written to a copy of a tile, and whether any of it was read.
+    pub used: BTreeMap<(usize, usize, i64), bool>,
     pub faults: BTreeSet<(Anchor, String)>,
-    left: usize,
+    pub left: usize,
+    pub looks: usize,
 }
 
 impl<'c> Walk<'c> {
@@ -80,8 +82,10 @@ impl<'c> Walk<'c> {
             touched: vec![Vec::new(); code.memories],
             users,
             held: code.tiles.iter().map(held).collect(),
+            used: BTreeMap::new(),
             faults: BTreeSet::new(),
             left: STATEMENTS,
+            looks: LOOKS,
         }
     }
 
@@ -100,7 +104,7 @@ impl<'c> Walk<'c> {
         self.faults.insert((self.code.anchors[at].clone(), message));
     }
 
-    fn block(&mut self, body: &'c [Node], lanes: &[usize]) {
+    pub fn block(&mut self, body: &'c [Node], lanes: &[usize]) {
         for node in body {
             if self.left == 0 {
                 return;
@@ -151,80 +155,6 @@ impl<'c> Walk<'c> {
         if let (Some(variable), [lane, ..]) = (self.code.lane, lanes) {
             self.values[variable] = *lane as i64;
         }
-    }
-
-    fn turns(&mut self, var: usize, end: Option<i64>, step: i64, body: &'c [Node], turns: &Turns, lanes: &[usize]) {
-        let end = end.unwrap_or(0).max(0);
-        let count = end.checked_add(step - 1).unwrap_or(end) / step;
-        let (mut turn, mut states) = (0, Vec::new());
-        while turn < count && self.left > 0 {
-            self.values[var] = turn.saturating_mul(step);
-            self.block(body, lanes);
-            turn += 1;
-            if count <= 2 * turns.period + 2 {
-                continue;
-            }
-            states.push(self.state());
-            let before = states.len().checked_sub(1 + turns.period as usize);
-            let again = before.is_some_and(|before| states[before] == states[states.len() - 1]);
-            if again && let Some(next) = self.next(var, step, turn, count, turns) {
-                turn = next;
-                states.clear();
-                for &tile in &turns.piecewise {
-                    self.held[tile].iter_mut().for_each(Held::assume);
-                }
-            }
-        }
-        self.values[var] = 0;
-    }
-
-    /// Where a loop is walked on whose state has come again: a whole number of periods later, before anything changes or ends.
-    fn next(&mut self, var: usize, step: i64, turn: i64, count: i64, turns: &Turns) -> Option<i64> {
-        let mut holds = |turn: i64| {
-            self.values[var] = turn.saturating_mul(step);
-            let values = &self.values;
-            turns.conditions.iter().map(|one| one.eval(values).is_some_and(|value| value > 0)).collect::<Vec<bool>>()
-        };
-        let last = count - turns.period - 1;
-        let changes = |turn: &i64| holds(*turn) != holds(*turn - turns.period);
-        let change = (turn..last.min(turn.saturating_add(LOOKED_AT))).find(changes);
-        let target = change.map_or(last, |change| change - turns.period);
-        let periods = (target - turn) / turns.period;
-        (periods > 0).then(|| turn + periods * turns.period)
-    }
-
-    /// What of the state decides about the future, as a number: who comes after which access, which signals and waits are open.
-    fn state(&self) -> u64 {
-        use std::hash::{Hash, Hasher};
-        let touches = || self.touched.iter().flatten();
-        let seen = |clock: &Clock| -> Vec<bool> { touches().map(|touch| clock[touch.queue] >= touch.time).collect() };
-        let mut parts: Vec<u64> = Vec::new();
-        let mut part = |value: &dyn Fn(&mut rustc_hash::FxHasher)| {
-            let mut hasher = rustc_hash::FxHasher::default();
-            value(&mut hasher);
-            parts.push(hasher.finish());
-        };
-        for touch in touches() {
-            let place = match &touch.extent {
-                Extent::Tile { tile, slot, .. } => (*tile, *slot),
-                Extent::View { param, .. } => (u32::MAX - param, None),
-            };
-            let known: Vec<bool> = self.clocks.iter().map(|clock| clock[touch.queue] >= touch.time).collect();
-            part(&|hasher| (place, touch.write, touch.queue, touch.at, &known).hash(hasher));
-        }
-        for (flag, (clock, at)) in &self.signals {
-            let known = seen(clock);
-            part(&|hasher| (flag, at, &known).hash(hasher));
-        }
-        for (flag, time) in &self.waits {
-            let known: Vec<bool> = self.clocks.iter().map(|clock| clock[flag.1] >= *time).collect();
-            part(&|hasher| (flag, &known).hash(hasher));
-        }
-        parts.sort_unstable();
-        parts.dedup();
-        let mut hasher = rustc_hash::FxHasher::default();
-        parts.hash(&mut hasher);
-        hasher.finish()
     }
 
     /// The queues of one core: all that a lane has, or all of another kind.
@@ -337,13 +267,23 @@ impl<'c> Walk<'c> {
         extent(self.code, access, &self.values)
     }
 
+    /// From here on all of a tile counts as written, and what was as read.
+    pub fn assume(&mut self, tile: usize) {
+        for held in &mut self.held[tile] {
+            for at in held.all_writers() {
+                self.used.iter_mut().filter(|(key, _)| (key.0, key.1) == (at, tile)).for_each(|(_, used)| *used = true);
+            }
+            held.assume();
+        }
+    }
+
     /// What is read has been written; what is written takes the bytes from other tiles.
     fn hold(&mut self, at: usize, access: &Access, lane: usize, extent: &Extent) {
         let (Target::Tile { tile, .. }, Extent::Tile { slot: Some(slot), region: Some(part), start, end, .. }) =
             (&access.target, extent)
         else {
-            if let (Target::Tile { tile, .. }, true) = (&access.target, access.write) {
-                self.held[*tile].iter_mut().for_each(Held::assume);
+            if let Target::Tile { tile, .. } = &access.target {
+                self.assume(*tile);
             }
             return;
         };
@@ -351,9 +291,12 @@ impl<'c> Walk<'c> {
         let index = |tile: &super::code::Tile, slot: i64| {
             (if tile.each { lane as i64 * tile.slots } else { 0 } + slot) as usize
         };
-        let held = self.held[*tile].get_mut(index(&code.tiles[*tile], *slot));
+        let Some(held) = self.held[*tile].get_mut(index(&code.tiles[*tile], *slot)) else { return };
         if !access.write {
-            if let Some(held) = held.filter(|held| !held.holds(part)) {
+            for writer in held.writers(part) {
+                self.used.insert((writer, *tile, *slot), true);
+            }
+            if !held.holds(part) {
                 let name = &code.kernel.tiles[*tile].name;
                 let text = match held.taken {
                     Some(other) => {
@@ -368,7 +311,8 @@ impl<'c> Walk<'c> {
             }
             return;
         }
-        held.into_iter().for_each(|held| held.write(part));
+        held.write(part, at);
+        self.used.entry((at, *tile, *slot)).or_insert(false);
         for &other in &code.tiles[*tile].sharing {
             let sharing = &code.tiles[other];
             for slot in 0..sharing.slots {
