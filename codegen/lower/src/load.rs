@@ -164,7 +164,8 @@ pub(crate) fn deal_pieces(
     let share = rows.capacity.div_ceil(lanes);
     let part = (room / row.max(1) / granule * granule).max(granule).min(share);
     // Equal pieces, if that makes them not much shorter.
-    let equal = (part.div_ceil(2)..=part).rev().find(|part| share.is_multiple_of(*part) && part.is_multiple_of(granule));
+    let equal =
+        (part.div_ceil(2)..=part).rev().find(|part| share.is_multiple_of(*part) && part.is_multiple_of(granule));
     let part = equal.unwrap_or(part);
     builder.for_each(Dim::from(share), part as i64, |builder, start| {
         let offset = lane.clone() * Dim::from(share) + start.clone();

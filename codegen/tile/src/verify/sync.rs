@@ -43,16 +43,27 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
     let mut found: BTreeSet<(Anchor, String)> = code.faults.iter().cloned().collect();
     if found.is_empty() {
         let mut used = BTreeMap::new();
+        // Sizes that make a kernel too long to be walked are walked as far as that goes; some must be walked to the end.
+        let (mut whole, mut cut) = (false, None);
         for sample in samples(&code) {
             for item in sampled_items(&code, &sample.values) {
                 let mut walk = walk::Walk::new(&code, item, sample.scalar);
                 walk.run();
+                whole |= walk.cut.is_none();
+                cut = cut.or(walk.cut);
                 found.extend(walk.faults);
                 walk.used.into_iter().for_each(|(copy, read)| *used.entry(copy).or_insert(false) |= read);
             }
             found.extend(items::independent(&code, &sample));
         }
-        found.extend(forgotten(&code, &used));
+        match cut {
+            None => found.extend(forgotten(&code, &used)),
+            Some(at) if !whole => {
+                let text = "the kernel is too long for its synchronisation to be checked";
+                found.insert((code.anchors[at].clone(), text.into()));
+            }
+            Some(_) => {}
+        }
     }
     for (anchor, message) in found {
         if report.faults.len() < super::MOST {

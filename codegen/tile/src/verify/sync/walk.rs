@@ -10,7 +10,7 @@ use super::{
 use crate::text::Anchor;
 
 /// Statements in one walk.
-const STATEMENTS: usize = 1_000_000;
+const STATEMENTS: usize = 100_000;
 /// Turns of loops, in one walk, at which changes of conditions are looked for.
 const LOOKS: usize = 1 << 20;
 /// For every queue, how much of it lies behind.
@@ -50,6 +50,8 @@ pub(super) struct Walk<'c> {
     /// What statements have written to a copy of a tile, and whether any of it was read.
     pub used: BTreeMap<(usize, usize, i64), bool>,
     pub faults: BTreeSet<(Anchor, String)>,
+    /// The statement at which the walk was given up, if it was too long.
+    pub cut: Option<usize>,
     pub left: usize,
     pub looks: usize,
 }
@@ -84,6 +86,7 @@ impl<'c> Walk<'c> {
             held: code.tiles.iter().map(held).collect(),
             used: BTreeMap::new(),
             faults: BTreeSet::new(),
+            cut: None,
             left: STATEMENTS,
             looks: LOOKS,
         }
@@ -111,7 +114,8 @@ impl<'c> Walk<'c> {
             }
             self.left -= 1;
             if self.left == 0 {
-                return self.fault(node.at, "the kernel is too long for its synchronisation to be checked".into());
+                self.cut.get_or_insert(node.at);
+                return;
             }
             self.await_scalars(node);
             self.node(node, lanes);
