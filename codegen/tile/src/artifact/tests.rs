@@ -94,7 +94,10 @@ proptest! {
         let mut out = Vec::new();
         match write(&program, &mut out) {
             // In the program or in one inside of it.
-            Err(ArtifactError::Absent(_)) => prop_assert!(format!("{program:?}").contains("Absent")),
+            Err(ArtifactError::Absent(_)) => {
+                let says = format!("{program:?}").contains("Absent");
+                prop_assert!(says);
+            }
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
             Ok(()) => prop_assert_eq!(read(Bytes::from(out), &Limits::default()).unwrap(), program),
         }
