@@ -3,45 +3,20 @@
 //! The heap is measured, and the meter sees all threads: tests here take turns.
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use peak_alloc::PeakAlloc;
 use tarsia::{
     Compiled, Error, Folder, Limits, Machine, Options, Phase, Session, SessionOptions, Weights, compare_folder,
     graph::{Graph, Op},
     tile::{Program, artifact},
 };
 
-/// Counts the bytes in use and the most there ever were.
-struct Meter;
-
-static USED: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: memory comes from the system's allocator, sizes are only counted.
-unsafe impl GlobalAlloc for Meter {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.fetch_add(layout.size(), Relaxed) + layout.size();
-        MOST.fetch_max(used, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static HEAP: Meter = Meter;
+static HEAP: PeakAlloc = PeakAlloc;
 
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -91,13 +66,13 @@ fn heads(graph: &Graph) -> Vec<[Option<usize>; 3]> {
 fn the_full_layer_is_compiled_without_its_weights() {
     let _turn = turn();
     for sizes in [DECODE, PREFILL] {
-        let before = USED.load(Relaxed);
-        MOST.store(before, Relaxed);
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
         let machine = tarsia::machine("cpu").expect("built in");
         let program = compiled(&full(), Phase::Tiles, &machine, &sizes).program.expect("to the end");
         let weights: usize = program.constants.iter().map(|constant| constant.data.len()).sum();
         assert!(weights > 22_000_000_000, "all weights are constants of the program: {weights} bytes");
-        let most = MOST.load(Relaxed) - before;
+        let most = HEAP.peak_usage() - before;
         assert!(most < 256 << 20, "compilation took {most} bytes at most");
     }
 }
