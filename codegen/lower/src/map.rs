@@ -77,11 +77,13 @@ fn turned_sides(
     }
 }
 
-/// How much of every group a tile holds: whole groups from the innermost out, up to `budget` elements. `fixed` sets some beforehand.
+/// How much of every group a tile holds: whole groups from the innermost out, up to `budget` elements. `fixed` sets
+/// some beforehand, but never cuts a group that was asked for whole.
 pub(crate) fn capacities(nest: &Nest, budget: usize, fixed: &dyn Fn(usize) -> Option<usize>) -> Vec<usize> {
     let mut capacity: Vec<Option<usize>> = (0..nest.groups.len())
-        .map(|group| {
-            fixed(group).or_else(|| nest.is_whole(group).then(|| nest.size(group).as_usize().unwrap_or(budget)))
+        .map(|group| match nest.is_whole(group) {
+            true => Some(nest.size(group).as_usize().unwrap_or(budget)),
+            false => fixed(group),
         })
         .collect();
     let mut room = budget / capacity.iter().flatten().product::<usize>().max(1);
