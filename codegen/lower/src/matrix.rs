@@ -65,9 +65,13 @@ pub(crate) fn lower_matrix(
     }
     let mut product = Product::new(builder, body, anchor, leaves, target)?;
     if builder.target.stages.iter().all(Option::is_some) {
-        return staged::lower(&product, builder, anchor, target);
+        return staged::lower(&product, builder, anchor, target, constant);
     }
-    let packed = [0, 1].map(|which| product.pack_constant(builder, which, constant));
+    let layouts = builder.target.matrix_layouts_for(product.dtype);
+    let packed = match builder.target.direct {
+        true => [0, 1].map(|which| product.pack_constant(builder, which, (DType::F32, layouts[which]), constant)),
+        false => [None, None],
+    };
     product.cut(builder.target, [packed[0].is_some(), packed[1].is_some()]);
     let spans = product.spans(builder);
     let acc = product.accumulate(builder, &spans, &packed)?;
@@ -267,16 +271,16 @@ impl<'a> Product<'a> {
         Ok(region)
     }
 
-    /// A parameter with a constant operand in the matrix unit's layout.
+    /// A parameter with a constant operand in a layout, if it can be there so that blocks begin at blocks of the layout.
     fn pack_constant(
         &self,
         builder: &mut KernelBuilder,
         which: usize,
+        (dtype, layout): (DType, Layout),
         constant: &dyn Fn(Value) -> bool,
     ) -> Option<Packed> {
-        let layout = builder.target.matrix_layouts_for(self.dtype)[which];
         let Layout::Fractal(fractal) = layout else { return None };
-        if !builder.target.direct || which == 1 && self.fill.is_some() {
+        if which == 1 && self.fill.is_some() {
             return None;
         }
         let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
@@ -312,8 +316,8 @@ impl<'a> Product<'a> {
             return None;
         }
         let shape = vec![Dim::from(count(&packing.rows)), Dim::from(count(&packing.columns))];
-        let param = builder.param(Source::Packed(packing), DType::F32, shape, layout, Access::Read);
-        Some(Packed { param, rows })
+        let param = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
+        Some(Packed { param, rows, block: fractal.block })
     }
 
     fn packed_view(&self, packed: &Packed, which: usize, spans: &[Span]) -> View {
@@ -333,10 +337,12 @@ impl<'a> Product<'a> {
     }
 }
 
-/// A constant operand in the matrix unit's layout, and the groups that are its rows.
+/// A constant operand in the layout in which it is read, and the groups that are its rows.
 struct Packed {
     param: ParamId,
     rows: Vec<usize>,
+    /// Rows and columns of a block of the layout.
+    block: [usize; 2],
 }
 
 impl Roles {

@@ -77,15 +77,31 @@ pub(crate) fn stored_bytes(tensor: &Tensor) -> Content {
 
 fn pack(tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Bytes, String> {
     let Layout::Fractal(fractal) = param.layout else { return Err("a packed constant is a fractal".into()) };
-    match tensor.dtype() {
-        DType::F32 => pack_from(tensor.bytes(), f32::from_le_bytes, packing, fractal),
-        DType::F16 => pack_from(tensor.bytes(), |bits| f16::from_le_bytes(bits).to_f32(), packing, fractal),
-        DType::BF16 => pack_from(tensor.bytes(), |bits| bf16::from_le_bytes(bits).to_f32(), packing, fractal),
-        other if other.is_float() => {
-            let numbers = tensor.numbers().map_err(|e| e.to_string())?;
-            pack_from(&numbers.encode(DType::F32, Overflow::Special), f32::from_le_bytes, packing, fractal)
+    if stored_dtype(tensor.dtype()) == tensor.dtype() && tensor.dtype() == param.dtype {
+        return copied(tensor.bytes(), param.dtype, packing, fractal);
+    }
+    match (tensor.dtype(), param.dtype) {
+        (DType::F16, DType::F32) => {
+            pack_from(tensor.bytes(), |bits| f16::from_le_bytes(bits).to_f32(), packing, fractal)
         }
-        _ => Err("a packed constant must be of floats".into()),
+        (DType::BF16, DType::F32) => {
+            pack_from(tensor.bytes(), |bits| bf16::from_le_bytes(bits).to_f32(), packing, fractal)
+        }
+        (_, to) => {
+            let numbers = tensor.numbers().map_err(|e| e.to_string())?;
+            copied(&numbers.encode(to, Overflow::Special), to, packing, fractal)
+        }
+    }
+}
+
+/// Packs elements as they are.
+fn copied(bytes: &[u8], dtype: DType, packing: &Packing, fractal: Fractal) -> Result<Bytes, String> {
+    match dtype.bits() {
+        8 => pack_from(bytes, u8::from_le_bytes, packing, fractal),
+        16 => pack_from(bytes, u16::from_le_bytes, packing, fractal),
+        32 => pack_from(bytes, u32::from_le_bytes, packing, fractal),
+        64 => pack_from(bytes, u64::from_le_bytes, packing, fractal),
+        _ => Err(format!("elements of {dtype} are not packed")),
     }
 }
 
@@ -100,7 +116,7 @@ struct Source<'a, const N: usize, F> {
     dense: bool,
 }
 
-fn pack_from<const N: usize, F: Fn([u8; N]) -> f32 + Sync>(
+fn pack_from<const N: usize, T: Pod + Send, F: Fn([u8; N]) -> T + Sync>(
     bytes: &[u8],
     decode: F,
     packing: &Packing,
@@ -114,22 +130,24 @@ fn pack_from<const N: usize, F: Fn([u8; N]) -> f32 + Sync>(
     if !size.contains(&0) && end >= data.len() {
         return Err("a packed constant reaches beyond its data".into());
     }
-    let elements = Layout::Fractal(fractal).elements(&size).ok_or("a packed constant is too large")?;
-    let mut packed = Lines(bytemuck::allocation::zeroed_vec(elements.div_ceil(LINE)));
+    let elements = Layout::Fractal(fractal).elements(&size);
+    let length =
+        elements.and_then(|elements| elements.checked_mul(size_of::<T>())).ok_or("a packed constant is too large")?;
+    let mut packed = Lines(bytemuck::allocation::zeroed_vec(length.div_ceil(LINE)));
     let lanes = if fractal.inner == Order::Z { &columns } else { &rows };
     let dense = lanes.windows(2).all(|pair| pair[1] == pair[0] + 1);
     let source = Source { data, decode, rows, columns, fractal, dense };
-    source.fill(&mut bytemuck::cast_slice_mut(&mut packed.0)[..elements]);
-    Ok(Bytes::from_owner(packed).slice(0..elements * 4))
+    source.fill::<T>(bytemuck::cast_slice_mut(&mut bytemuck::cast_slice_mut::<Line, u8>(&mut packed.0)[..length]));
+    Ok(Bytes::from_owner(packed).slice(0..length))
 }
 
-/// Elements of a cache line.
-const LINE: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// A cache line, which is also the widest vector: packed data start at one, so that no vector is in two.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-struct Line([f32; LINE]);
+struct Line([u8; LINE]);
 
 struct Lines(Vec<Line>);
 
@@ -153,14 +171,17 @@ const SHARE: usize = 1 << 18;
 /// Bytes of a row that are read at a time where rows are copied.
 const STRETCH: usize = 2048;
 
-impl<const N: usize, F: Fn([u8; N]) -> f32 + Sync> Source<'_, N, F> {
+impl<const N: usize, F> Source<'_, N, F> {
     /// Whether the outer order of blocks goes along columns: a panel is all blocks of one row or column of blocks.
     fn panels_are_columns(&self) -> bool {
         self.fractal.outer == Order::N
     }
 
     /// All panels, in parallel.
-    fn fill(&self, packed: &mut [f32]) {
+    fn fill<T: Pod + Send>(&self, packed: &mut [T])
+    where
+        F: Fn([u8; N]) -> T + Sync,
+    {
         let [r, c] = self.fractal.block;
         let (down, across) = (self.rows.len().div_ceil(r), self.columns.len().div_ceil(c));
         let (panels, blocks) = if self.panels_are_columns() { (across, down) } else { (down, across) };
@@ -183,7 +204,10 @@ impl<const N: usize, F: Fn([u8; N]) -> f32 + Sync> Source<'_, N, F> {
 
     /// The panels from `first` on. Where lanes are neighbours in the source, a stretch of each row is cut into several panels, so
     /// that reading goes along rows.
-    fn fill_panels(&self, first: usize, panel: usize, packed: &mut [f32]) {
+    fn fill_panels<T: Pod>(&self, first: usize, panel: usize, packed: &mut [T])
+    where
+        F: Fn([u8; N]) -> T,
+    {
         let [r, c] = self.fractal.block;
         let width = if self.panels_are_columns() { c } else { r };
         let together = if self.dense { (STRETCH / (width * N)).max(1) } else { 1 };
@@ -200,7 +224,10 @@ impl<const N: usize, F: Fn([u8; N]) -> f32 + Sync> Source<'_, N, F> {
     }
 
     /// The block whose first element is at `row`, `column`.
-    fn fill_block(&self, row: usize, column: usize, block: &mut [f32]) {
+    fn fill_block<T: Pod>(&self, row: usize, column: usize, block: &mut [T])
+    where
+        F: Fn([u8; N]) -> T,
+    {
         let part = |offsets: &'_ [usize], first: usize, size: usize| first..offsets.len().min(first + size);
         let [r, c] = self.fractal.block;
         let rows = &self.rows[part(&self.rows, row, r)];
@@ -215,7 +242,10 @@ impl<const N: usize, F: Fn([u8; N]) -> f32 + Sync> Source<'_, N, F> {
     }
 
     /// One run of lanes.
-    fn fill_run(&self, at: usize, lanes: &[usize], to: &mut [f32]) {
+    fn fill_run<T: Pod>(&self, at: usize, lanes: &[usize], to: &mut [T])
+    where
+        F: Fn([u8; N]) -> T,
+    {
         match lanes.first() {
             Some(first) if self.dense => {
                 let from = &self.data[at + first..][..lanes.len()];
@@ -240,9 +270,13 @@ mod tests {
     }
 
     fn param(fractal: Fractal) -> Param {
+        param_of(DType::F32, fractal)
+    }
+
+    fn param_of(dtype: DType, fractal: Fractal) -> Param {
         Param {
             name: "w".into(),
-            dtype: DType::F32,
+            dtype,
             shape: Vec::new(),
             layout: Layout::Fractal(fractal),
             access: tarsia_tile::Access::Read,
@@ -298,6 +332,22 @@ mod tests {
         let tensor = Tensor::new(DType::F16, &[40], bytemuck::cast_slice(&values).to_vec().into()).expect("40");
         let bytes = pack(&tensor, &packing(0, &[(1, 40)], &[(40, 1)]), &param(RIGHT)).expect("packs");
         assert_eq!(bytemuck::cast_slice::<u8, f32>(&bytes)[..3], [0.0, 0.25, 0.5]);
+    }
+
+    #[test]
+    fn elements_keep_their_type_where_it_is_asked_for() {
+        let values: Vec<f16> = (0..17 * 3).map(|i| f16::from_f32(i as f32 / 8.0)).collect();
+        let tensor = Tensor::new(DType::F16, &[51], bytemuck::cast_slice(&values).to_vec().into()).expect("51");
+        let bytes = pack(&tensor, &packing(0, &[(17, 3)], &[(3, 1)]), &param_of(DType::F16, CUBE)).expect("packs");
+        let packed: &[f16] = bytemuck::cast_slice(&bytes);
+        for (row, column) in [(0, 0), (5, 1), (16, 2)] {
+            assert_eq!(packed[CUBE.position(17, 3, row, column)], values[row * 3 + column]);
+        }
+        assert_eq!(packed.len(), 32 * 16);
+        let ints: Vec<i8> = (0..6).collect();
+        let tensor = Tensor::from_slice(&[6], &ints).expect("6");
+        let bytes = pack(&tensor, &packing(0, &[(2, 3)], &[(3, 1)]), &param_of(DType::I8, RIGHT)).expect("packs");
+        assert_eq!((bytes[0], bytes[2], bytes[3], bytes[32]), (0, 2, 0, 3));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Lies {
     AlongDepth,
     /// Neighbours along rows or columns are.
     AlongSide,
+    /// In the layout that it has in its stage: strips of so much depth, one behind the other.
+    InStrips(usize),
 }
 
 /// Rates along the way of a staged product, in cycles of one core.
@@ -149,12 +151,13 @@ impl<'t> Way<'t> {
         let (bursts, length) = match self.lies[which] {
             Lies::AlongDepth => (side, depth),
             Lies::AlongSide => (depth, side),
+            Lies::InStrips(strip) => (depth.div_ceil(strip), side * strip),
         };
+        let relaid = !matches!(self.lies[which], Lies::InStrips(_));
         let burst_bytes = (length * self.bytes[which]) as f64;
         let bytes = bursts as f64 * burst_bytes;
         let aligned = (length * self.bytes[which]).is_multiple_of(512);
-        let shape =
-            MoveShape { bytes, bursts: bursts as f64, burst_bytes, aligned, relaid: true, ..MoveShape::default() };
+        let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, aligned, relaid, ..MoveShape::default() };
         let cost = self.machine.move_cost(path, &shape);
         cost.streaming().max(cost.bytes / self.share)
     }

@@ -17,7 +17,7 @@ use tarsia_tile::{
     verify::access_transforms,
 };
 
-use super::{Product, Result_};
+use super::{Packed, Product, Result_};
 use crate::{
     blocks::{Lies, Staged, choose_staged},
     builder::KernelBuilder,
@@ -33,11 +33,15 @@ pub(super) fn lower(
     builder: &mut KernelBuilder,
     anchor: NodeId,
     target: &Result_,
+    constant: &dyn Fn(Value) -> bool,
 ) -> Result<(), String> {
     let types = product.unit_types(builder);
-    let block = product.block_for(builder, types);
+    let packed = [0, 1].map(|which| product.packed_for_stage(builder, which, types, constant));
+    let block = product.block_for(builder, types, &packed);
+    let packed =
+        [0, 1].map(|which| packed[which].as_ref().filter(|packed| product.begins_at_blocks(which, packed, block)));
     let spans = product.block_spans(builder, block);
-    let acc = product.accumulated(builder, &spans, block, types)?;
+    let acc = product.accumulated(builder, &spans, block, types, packed)?;
     let terms = product.roles.depth.iter().chain(&product.roles.outer);
     let terms = Dim::product(terms.map(|&group| product.nest.size(group)).collect::<Vec<_>>().iter());
     if terms.range().low > 0 && product.store_directly(builder, anchor, target, &spans, &acc) {
@@ -60,7 +64,7 @@ impl Product<'_> {
     }
 
     /// Rows and columns of a block, depth of what the stage holds and of what the unit's memories hold.
-    fn block_for(&self, builder: &mut KernelBuilder, types: Types) -> Staged {
+    fn block_for(&self, builder: &mut KernelBuilder, types: Types, packed: &[Option<Packed>; 2]) -> Staged {
         let known = |groups: &[usize]| -> Option<usize> {
             let mut sizes = groups.iter().map(|&g| self.nest.size(g).as_usize());
             sizes.try_fold(1usize, |total, size| Some(total.saturating_mul(size?)))
@@ -71,8 +75,43 @@ impl Product<'_> {
         let depth = known(&self.roles.depth).map(|depth| depth.saturating_mul(known(&self.roles.outer).unwrap_or(1)));
         let size = [known(&self.roles.rows), known(&self.roles.columns), depth];
         let inner = known(&self.roles.depth[1..]).unwrap_or(1);
-        let lies = [self.lies(builder, 0), self.lies(builder, 1)];
+        let lies = [0, 1].map(|which| match &packed[which] {
+            Some(packed) => Lies::InStrips(packed.block[1 - which]),
+            None => self.lies(builder, which),
+        });
         choose_staged(builder.target, size, inner, known(&others).unwrap_or(1), types, lies)
+    }
+
+    /// A constant operand in the layout of its stage, so that it is loaded in long runs and without a change of layout.
+    fn packed_for_stage(
+        &self,
+        builder: &mut KernelBuilder,
+        which: usize,
+        types: Types,
+        constant: &dyn Fn(Value) -> bool,
+    ) -> Option<Packed> {
+        let space = builder.target.stages[which].clone()?;
+        let layout = builder.target.stage_layout(&space, types[which], which == 1);
+        builder.target.machine.path(GLOBAL, &space, &[])?;
+        self.pack_constant(builder, which, (types[which], layout), constant)
+    }
+
+    /// Whether everything that is loaded of a packed operand begins at a block of its layout.
+    fn begins_at_blocks(&self, which: usize, packed: &Packed, block: Staged) -> bool {
+        let (chunked, whole) =
+            self.roles.depth.split_first().map_or((None, &[][..]), |(first, rest)| (Some(first), rest));
+        let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
+        let is_whole = |size: Option<usize>, part: usize| size.is_some_and(|size| size <= part);
+        let side = [&self.roles.rows, &self.roles.columns][which];
+        let side_size = match side.as_slice() {
+            [group] => self.nest.size(*group).as_usize(),
+            _ => return false,
+        };
+        let depth = chunked.and_then(|&group| self.nest.size(group).as_usize());
+        let part = (block.stage[which] / inner.max(1)).max(1);
+        let length = [block.rows, block.columns][which];
+        (is_whole(side_size, length) || length.is_multiple_of(packed.block[which]))
+            && (is_whole(depth, part) || (part * inner).is_multiple_of(packed.block[1 - which]))
     }
 
     /// How an operand lies where it is loaded from. What vectors compute they write row by row.
@@ -133,6 +172,7 @@ impl Product<'_> {
         spans: &[Span],
         block: Staged,
         types: Types,
+        packed: [Option<&Packed>; 2],
     ) -> Result<Region, String> {
         let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
@@ -154,13 +194,13 @@ impl Product<'_> {
                     let size = self.nest.size(group);
                     spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
                 }
-                let longer = self.staged(builder, outer, &spans, types)?;
+                let longer = self.staged(builder, outer, &spans, types, packed)?;
                 let chunk = spans[*chunked].clone();
                 builder.for_each(chunk.size.clone(), inner_part as i64, |builder, offset| {
                     let mut spans = spans.clone();
                     let part = part_of(&chunk.size, offset.clone(), inner_part);
                     spans[*chunked] = Span { start: chunk.start.clone() + offset.clone(), ..part };
-                    let shorter = self.staged(builder, 1 - outer, &spans, types)?;
+                    let shorter = self.staged(builder, 1 - outer, &spans, types, packed)?;
                     let mut staged = [shorter.clone(), shorter];
                     staged[outer] = longer.clone();
                     if inner_part < parts[outer] {
@@ -188,8 +228,18 @@ impl Product<'_> {
         which: usize,
         spans: &[Span],
         types: Types,
+        packed: [Option<&Packed>; 2],
     ) -> Result<Region, String> {
         let [rows, columns] = self.matrix_axes(which);
+        if let (Some(packed), Some(space)) = (packed[which], builder.target.stages[which].clone()) {
+            let (height, width) = (extent(rows, spans), extent(columns, spans));
+            let layout = builder.param_of(packed.param).layout;
+            let tile = builder.tile(&space, types[which], vec![height.1, width.1], layout);
+            let staged = Region::at_origin(tile, vec![height.0, width.0]);
+            let source = Operand::Global(self.packed_view(packed, which, spans));
+            builder.copy(Operand::Tile(staged.clone()), source);
+            return Ok(staged);
+        }
         let load = Load {
             body: self.body,
             nest: &self.nest,
