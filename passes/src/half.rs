@@ -8,7 +8,8 @@
 //! ```
 //! What keeps its type: inputs and results of the graph (and of the bodies of loops and branches), operands of ops that are no kernels,
 //! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: in logits and the products that
-//! give them (but not inside an attention), since an exponential is off by as much as its logit is off in absolute terms; and in
+//! give them (but not inside an attention), since an exponential is off by as much as its logit is off in absolute terms, and likewise in
+//! the angles of sines and cosines (positions times frequencies); and in
 //! everything that is quantised later, where a little off can be a whole step off. A value that is more than a product is clamped to
 //! ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
 //! nothing else would make NaN. Larger constants are clamped alike; infinities among them stay.
@@ -143,8 +144,8 @@ impl Halving<'_> {
             match &graph[user].op {
                 Op::Kernel { body } => {
                     let input = body.inputs().get(edge.operand as usize);
-                    if input.is_some_and(|(_, input)| is_exponentiated(body, *input)) {
-                        return Some("logits of an exponential");
+                    if let Some(magnified) = input.and_then(|(_, input)| magnified(body, *input)) {
+                        return Some(magnified.itself);
                     }
                 }
                 Op::Reshape { .. } => {
@@ -239,43 +240,52 @@ fn is_quantised(dtype: DType) -> bool {
     matches!(dtype, DType::I8 | DType::U8 | DType::I4 | DType::U4) || dtype.is_float() && dtype.bits() <= 8
 }
 
-/// Whether the exponential of an input is computed, or of what follows from it point by point.
-fn is_exponentiated(body: &Graph, input: NodeId) -> bool {
+/// What a value is whose absolute error becomes an error of the result, and how what it is a product of is called.
+#[derive(Clone, Copy)]
+struct Magnified {
+    itself: &'static str,
+    factors: &'static str,
+}
+
+/// Whether an input, or what follows from it point by point, is the operand of a function whose result is off by as much as its
+/// operand is off in absolute terms: an exponential or a trigonometric function.
+fn magnified(body: &Graph, input: NodeId) -> Option<Magnified> {
+    let logits = Magnified { itself: "logits of an exponential", factors: "factors of logits" };
+    let angles = Magnified { itself: "angles of a trigonometric function", factors: "factors of angles" };
     let mut reached = vec![false; body.node_count()];
     reached[input.index()] = true;
     for id in body.node_ids() {
         let op = &body[id].op;
         if body.operands(id).iter().any(|value| reached[value.node.index()]) {
-            if matches!(op, Op::Softmax { .. } | Op::Unary(UnaryFn::Exp)) {
-                return true;
+            match op {
+                Op::Softmax { .. } | Op::Unary(UnaryFn::Exp) => return Some(logits),
+                Op::Unary(UnaryFn::Sin | UnaryFn::Cos | UnaryFn::Tan) => return Some(angles),
+                _ => reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement),
             }
-            reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement);
         }
     }
-    false
+    None
 }
 
-/// The nodes that need f32: those that quantise or whose results reach one that does, and products that give logits.
+/// The nodes that need f32: those that quantise or whose results reach one that does, and products that give logits or angles.
 fn exact(graph: &Graph) -> Vec<Option<&'static str>> {
     let quantising = quantising(graph);
     let is_product =
         |body: &Graph| body.node_ids().any(|id| matches!(body[id].op, Op::Contract { .. } | Op::Conv { .. }));
     let reason = |id: NodeId| match &graph[id].op {
         _ if quantising[id.index()] => Some("quantised later"),
-        Op::Kernel { body } if is_product(body) && gives_logits(graph, id) => Some("factors of logits"),
+        Op::Kernel { body } if is_product(body) => gives_magnified(graph, id).map(|magnified| magnified.factors),
         _ => None,
     };
     graph.node_ids().map(reason).collect()
 }
 
-/// Whether the exponential of a node's result is computed, by a kernel that reads it.
-fn gives_logits(graph: &Graph, id: NodeId) -> bool {
-    graph.users(id).into_iter().any(|(user, edge)| match &graph[user].op {
-        Op::Reshape { .. } => gives_logits(graph, user),
-        Op::Kernel { body } => {
-            body.inputs().get(edge.operand as usize).is_some_and(|(_, input)| is_exponentiated(body, *input))
-        }
-        _ => false,
+/// What a kernel that reads a node's result magnifies of it.
+fn gives_magnified(graph: &Graph, id: NodeId) -> Option<Magnified> {
+    graph.users(id).into_iter().find_map(|(user, edge)| match &graph[user].op {
+        Op::Reshape { .. } => gives_magnified(graph, user),
+        Op::Kernel { body } => body.inputs().get(edge.operand as usize).and_then(|(_, input)| magnified(body, *input)),
+        _ => None,
     })
 }
 
