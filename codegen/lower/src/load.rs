@@ -1,8 +1,8 @@
 //! Operands of matrix products on their way to the unit's stage, and work dealt out to the vector cores beside the unit.
 
 use rustc_hash::FxHashMap;
-use tarsia_graph::{Graph, Value, access::Index};
-use tarsia_tensor::{DType, Dim};
+use tarsia_graph::{Graph, Op, Type, Value, access::Index};
+use tarsia_tensor::{DType, Dim, Symbol};
 use tarsia_tile::{
     Layout, Opcode, Operand, Region,
     machine::{GLOBAL, Transform},
@@ -19,6 +19,7 @@ use crate::{
 const PIECES: usize = 12;
 
 /// An operand that is to be brought to its stage, as a matrix.
+#[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub body: &'a Graph,
     pub nest: &'a Nest,
@@ -50,20 +51,35 @@ impl Load<'_> {
         let op = Opcode::Copy { rows: rows.len() };
         let axes: Vec<usize> = rows.iter().chain(self.columns).copied().collect();
         if let Some(source) = self.loadable(builder, spans, &axes)? {
-            let staged = stage(builder, access_transforms(&source).contains(&Transform::Transpose));
+            let staged = stage(builder, access_transforms(&source, &Layout::RowMajor).contains(&Transform::Transpose));
             builder.instr(op, vec![Operand::Tile(staged.clone())], vec![source]);
             return Ok(staged);
         }
-        let inner = extent(&rows[1..], spans);
+        if let Some(parts) = self.joined(builder, spans, &axes)? {
+            let turned = access_transforms(&parts[0].source, &Layout::RowMajor).contains(&Transform::Transpose);
+            let staged = stage(builder, turned);
+            for Joined { source, axis, offset, size } in parts {
+                let mut part = staged.clone();
+                (part.offset[axis], part.size[axis]) = (offset, size);
+                builder.instr(op.clone(), vec![Operand::Tile(part)], vec![source]);
+            }
+            return Ok(staged);
+        }
+        let cuttable = |group: usize| !self.nest.is_whole(group);
         let Some(exchange) = builder.target.exchange.clone() else {
             let staged = stage(builder, false);
             // A piece begins at a block, whatever its rows are made of.
-            let granule = block_rows(builder, &staged);
-            deal(builder, &axes, granule, spans, |builder, spans, place| {
+            let granule = block_side(builder, &staged);
+            deal(builder, &axes, granule, spans, &cuttable, |builder, spans, place| {
+                let side = usize::from(place.axis >= rows.len());
+                let (outer, inner) = [rows, self.columns][side].split_at(place.axis - side * rows.len());
+                if extent(outer, &spans).1 > 1 {
+                    return Err("a computed operand whose outer axis must not be cut".into());
+                }
                 let source = self.vectors(builder, spans.clone(), &axes)?;
                 let mut part = staged.clone();
-                part.offset[0] = place.offset * inner.0.clone();
-                part.size[0] = spans[axes[0]].size.clone() * inner.0.clone();
+                part.offset[side] = place.offset * extent(&inner[1..], &spans).0;
+                part.size[side] = extent(inner, &spans).0;
                 builder.instr(op.clone(), vec![Operand::Tile(part)], vec![source]);
                 Ok(())
             })?;
@@ -72,7 +88,7 @@ impl Load<'_> {
         let (sizes, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
         let tile = builder.tile(&exchange, dtype, capacity, Layout::RowMajor);
         let whole = Region::at_origin(tile, sizes);
-        deal(builder, &axes, 1, spans, |builder, spans, place| {
+        deal(builder, &axes, 1, spans, &cuttable, |builder, spans, place| {
             let part = piece_of(&whole, &axes, &spans, place);
             let source = self.vectors(builder, spans, &axes)?;
             builder.copy(Operand::Tile(part), source);
@@ -92,12 +108,52 @@ impl Load<'_> {
         };
         let Some(source) = source else { return Ok(None) };
         let Operand::Global(view) = &source else { return Ok(None) };
-        let mut needed = access_transforms(&source);
+        let mut needed = access_transforms(&source, &Layout::RowMajor);
         needed.push(Transform::Layout);
         let target = builder.target;
         let stage = target.stages[self.which].as_deref().unwrap_or_default();
         let path = target.machine.path(GLOBAL, stage, &needed);
         Ok((path.is_some() && builder.param_of(view.param).dtype == self.dtype).then_some(source))
+    }
+
+    /// The parts of an operand that is a joining along a whole axis of it, if each is loaded from device memory as it is and begins at a
+    /// block of the stage's layout.
+    fn joined(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        axes: &[usize],
+    ) -> Result<Option<Vec<Joined>>, String> {
+        let node = &self.body[self.value.node];
+        let Op::Concat { axis: along } = node.op else { return Ok(None) };
+        let is_whole = |&group: &usize| self.nest.depends(&self.index[along..=along], group);
+        let sides = [self.rows, self.columns].map(|groups| groups.iter().copied().filter(is_whole).collect::<Vec<_>>());
+        let (axis, group) = match (sides[0].as_slice(), sides[1].as_slice()) {
+            ([group], []) if self.rows.len() == 1 => (0, *group),
+            ([], [group]) if self.columns.len() == 1 => (1, *group),
+            _ => return Ok(None),
+        };
+        let stage = builder.target.stages[self.which].clone().ok_or("the unit has no stage")?;
+        let block = builder.target.stage_block(&stage, self.dtype);
+        let operands = self.body.operands(self.value.node);
+        let types: Vec<&Type> = operands.iter().map(|&operand| self.body.ty(operand)).collect();
+        let indices = self.nest.operand_indices(node, &types, self.index).map_err(|o| format!("{o:?}"))?;
+        let mut parts = Vec::new();
+        let mut offset = 0;
+        for ((&value, ty), index) in operands.iter().zip(&types).zip(&indices) {
+            let Some(size) = ty.shape[along].as_usize() else { return Ok(None) };
+            let mut spans = spans.to_vec();
+            spans[group] = Span { start: Dim::from(offset), size: Dim::from(size), capacity: size };
+            let part = Load { value, index, ..*self };
+            let (true, Some(source)) = (offset % block == 0, part.loadable(builder, &spans, axes)?) else {
+                return Ok(None);
+            };
+            parts.push(Joined { source, axis, offset: Dim::from(offset), size: Dim::from(size) });
+            offset += size;
+        }
+        let turned = |part: &Joined| access_transforms(&part.source, &Layout::RowMajor).contains(&Transform::Transpose);
+        let alike = parts.windows(2).all(|pair| turned(&pair[0]) == turned(&pair[1]));
+        Ok((alike && !parts.is_empty()).then_some(parts))
     }
 
     /// The operand over a box, in the vectors' memory.
@@ -121,6 +177,14 @@ impl Load<'_> {
     }
 }
 
+/// A part of a joined operand: where it is in device memory, and in the stage along which axis.
+struct Joined {
+    source: Operand,
+    axis: usize,
+    offset: Dim,
+    size: Dim,
+}
+
 /// Where a piece is in the block that was dealt out.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -132,30 +196,31 @@ pub(crate) struct Place {
     pub within: Dim,
 }
 
-/// Deals a block out to the vector cores that work with the unit, in pieces of which a dozen fit their memory; see [`deal_pieces`].
+/// Deals a block out to the vector cores that work with the unit, along the first of its axes that may be cut, in pieces of which a dozen
+/// fit their memory; see [`deal_pieces`].
 pub(crate) fn deal(
     builder: &mut KernelBuilder,
     axes: &[usize],
     granule: usize,
     spans: &[Span],
+    cuttable: &dyn Fn(usize) -> bool,
     body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
 ) -> Result<(), String> {
     let room = builder.target.elements(builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES);
-    deal_pieces(builder, (axes, axes.len()), granule, room, spans, body)
+    let axis = dealt_axis(axes, granule, spans, cuttable);
+    deal_pieces(builder, (axes, axis), granule, room, spans, body)
 }
 
-/// Deals a block out to the vector cores that work with the unit, along the first of its axes (or of its first `rows` axes) that is longer
-/// than 1; each takes its share piece by piece, pieces beginning at multiples of `granule` and holding `room` elements. `body` gets the
+/// Deals a block out to the vector cores that work with the unit, along one of its axes; each takes its share piece by piece, pieces beginning at multiples of `granule` and holding `room` elements. `body` gets the
 /// spans of a piece and where it is. A piece may be empty.
 pub(crate) fn deal_pieces(
     builder: &mut KernelBuilder,
-    (axes, rows): (&[usize], usize),
+    (axes, axis): (&[usize], usize),
     granule: usize,
     room: usize,
     spans: &[Span],
     mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
 ) -> Result<(), String> {
-    let axis = dealt_axis(&axes[..rows], granule, spans);
     let others = axes.iter().enumerate().filter(|(at, _)| *at != axis);
     let row = others.fold(1usize, |n, (_, &g)| n.saturating_mul(spans[g].capacity));
     let rows = spans[axes[axis]].clone();
@@ -181,8 +246,11 @@ pub(crate) fn deal_pieces(
     })
 }
 
-fn dealt_axis(axes: &[usize], granule: usize, spans: &[Span]) -> usize {
-    axes.iter().position(|&group| granule > 1 || spans[group].capacity > 1).unwrap_or(0)
+/// The first axis that may be cut and is longer than 1.
+pub(crate) fn dealt_axis(axes: &[usize], granule: usize, spans: &[Span], cuttable: &dyn Fn(usize) -> bool) -> usize {
+    let may = |&group: &usize| cuttable(group);
+    let long = axes.iter().position(|group| may(group) && (granule > 1 || spans[*group].capacity > 1));
+    long.or_else(|| axes.iter().position(may)).unwrap_or(0)
 }
 
 /// The vector cores that share something of this length; a single element is nothing to share.
@@ -193,7 +261,7 @@ fn lanes(builder: &KernelBuilder, length: usize) -> usize {
 /// The share of one core of a block with these axes, per axis.
 pub(crate) fn share(builder: &KernelBuilder, axes: &[usize], spans: &[Span]) -> Vec<usize> {
     let mut shares: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
-    let axis = dealt_axis(axes, 1, spans);
+    let axis = dealt_axis(axes, 1, spans, &|_| true);
     shares[axis] = shares[axis].div_ceil(lanes(builder, shares[axis]));
     shares
 }
@@ -213,6 +281,33 @@ pub(crate) fn part_of(size: &Dim, start: Dim, part: usize) -> Span {
     Span { start, size: length, capacity: part }
 }
 
+/// Spans of a block of at most `room` elements over some groups, whole groups from the innermost out: what is cut becomes a grid axis, of
+/// which the variable is given. All other groups than the innermost that is cut are a single index or whole.
+pub(crate) fn cut_block(
+    builder: &mut KernelBuilder,
+    nest: &Nest,
+    groups: &[usize],
+    mut room: usize,
+    spans: &mut [Span],
+) -> Option<Symbol> {
+    let mut cut = None;
+    for &group in groups.iter().rev() {
+        let size = nest.size(group);
+        let part = size.as_usize().unwrap_or(room).clamp(1, room.max(1));
+        if size.as_usize() == Some(part) {
+            spans[group] = Span { start: Dim::ZERO, size, capacity: part };
+            room /= part;
+            continue;
+        }
+        // An outer axis can only be taken along if the inner ones are whole.
+        room = 1;
+        let place = builder.grid(size.ceil_div(&Dim::from(part)));
+        cut = place.as_symbol().cloned();
+        spans[group] = part_of(&size, place * Dim::from(part), part);
+    }
+    cut
+}
+
 /// Size and capacity of some groups together.
 pub(crate) fn extent(groups: &[usize], spans: &[Span]) -> (Dim, usize) {
     groups.iter().fold((Dim::ONE, 1usize), |(size, capacity), &group| {
@@ -220,10 +315,10 @@ pub(crate) fn extent(groups: &[usize], spans: &[Span]) -> (Dim, usize) {
     })
 }
 
-/// Rows of a block of a tile's layout.
-pub(crate) fn block_rows(builder: &KernelBuilder, region: &Region) -> usize {
+/// The longer side of a block of a tile's layout.
+pub(crate) fn block_side(builder: &KernelBuilder, region: &Region) -> usize {
     match builder.layout_of(region.tile) {
-        Layout::Fractal(fractal) => fractal.block[0],
+        Layout::Fractal(fractal) => fractal.block[0].max(fractal.block[1]),
         Layout::RowMajor => 1,
     }
 }

@@ -9,7 +9,7 @@
 //!                          wait B→A 0;  wait B→A 1
 //! ```
 //! A tile is doubled in the innermost loop that holds all accesses to it, if every turn writes it anew on one pipe, then reads it on
-//! another; only if all tiles of the kernel still fit. The first and the last signals stand outside of all loops, and copies are
+//! another, and what is read was written before in that turn; only if all tiles of the kernel still fit. The first and the last signals stand outside of all loops, and copies are
 //! chosen by the number of turns since then, so that nothing is waited for where an inner loop begins again. Signals are paired
 //! whatever the number of turns, zero included.
 
@@ -163,7 +163,7 @@ fn groups(
     let mut tiles: Vec<(TileId, Group)> = accesses
         .iter()
         .filter(|(tile, accesses)| !taken.contains(tile) && everywhere.get(tile) == Some(&accesses.len()))
-        .filter_map(|(&tile, accesses)| Some((tile, alone(tile, accesses, ranges)?)))
+        .filter_map(|(&tile, accesses)| Some((tile, alone(tile, accesses, body, ranges)?)))
         .collect();
     tiles.sort_by_key(|(tile, group)| (group.writes, *tile));
     for (_, group) in tiles {
@@ -176,15 +176,16 @@ fn groups(
 }
 
 /// The group of one tile, if it can be doubled: nothing that is read was left there by an earlier turn.
-fn alone(tile: TileId, accesses: &[Access], ranges: &BTreeMap<Symbol, Range>) -> Option<Group> {
+fn alone(tile: TileId, accesses: &[Access], body: &[Stmt], ranges: &BTreeMap<Symbol, Range>) -> Option<Group> {
     let first = accesses.first()?;
+    let written = written_first(accesses, body)?;
     let writer = first.pipe;
     let writes = || accesses.iter().filter(|access| access.writes);
     let reads = || accesses.iter().filter(|access| access.reads && !access.writes);
     let reader = reads().next()?.pipe;
     let separate =
         writes().all(|access| access.pipe == writer) && reads().all(|access| access.pipe == reader) && reader != writer;
-    let inside = accesses.iter().all(|access| within(access.region, first.region, ranges));
+    let inside = accesses.iter().all(|access| within(access.region, &written, ranges));
     if !first.writes || first.reads || !separate || !inside {
         return None;
     }
@@ -192,6 +193,25 @@ fn alone(tile: TileId, accesses: &[Access], ranges: &BTreeMap<Symbol, Range>) ->
     let reads = [reads().next()?.at, reads().next_back()?.at];
     let pipes = [writer.to_owned(), reader.to_owned()];
     (writes[1] < reads[0]).then(|| Group { pipes, tiles: BTreeSet::from([tile]), writes, reads, event: 0 })
+}
+
+/// What the writes before all reads fill: the first one, and those that follow it one behind the other along an axis in every turn.
+fn written_first(accesses: &[Access], body: &[Stmt]) -> Option<Region> {
+    let mut written = accesses.first()?.region.clone();
+    let always = |access: &&Access| access.writes && !access.reads && matches!(body[access.at], Stmt::Instr(_));
+    for Access { region, .. } in accesses.iter().take_while(always).skip(1) {
+        let behind = |axis: usize| {
+            let same = |other: usize| {
+                region.offset[other] == written.offset[other] && region.size[other] == written.size[other]
+            };
+            let end = written.offset[axis].clone() + written.size[axis].clone();
+            region.offset[axis] == end && (0..written.size.len()).all(|other| other == axis || same(other))
+        };
+        if let Some(axis) = (0..written.size.len()).find(|&axis| behind(axis)) {
+            written.size[axis] = written.size[axis].clone() + region.size[axis].clone();
+        }
+    }
+    Some(written)
 }
 
 /// The values of variables whose bounds are numbers.

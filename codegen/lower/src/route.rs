@@ -249,7 +249,8 @@ impl Router<'_, '_> {
     fn end(&self, operand: &Operand) -> Result<End, String> {
         let dtype = self.dtype(operand).ok_or("an operand is no array")?;
         let (space, layout) = self.home(operand);
-        Ok(End { space, layout, dtype, access: access_transforms(operand) })
+        let access = access_transforms(operand, &layout);
+        Ok(End { space, layout, dtype, access })
     }
 
     fn dtype(&self, operand: &Operand) -> Option<DType> {

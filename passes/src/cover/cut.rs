@@ -225,6 +225,13 @@ impl<'a> Cutter<'a> {
             Some(KernelKind::Attention) if position == 3 => {
                 (kind == KernelKind::Map, "a mask is computed point by point")
             }
+            Some(KernelKind::Attention) if position == 1 => {
+                let joins = |op: &Op| kernel::moves_operand(op) || matches!(op, Op::Concat { .. });
+                (
+                    cone.members(self.network).all(|(_, member)| joins(&member.op)),
+                    "keys are read several times: they are moved and joined on the way, not computed",
+                )
+            }
             Some(KernelKind::Contract | KernelKind::Attention) => {
                 (moves(), "a product reads its operands several times: they are moved on the way, not computed")
             }

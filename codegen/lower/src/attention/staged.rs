@@ -10,20 +10,22 @@
 //! In every turn the three steps work on different chunks, so that neither kind of core waits for the other. Scores, weights and
 //! parts are rings of two copies in the exchange space; the unit's memories are rings that both products share.
 
-use tarsia_graph::{BinaryFn, NodeId, ReduceFn, UnaryFn};
+mod vectors;
+
+use tarsia_graph::NodeId;
 use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Layout, Opcode, Operand, Region, TileId, optable::Class};
 
 use super::Attention;
 use crate::{
     builder::KernelBuilder,
-    emit::{Emitter, Leaf, Span},
-    load::{Load, Place, deal_pieces, part_of},
+    emit::Span,
+    load::{Load, cut_block, part_of},
     map::Target,
     ring::{COPIES, Ring},
 };
 
-/// Rows and columns of one product.
+/// Rows and columns of one product at most.
 const SIDE: usize = 128;
 /// Rows of a work item.
 const ROWS: usize = 256;
@@ -31,8 +33,8 @@ const ROWS: usize = 256;
 const KEYS: usize = 1024;
 /// Elements of a ring's copy are a multiple of this, so that copies are aligned.
 const COPY: usize = 256;
-/// Keys of the weights and values that the stage holds.
-const STAGED: usize = 256;
+/// Keys that the stage holds: of one product of scores, and of weights and values.
+const STAGED: [(usize, usize); 4] = [(SIDE, 256), (SIDE, 128), (SIDE / 2, 128), (SIDE / 2, 64)];
 
 /// Sizes and places of one kernel.
 struct Plan {
@@ -42,9 +44,12 @@ struct Plan {
     /// Rows together.
     size: Dim,
     capacity: usize,
-    /// Keys of a chunk, and of what the stage holds.
+    /// Keys of a chunk, of a product of scores, and of the weights and values that the stage holds.
     chunk: usize,
+    side: usize,
     staged: usize,
+    /// Columns of the values that the stage holds.
+    wide: usize,
     /// Depth of one product.
     piece: usize,
     head: usize,
@@ -64,14 +69,6 @@ struct Pipeline {
     parts: (TileId, Ring),
     acc: (TileId, Ring),
     operands: ([TileId; 2], Ring),
-}
-
-/// What each vector core keeps of its rows.
-struct States {
-    max: TileId,
-    sum: TileId,
-    factor: TileId,
-    acc: TileId,
 }
 
 /// Emits the attention and stores `target`; `false` if it does not fit this machine in this form.
@@ -152,13 +149,17 @@ impl Attention<'_> {
         // Only rows along one axis are cut into several products.
         let most = if rows.len() > 1 { SIDE } else { ROWS };
         let most = target.elements(ROWS << 2).min(most).min(all.unwrap_or(most).max(1).next_multiple_of(16));
-        let fits = |&(rows, staged): &(usize, usize)| {
-            let held = rows * head_size + COPIES * (head_size * SIDE + rows * staged + staged * SIDE);
+        let fits = |&(rows, wide, (side, staged)): &(usize, usize, (usize, usize))| {
+            let held = rows * head_size + COPIES * (head_size * side + rows * staged + staged * wide);
             held * bytes <= stage && rows.div_ceil(target.lanes.max(1)) * column_size * 4 <= vector / 10 * 7
         };
         let candidates = (0..5).map(|shift| most >> shift).filter(|&rows| rows >= 16.min(most));
-        let pairs = candidates.flat_map(|rows| [STAGED, STAGED / 2].map(|staged| (rows, staged)));
-        let (block, staged) = pairs.into_iter().find(|pair| fits(pair))?;
+        // As many columns as there are accumulators for: long runs of values.
+        let widths =
+            |rows: usize| [SIDE * COPIES / rows.div_ceil(SIDE).clamp(1, COPIES), SIDE].map(|wide| wide.max(SIDE));
+        let shapes = candidates
+            .flat_map(|rows| widths(rows).into_iter().flat_map(move |wide| STAGED.map(|keys| (rows, wide, keys))));
+        let (block, wide, (side, staged)) = shapes.into_iter().find(|shape| fits(shape))?;
         if piece == 0 || unit[2] < COPIES * SIDE * SIDE * 4 {
             return None;
         }
@@ -169,7 +170,9 @@ impl Attention<'_> {
             size: Dim::ONE,
             capacity: 1,
             chunk,
+            side: side.min(chunk),
             staged: staged.min(chunk),
+            wide,
             piece,
             head: head_size,
             columns: column_size,
@@ -196,20 +199,7 @@ impl Attention<'_> {
             let capacity = size.as_usize().unwrap_or(1);
             spans[group] = Span { start: Dim::ZERO, size, capacity };
         }
-        let mut room = block;
-        for &group in plan.rows.iter().rev() {
-            let size = self.nest.size(group);
-            let part = size.as_usize().unwrap_or(room).clamp(1, room.max(1));
-            if size.as_usize() == Some(part) {
-                spans[group] = Span { start: Dim::ZERO, size, capacity: part };
-                room /= part;
-                continue;
-            }
-            // An outer axis can only be taken along if the inner ones are whole.
-            room = 1;
-            let place = builder.grid(size.ceil_div(&Dim::from(part)));
-            spans[group] = part_of(&size, place * Dim::from(part), part);
-        }
+        cut_block(builder, self.nest, &plan.rows, block, &mut spans);
         (plan.size, plan.capacity) = crate::load::extent(&plan.rows, &spans);
         plan.spans = spans;
     }
@@ -382,14 +372,14 @@ impl Work<'_, '_> {
         let ((tile, ring), (acc, drained)) = (&self.pipeline.scores, &self.pipeline.acc);
         let (blocks, heads) = (self.blocks(), [head]);
         ring.take(builder, copy);
-        builder.for_each(chunk.size.clone(), SIDE as i64, |builder, start| {
+        builder.for_each(chunk.size.clone(), self.plan.side as i64, |builder, start| {
             let mut spans = self.plan.spans.clone();
-            let part = part_of(&chunk.size, start.clone(), SIDE);
+            let part = part_of(&chunk.size, start.clone(), self.plan.side);
             let width = part.size.clone();
             spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
             let staged = self.load(1, 1, &heads, &[keys]).stage(builder, &spans)?;
             for (at, block) in blocks.iter().enumerate() {
-                let number = start.floor_div(&Dim::from(SIDE)) * Dim::from(blocks.len()) + Dim::from(at);
+                let number = start.floor_div(&Dim::from(self.plan.side)) * Dim::from(blocks.len()) + Dim::from(at);
                 let slot = copy_of(&number);
                 let mut lhs = queries.clone();
                 (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
@@ -419,20 +409,20 @@ impl Work<'_, '_> {
         let layout = builder.target.stage_layout(&stage, self.plan.dtype, false);
         given.wait(builder, copy);
         ring.take(builder, copy);
-        builder.for_each(Dim::from(self.plan.columns), SIDE as i64, |builder, from| {
-            let all = part_of(&Dim::from(self.plan.columns), from.clone(), SIDE);
-            let slot = |at: usize| match blocks.len() {
-                1 => copy_of(&from.floor_div(&Dim::from(SIDE))),
+        builder.for_each(Dim::from(self.plan.columns), self.plan.wide as i64, |builder, from| {
+            let all = part_of(&Dim::from(self.plan.columns), from.clone(), self.plan.wide);
+            let strips = strips(&all);
+            let products = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block, strip)));
+            let products: Vec<(&(usize, Dim), &(usize, Dim))> = products.collect();
+            let slot = |at: usize| match products.len() {
+                1 => copy_of(&from.floor_div(&Dim::from(self.plan.wide))),
                 _ => copy_of(&Dim::from(at)),
             };
-            let sums: Vec<Region> = blocks
-                .iter()
-                .enumerate()
-                .map(|(at, block)| Region {
-                    slot: slot(at),
-                    ..Region::at_origin(*acc, vec![block.1.clone(), all.size.clone()])
-                })
-                .collect();
+            let sum = |(at, (block, strip)): (usize, &(&(usize, Dim), &(usize, Dim)))| Region {
+                slot: slot(at),
+                ..Region::at_origin(*acc, vec![block.1.clone(), strip.1.clone()])
+            };
+            let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
             sums.iter().for_each(|sum| drained.take(builder, &sum.slot));
             builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
                 let mut spans = self.plan.spans.clone();
@@ -447,18 +437,20 @@ impl Work<'_, '_> {
                 let source = self.exchanged(*weights, copy, &whole, start.clone(), depth);
                 let op = Opcode::Copy { rows: self.plan.rows.len() };
                 builder.instr(op, vec![Operand::Tile(lhs.clone())], vec![Operand::Tile(source)]);
-                for (at, (block, sum)) in blocks.iter().zip(&sums).enumerate() {
-                    let mut lhs = lhs.clone();
+                for (at, ((block, strip), sum)) in products.iter().zip(&sums).enumerate() {
+                    let (mut lhs, mut values) = (lhs.clone(), values.clone());
                     (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
+                    (values.offset[1], values.size[1]) = (Dim::from(strip.0), strip.1.clone());
                     let number =
-                        start.floor_div(&Dim::from(self.plan.staged)) * Dim::from(blocks.len()) + Dim::from(at);
+                        start.floor_div(&Dim::from(self.plan.staged)) * Dim::from(products.len()) + Dim::from(at);
                     self.product(builder, (&lhs, &values), sum, (number, self.plan.staged), start.clone())?;
                 }
                 Ok::<(), String>(())
             })?;
-            for (block, sum) in blocks.iter().zip(&sums) {
+            for ((block, strip), sum) in products.iter().zip(&sums) {
                 drained.pass(builder, &sum.slot);
-                let to = self.exchanged(*parts, copy, block, from.clone(), all.size.clone());
+                let from = from.clone() + Dim::from(strip.0);
+                let to = self.exchanged(*parts, copy, block, from, strip.1.clone());
                 let op = Opcode::Copy { rows: self.plan.rows.len() };
                 builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(sum.clone())]);
                 drained.free(builder, &sum.slot);
@@ -469,215 +461,13 @@ impl Work<'_, '_> {
         ring.filled(builder, copy);
         Ok(())
     }
-
-    /// What every vector core keeps, cleared.
-    fn states(&self, builder: &mut KernelBuilder) -> States {
-        let shares = crate::load::share(builder, &self.plan.rows, &self.plan.spans);
-        let tile = |builder: &mut KernelBuilder, width: usize| {
-            let shape: Vec<usize> = shares.iter().copied().chain([width]).collect();
-            let size: Vec<Dim> = shape.iter().map(|&side| Dim::from(side)).collect();
-            builder.scratch(DType::F32, &shape, &size)
-        };
-        let (max, sum) = (tile(builder, 1), tile(builder, 1));
-        let acc = tile(builder, self.plan.columns);
-        let factor: Vec<usize> = shares.iter().map(|share| share.next_multiple_of(8)).chain([1]).collect();
-        let space = builder.target.vector_space.clone();
-        let factor = builder.ring_tile(&space, DType::F32, factor, Layout::RowMajor);
-        for (region, value) in [(&max, f64::from(f32::MIN)), (&sum, 0.0), (&acc, 0.0)] {
-            builder.instr(Opcode::Fill, vec![Operand::Tile(region.clone())], vec![Operand::Real(value)]);
-        }
-        States { max: max.tile, sum: sum.tile, factor, acc: acc.tile }
-    }
-
-    /// The part of a state that belongs to a piece of rows.
-    fn state(&self, tile: TileId, spans: &[Span], place: &Place, width: Dim, copy: Dim) -> Region {
-        let mut size: Vec<Dim> = self.plan.rows.iter().map(|&group| spans[group].size.clone()).collect();
-        let mut offset = vec![Dim::ZERO; size.len() + 1];
-        offset[place.axis] = place.within.clone();
-        size.push(width);
-        Region { tile, slot: copy, offset, size }
-    }
-
-    /// Weights of a chunk from its scores; the running maximum and sum.
-    fn weights(&self, builder: &mut KernelBuilder, states: &States, chunk: &Span, copy: &Dim) -> Result<(), String> {
-        let keys = self.attention.groups[1];
-        let (filled, given) = (&self.pipeline.scores.1, &self.pipeline.weights.1);
-        filled.wait(builder, copy);
-        given.take(builder, copy);
-        let mut all = self.plan.spans.clone();
-        all[keys] = chunk.clone();
-        let axes: Vec<usize> = self.plan.rows.iter().copied().chain([keys]).collect();
-        let room = room(builder, self.plan, chunk.capacity.max(1));
-        deal_pieces(builder, (&axes, self.plan.rows.len()), 1, room, &all, |builder, spans, place| {
-            self.weights_of_piece(builder, states, (&axes, &spans, &place), copy)
-        })?;
-        filled.free(builder, copy);
-        given.filled(builder, copy);
-        Ok(())
-    }
-
-    fn weights_of_piece(
-        &self,
-        builder: &mut KernelBuilder,
-        states: &States,
-        (axes, spans, place): (&[usize], &[Span], &Place),
-        copy: &Dim,
-    ) -> Result<(), String> {
-        let capacity: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
-        let size: Vec<Dim> = axes.iter().map(|&group| spans[group].size.clone()).collect();
-        let exchanged = |tile: TileId| {
-            let mut whole = Region { slot: copy.clone(), ..Region::at_origin(tile, size.clone()) };
-            whole.offset[place.axis] = place.offset.clone();
-            Operand::Tile(whole)
-        };
-        // What comes and what is computed are different tiles, so that the next piece can come early.
-        let (come, tile) =
-            (builder.scratch(DType::F32, &capacity, &size), builder.scratch(DType::F32, &capacity, &size));
-        builder.copy(Operand::Tile(come.clone()), exchanged(self.pipeline.scores.0));
-        let column = |builder: &mut KernelBuilder| {
-            let (mut shape, mut part) = (capacity.clone(), size.clone());
-            (shape[axes.len() - 1], part[axes.len() - 1]) = (1, Dim::ONE);
-            builder.scratch(DType::F32, &shape, &part)
-        };
-        let (next, total) = (column(builder), column(builder));
-        let rounded = builder.scratch(self.plan.dtype, &capacity, &size);
-        // Two halves of the piece take turns, so that no instruction waits for the one before it.
-        let half = |region: &Region| halves(region, place.axis, capacity[place.axis]);
-        let state = |tile, copy: &Dim| half(&self.state(tile, spans, place, Dim::ONE, copy.clone()));
-        let (tiles, nexts, totals) = (half(&tile), half(&next), half(&total));
-        let (maxima, sums) = (state(states.max, &Dim::ZERO), state(states.sum, &Dim::ZERO));
-        let factors = state(states.factor, copy);
-        self.masked(builder, (&half(&come), &tiles), (&half, place.axis), axes, spans)?;
-        let each = |builder: &mut KernelBuilder, op: Opcode, dst: &[Region], src: &[&[Region]]| {
-            for (i, dst) in dst.iter().enumerate() {
-                let sources = src.iter().map(|regions| Operand::Tile(regions[i].clone())).collect();
-                builder.instr(op.clone(), vec![Operand::Tile(dst.clone())], sources);
-            }
-        };
-        let (binary, reduce) = (Opcode::Binary, |function| {
-            let axis = axes.len() - 1;
-            Opcode::Reduce { function, axis, accumulate: false }
-        });
-        each(builder, reduce(ReduceFn::Max), &nexts, &[&tiles]);
-        each(builder, binary(BinaryFn::Max), &nexts, &[&nexts, &maxima]);
-        each(builder, binary(BinaryFn::Sub), &tiles, &[&tiles, &nexts]);
-        each(builder, binary(BinaryFn::Sub), &factors, &[&maxima, &nexts]);
-        each(builder, Opcode::Unary(UnaryFn::Exp), &tiles, &[&tiles]);
-        each(builder, Opcode::Unary(UnaryFn::Exp), &factors, &[&factors]);
-        builder.copy(Operand::Tile(rounded.clone()), Operand::Tile(tile.clone()));
-        builder.copy(exchanged(self.pipeline.weights.0), Operand::Tile(rounded));
-        each(builder, Opcode::Copy { rows: 1 }, &maxima, &[&nexts]);
-        each(builder, reduce(ReduceFn::Sum), &totals, &[&tiles]);
-        each(builder, binary(BinaryFn::Mul), &sums, &[&sums, &factors]);
-        each(builder, binary(BinaryFn::Add), &sums, &[&sums, &totals]);
-        Ok(())
-    }
-
-    /// Scales the parts of a tile of scores and adds the mask; `half` cuts the mask as the scores are cut.
-    fn masked(
-        &self,
-        builder: &mut KernelBuilder,
-        (come, tiles): (&[Region], &[Region]),
-        (half, axis): (&dyn Fn(&Region) -> Vec<Region>, usize),
-        axes: &[usize],
-        spans: &[Span],
-    ) -> Result<(), String> {
-        let attention = self.attention;
-        let scale = Operand::Real(attention.scale);
-        let Some(&mask) = attention.operands.get(3) else {
-            for (from, to) in come.iter().zip(tiles) {
-                let (from, to) = (Operand::Tile(from.clone()), Operand::Tile(to.clone()));
-                builder.instr(Opcode::Binary(BinaryFn::Mul), vec![to], vec![from, scale.clone()]);
-            }
-            return Ok(());
-        };
-        let (body, nest, leaves) = (attention.body, attention.nest, attention.leaves);
-        let mut emitter = Emitter::over(builder, body, nest, leaves, spans.to_vec(), axes.to_vec());
-        let mask = emitter.value(mask, &attention.indices[3])?;
-        // A mask that is the same for all of the dealt rows is not cut.
-        let masks = match &mask {
-            Operand::Tile(region) if builder.capacity_of(region.tile)[axis] > 1 => {
-                half(region).into_iter().map(Operand::Tile).collect()
-            }
-            _ => vec![mask.clone(); tiles.len()],
-        };
-        for ((from, to), mask) in come.iter().zip(tiles).zip(masks) {
-            let (from, to) = (Operand::Tile(from.clone()), Operand::Tile(to.clone()));
-            builder.instr(Opcode::MulAdd, vec![to], vec![from, scale.clone(), mask]);
-        }
-        Ok(())
-    }
-
-    /// Adds a part to what each vector core keeps.
-    fn update(&self, builder: &mut KernelBuilder, states: &States, copy: &Dim) -> Result<(), String> {
-        let (parts, filled) = &self.pipeline.parts;
-        let columns = self.attention.groups[3];
-        let axes: Vec<usize> = self.plan.rows.iter().copied().chain([columns]).collect();
-        filled.wait(builder, copy);
-        let room = room(builder, self.plan, self.plan.columns);
-        deal_pieces(builder, (&axes, self.plan.rows.len()), 1, room, &self.plan.spans, |builder, spans, place| {
-            let capacity: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
-            let size: Vec<Dim> = axes.iter().map(|&group| spans[group].size.clone()).collect();
-            let mut source = Region { slot: copy.clone(), ..Region::at_origin(*parts, size.clone()) };
-            source.offset[place.axis] = place.offset.clone();
-            let part = builder.scratch(DType::F32, &capacity, &size);
-            builder.copy(Operand::Tile(part.clone()), Operand::Tile(source));
-            let acc = Operand::Tile(self.state(states.acc, &spans, &place, Dim::from(self.plan.columns), Dim::ZERO));
-            let factor = Operand::Tile(self.state(states.factor, &spans, &place, Dim::ONE, copy.clone()));
-            builder.instr(Opcode::Binary(BinaryFn::Mul), vec![acc.clone()], vec![acc.clone(), factor]);
-            builder.instr(Opcode::Binary(BinaryFn::Add), vec![acc.clone()], vec![acc, Operand::Tile(part)]);
-            Ok(())
-        })?;
-        filled.free(builder, copy);
-        Ok(())
-    }
-
-    /// The result, and what else the kernel makes of it.
-    fn finish(
-        &self,
-        builder: &mut KernelBuilder,
-        states: &States,
-        anchor: NodeId,
-        target: &Target,
-    ) -> Result<(), String> {
-        let attention = self.attention;
-        let columns = attention.groups[3];
-        let axes: Vec<usize> = self.plan.rows.iter().copied().chain([columns]).collect();
-        let room = room(builder, self.plan, self.plan.columns);
-        deal_pieces(builder, (&axes, self.plan.rows.len()), 1, room, &self.plan.spans, |builder, spans, place| {
-            let state = |tile, width| self.state(tile, &spans, &place, width, Dim::ZERO);
-            let acc = Operand::Tile(state(states.acc, Dim::from(self.plan.columns)));
-            let sum = Operand::Tile(state(states.sum, Dim::ONE));
-            builder.instr(Opcode::Binary(BinaryFn::Div), vec![acc.clone()], vec![acc.clone(), sum]);
-            let mut finished = attention.leaves.clone();
-            finished.insert(anchor.into(), Leaf::Tile(acc));
-            let mut emitter = Emitter::over(builder, attention.body, attention.nest, &finished, spans, axes.clone());
-            emitter.store(target.value, &attention.nest.root, target.param)
-        })
-    }
 }
 
-/// A region's rows in two parts, where there are several.
-fn halves(region: &Region, axis: usize, capacity: usize) -> Vec<Region> {
-    if capacity < 2 {
-        return vec![region.clone()];
-    }
-    let first = capacity.div_ceil(2);
-    let whole = region.size[axis].clone();
-    let (mut low, mut high) = (region.clone(), region.clone());
-    low.size[axis] = whole.minimum(&Dim::from(first));
-    high.size[axis] = (whole - Dim::from(first)).maximum(&Dim::ZERO);
-    high.offset[axis] = high.offset[axis].clone() + Dim::from(first);
-    vec![low, high]
-}
-
-/// Elements of a piece: what is left of the vectors' memory holds two copies of what comes and of what goes.
-fn room(builder: &KernelBuilder, plan: &Plan, row: usize) -> usize {
-    let target = builder.target;
-    let kept = plan.capacity.div_ceil(target.lanes.max(1)) * plan.columns * 4;
-    let left = target.bytes_of(&target.vector_space).saturating_sub(kept);
-    // Rows come twice in f32, are computed in one more tile and go twice in what products take; a mask comes twice too.
-    let halves = if plan.masked { 12 } else { 8 };
-    let most = left / 4 * 2 / halves;
-    target.elements(most).max(row.min(most))
+/// The strips of columns of one product each.
+fn strips(columns: &Span) -> Vec<(usize, Dim)> {
+    let strip = |start: usize| {
+        let rest = columns.size.clone() - Dim::from(start);
+        (start, rest.minimum(&Dim::from(SIDE)).maximum(&Dim::ZERO))
+    };
+    (0..columns.capacity).step_by(SIDE).map(strip).collect()
 }

@@ -22,7 +22,7 @@ use crate::{
     blocks::{Lies, Staged, choose_staged},
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
-    load::{Load, block_rows, deal, extent, part_of, piece_of},
+    load::{Load, block_side, cut_block, deal, extent, part_of, piece_of},
     nest::linear,
     persist::Grouping,
 };
@@ -143,21 +143,8 @@ impl Product<'_> {
         }
         let mut axes = [None, None];
         for (side, groups) in [&self.roles.rows, &self.roles.columns].into_iter().enumerate() {
-            let mut room = [block.rows, block.columns][side];
-            for &group in groups.iter().rev() {
-                let size = self.nest.size(group);
-                let part = size.as_usize().unwrap_or(room).clamp(1, room.max(1));
-                if size.as_usize() == Some(part) {
-                    spans[group] = Span { start: Dim::ZERO, size, capacity: part };
-                    room /= part;
-                    continue;
-                }
-                // An outer axis can only be taken along if the inner ones are whole.
-                room = 1;
-                let place = builder.grid(size.ceil_div(&Dim::from(part)));
-                axes[side] = place.as_symbol().cloned();
-                spans[group] = part_of(&size, place * Dim::from(part), part);
-            }
+            let room = [block.rows, block.columns][side];
+            axes[side] = cut_block(builder, &self.nest, groups, room, &mut spans);
         }
         if let [Some(rows), Some(columns)] = axes {
             builder.grouping = Some(Grouping { rows, columns, band: block.band });
@@ -278,7 +265,7 @@ impl Product<'_> {
         let emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), self.result_axes());
         let view = Operand::Global(emitter.view(target.param, &shape, &self.nest.root));
         let (from, to) = (acc_dtype(builder, acc), builder.param_of(target.param).dtype);
-        let mut needed = access_transforms(&view);
+        let mut needed = access_transforms(&view, &Layout::RowMajor);
         needed.push(Transform::Layout);
         let machine = &builder.target.machine;
         let path = machine.path(&builder.target.matrix_spaces[2], GLOBAL, &needed);
@@ -330,8 +317,8 @@ impl Product<'_> {
             builder.scratch(dtype, &capacity, &size)
         };
         let Some(exchange) = builder.target.exchange.clone() else {
-            let granule = block_rows(builder, acc);
-            return deal(builder, &axes, granule, spans, |builder, spans, place| {
+            let granule = block_side(builder, acc);
+            return deal(builder, &axes, granule, spans, &|_| true, |builder, spans, place| {
                 let sum = piece(builder, &spans);
                 read(builder, &sum, Operand::Tile(piece_of(acc, &axes, &spans, place)))?;
                 finish(builder, spans, sum)
@@ -348,7 +335,7 @@ impl Product<'_> {
             },
             |_| Ok(()),
         )?;
-        deal(builder, &axes, 1, spans, |builder, spans, place| {
+        deal(builder, &axes, 1, spans, &|_| true, |builder, spans, place| {
             let sum = piece(builder, &spans);
             read(builder, &sum, Operand::Tile(piece_of(&whole, &axes, &spans, place)))?;
             finish(builder, spans, sum)

@@ -212,7 +212,8 @@ pub fn transforms(kernel: &Kernel, instr: &Instr) -> Vec<Transform> {
     let spread =
         to.size.len() == from.size.len() && to.size.iter().zip(from.size).any(|(to, from)| from.is(1) && !to.is(1));
     needed.extend(spread.then_some(Transform::Broadcast));
-    needed.extend([dst, src].into_iter().flat_map(access_transforms));
+    needed.extend(access_transforms(dst, &to.layout));
+    needed.extend(access_transforms(src, &from.layout));
     let as_columns = |view: &Array<'_>, tile: &Array<'_>| {
         tile.layout == Layout::COLUMNS && view.layout == Layout::RowMajor && view.size.len() == 2
     };
@@ -225,9 +226,10 @@ pub fn transforms(kernel: &Kernel, instr: &Instr) -> Vec<Transform> {
     needed
 }
 
-/// What an access to one end of a copy asks of the data path: views may pad, transpose, step and repeat.
-pub fn access_transforms(operand: &Operand) -> Vec<Transform> {
-    let Operand::Global(view) = operand else { return Vec::new() };
+/// What an access to one end of a copy asks of the data path: views may pad, transpose, step and repeat. A view of a fractal is a box of
+/// whole blocks.
+pub fn access_transforms(operand: &Operand, layout: &Layout) -> Vec<Transform> {
+    let (Operand::Global(view), Layout::RowMajor) = (operand, layout) else { return Vec::new() };
     let mut needed = Vec::new();
     needed.extend(view.fill.is_some().then_some(Transform::Pad));
     needed.extend(match arrangement(view) {

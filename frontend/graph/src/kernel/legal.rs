@@ -166,13 +166,21 @@ fn is_moved_input(body: &Graph, value: Value) -> bool {
     }
 }
 
+/// Whether keys are inputs side by side along the head's elements: a compressed cache keeps what is rotated apart.
+fn is_joined_head(body: &Graph, value: Value) -> bool {
+    let last = body.ty(value).rank().wrapping_sub(1);
+    matches!(body[value.node].op, Op::Concat { axis } if axis == last)
+        && body.operands(value.node).iter().all(|&part| is_moved_input(body, part))
+}
+
 fn attention(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
     if root != Value::from(anchor) {
         return Err("attention has no epilogue".to_owned());
     }
     let operands = body.operands(anchor);
-    for &operand in operands.iter().take(3) {
-        if !is_moved_input(body, operand) {
+    for (at, &operand) in operands.iter().take(3).enumerate() {
+        let is_key = at == 1;
+        if !is_moved_input(body, operand) && !(is_key && is_joined_head(body, operand)) {
             return Err("query, key or value is more than a moved or converted input".to_owned());
         }
         Trace::of(body, &[operand])?;
