@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use tarsia::hivm::export::Module;
-use tarsia::tile::{Access, Buffer, BufferId, BufferKind, Kernel, KernelId, Machine, Port, Program, Step};
+use tarsia::tile::{Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, Machine, Port, Program, Step};
 use tarsia::{DType, Dim, Numbers, Session, SessionOptions, Tensor};
-use tarsia_tensor::Symbol;
+use tarsia_tensor::{Content, Symbol};
 
 /// Values that sizes are given, in order of their names.
 const SIZES: [i64; 6] = [2, 5, 3, 7, 4, 6];
@@ -39,7 +39,10 @@ pub fn case(kernel: &Kernel, module: &Module, machine: &Machine) -> Result<Case,
             return Err("a parameter that is read and written".into());
         }
         let shape: Option<Vec<usize>> = param.shape.iter().map(Dim::as_usize).collect();
-        let shape = shape.ok_or("a size that is not known")?;
+        let mut shape = shape.ok_or("a size that is not known")?;
+        if param.layout != Layout::RowMajor {
+            shape = vec![param.layout.elements(&shape).ok_or("a size that is not known")?];
+        }
         params.push((param.access, random(param.dtype, &shape, &mut seed)?));
     }
     let results = results(&fixed, &params, machine)?;
@@ -79,7 +82,12 @@ fn results(kernel: &Kernel, params: &[(Access, Tensor)], machine: &Machine) -> R
     let mut inputs = Vec::new();
     for (at, (param, (access, tensor))) in kernel.params.iter().zip(params).enumerate() {
         let read = *access == Access::Read;
-        let kind = if read { BufferKind::Input } else { BufferKind::Temporary };
+        let constant = param.layout != Layout::RowMajor;
+        let kind = match (constant, read) {
+            (true, _) => BufferKind::Constant(program.constants.len() as u32),
+            (false, true) => BufferKind::Input,
+            (false, false) => BufferKind::Temporary,
+        };
         let (name, shape) = (format!("b{at}"), param.shape.clone());
         program.buffers.push(Buffer {
             name: name.clone(),
@@ -89,7 +97,9 @@ fn results(kernel: &Kernel, params: &[(Access, Tensor)], machine: &Machine) -> R
             kind,
         });
         let port = Port { name, buffer: BufferId(at as u32), shape };
-        if read {
+        if constant {
+            program.constants.push(Constant { data: Content::Bytes(tensor.bytes().clone()) });
+        } else if read {
             program.inputs.push(port);
             inputs.push(tensor.clone());
         } else {

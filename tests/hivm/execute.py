@@ -95,7 +95,7 @@ def with_identities(text):
         nonlocal count
         count += 1
         indent, op, out, ty = match.groups()
-        element = re.search(r"x(\w+), ", ty).group(1)
+        element = re.search(r"x([a-z]\w*), ", ty).group(1)
         start = f"{indent}%identity_{count} = {identity(op, element)}\n"
         return f"{start}{indent}hivm.hir.vbrc ins(%identity_{count} : {element}) outs({out} : {ty})\n{match.group(0)}"
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tarsia_tensor::{Dim, Symbol};
-use tarsia_tile::{Instr, Kernel, Machine, Opcode, Stmt, Tile, TileId, optable::Class};
+use tarsia_tile::{Instr, Kernel, Machine, Opcode, Param, ParamId, Stmt, Tile, TileId, optable::Class};
 
 use super::{
     Core, Emitter, Form, Launch, Missing, Module, Result,
@@ -218,8 +218,9 @@ fn emitter<'a>(
     let scratch_start = ends.map(|tile| tile.address.unwrap_or(0) + tile_bytes(tile)).max().unwrap_or(0);
     let mut params = Vec::new();
     for (at, param) in kernel.params.iter().enumerate() {
-        let size = Dim::product(&param.shape);
-        let size = size.as_usize().map_or("?".to_owned(), |size| size.to_string());
+        let shape: Option<Vec<usize>> = param.shape.iter().map(Dim::as_usize).collect();
+        let size = shape.and_then(|shape| param.layout.elements(&shape));
+        let size = size.map_or("?".to_owned(), |size| size.to_string());
         let ty = format!("memref<{size}x{}, #hivm.address_space<gm>>", element(param.dtype)?);
         params.push((format!("%p{at}"), ty));
     }
@@ -249,6 +250,11 @@ impl Emitter<'_> {
     /// The tile of this number.
     pub fn tile(&self, id: TileId) -> Result<&Tile> {
         self.kernel.tiles.get(id.0 as usize).ok_or_else(|| Missing("a tile".into()))
+    }
+
+    /// The parameter of this number.
+    pub fn param(&self, id: ParamId) -> Result<&Param> {
+        self.kernel.params.get(id.0 as usize).ok_or_else(|| Missing("a parameter".into()))
     }
 
     /// All copies of a row-major tile as one flat memref: name and type.
