@@ -28,7 +28,7 @@ LIBRARIES = ["meta_op.aiv.bc", "meta_op.aic.bc", "meta_op.mix.aiv.bc", "meta_op.
 
 class Tools:
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+        self.folder = pathlib.Path(folder).resolve()
         self.opt = self.folder / "wheel/ascendnpuir/bin/bishengir-opt"
         self.compile = self.folder / "wheel/ascendnpuir/bin/bishengir-compile"
         unpacked = self.folder / "llvm/usr/lib/x86_64-linux-gnu"
