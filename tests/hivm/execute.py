@@ -61,7 +61,7 @@ def identity(op, ty):
 
 def prepared(text):
     """The text of one function, ready for the converter."""
-    text = re.sub(r"^\s*hivm\.hir\.(set_flag|wait_flag|pipe_barrier|set_mask_norm|set_ffts_base_addr).*\n", "", text, flags=re.M)
+    text = re.sub(r"^\s*hivm\.hir\.(set_flag|wait_flag|pipe_barrier|set_mask_norm|set_ffts_base_addr|dcci).*\n", "", text, flags=re.M)
     text = re.sub(r" \{hacc\.arg_type = [^}]*\}", "", text)
     text = re.sub(r"(%\w+) = hivm\.hir\.get_sub_block_idx -> i64", r"\1 = func.call @group_lane() : () -> i64", text)
     text = with_group_flags(text)

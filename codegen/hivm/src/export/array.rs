@@ -169,6 +169,7 @@ impl Emitter<'_> {
         for (start, step) in region.offset.iter().zip(&step) {
             offset = offset + start.clone() * step.clone();
         }
+        let offset = self.in_turns(&offset);
         let (dtype, space) = (tile.dtype, tile.space.clone());
         let base = self.tile_base(region.tile)?;
         let space = if space == self.workspace_space { "gm".to_owned() } else { space };
@@ -191,6 +192,7 @@ impl Emitter<'_> {
                 step[*of] = step[*of].clone() + by.clone() * unit.clone();
             }
         }
+        let offset = self.in_turns(&offset);
         let base = self.params[view.param.0 as usize].clone();
         let (size, home) = (view.size.clone(), Home::Global(view.param));
         Ok(Array { base, dtype: param.dtype, spelled: None, space: "gm".into(), offset, size, step, home })

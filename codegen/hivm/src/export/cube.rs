@@ -321,7 +321,7 @@ impl Emitter<'_> {
         }
         let ordered = |stored: [Dim; 2]| if turned { [stored[1].clone(), stored[0].clone()] } else { stored };
         let [start, size, shape] = [
-            [view.axes[0].start.clone(), view.axes[1].start.clone()],
+            [self.in_turns(&view.axes[0].start), self.in_turns(&view.axes[1].start)],
             [view.size[0].clone(), view.size[1].clone()],
             [param.shape[0].clone(), param.shape[1].clone()],
         ]
