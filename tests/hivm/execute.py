@@ -149,6 +149,9 @@ def conversion(value, source, target, mode):
         op = "fptosi"
     elif floats == [False, True]:
         op = "uitofp" if bits[0] == 1 else "sitofp"
+    elif source == target:
+        rounding = {"rint": "roundeven", "round": "round", "floor": "floor", "ceil": "ceil", "trunc": "trunc"}
+        return f"%r = math.{rounding[mode]} {value} : {source}"
     else:
         op = "extf" if bits[0] < bits[1] else "truncf"
     return f"%r = arith.{op} {value} : {source} to {target}"
@@ -284,6 +287,8 @@ def execute(tools, text, case, folder):
     group = ctypes.CDLL(str(templates(tools)), mode=ctypes.RTLD_GLOBAL)
     cores = []
     for name, kind, part in functions(text):
+        # What MLIR's own libraries need, but would look for elsewhere.
+        ctypes.CDLL(str(tools.folder / "mlir19/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1"))
         with tempfile.TemporaryDirectory() as scratch:
             library = ctypes.CDLL(compiled(tools, lowered(tools, prepared(part), kind), scratch))
         lanes = [0, 1] if kind == "AIV" and name.endswith("_mix_aiv") else [0]
@@ -305,6 +310,8 @@ def execute(tools, text, case, folder):
         group.group_enter(lane)
         function(*arguments)
 
+    # Buffers of every turn of the loop over blocks stay on the stack.
+    threading.stack_size(1 << 30)
     threads = [threading.Thread(target=run, args=core) for core in cores]
     for thread in threads:
         thread.start()
