@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use tarsia::hivm::export::Module;
-use tarsia::tile::{Access, Buffer, BufferId, BufferKind, Kernel, KernelId, Machine, Port, Program, Step};
+use tarsia::tile::{Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, Machine, Port, Program, Step};
 use tarsia::{DType, Dim, Numbers, Session, SessionOptions, Tensor};
-use tarsia_tensor::Symbol;
+use tarsia_tensor::{Content, Symbol};
 
 /// Values that sizes are given, in order of their names.
 const SIZES: [i64; 6] = [2, 5, 3, 7, 4, 6];
@@ -21,7 +21,7 @@ pub struct Case {
     params: Vec<(Access, Tensor)>,
 }
 
-/// The case of a kernel.
+/// The case of a kernel: with indices 0 and 1, or 0 alone where a table has but one row.
 pub fn case(kernel: &Kernel, module: &Module, machine: &Machine) -> Result<Case, String> {
     let values: BTreeMap<&str, i64> =
         module.launch.symbols.iter().map(String::as_str).zip(SIZES.into_iter().cycle()).collect();
@@ -32,29 +32,34 @@ pub fn case(kernel: &Kernel, module: &Module, machine: &Machine) -> Result<Case,
     }
     fixed.grid = fixed.grid.iter().map(|(symbol, size)| (symbol.clone(), size.substitute(&replace))).collect();
     fixed.body = fixed.body.iter().map(|stmt| stmt.substitute(&replace)).collect();
+    let params = evaluated(&fixed, 2, machine).or_else(|_| evaluated(&fixed, 1, machine))?;
+    let symbols = module.launch.symbols.iter().map(|name| (name.clone(), values[name.as_str()])).collect();
+    Ok(Case { symbols, workspace: module.launch.workspace_bytes, params })
+}
+
+/// Random arguments, integers below `integers`, and the results. What a kernel writes to is zero before.
+fn evaluated(kernel: &Kernel, integers: u64, machine: &Machine) -> Result<Vec<(Access, Tensor)>, String> {
     let mut seed = 1;
     let mut params = Vec::new();
-    for param in &fixed.params {
-        if param.access == Access::Update {
-            return Err("a parameter that is read and written".into());
-        }
+    for param in &kernel.params {
         let shape: Option<Vec<usize>> = param.shape.iter().map(Dim::as_usize).collect();
-        let shape = shape.ok_or("a size that is not known")?;
-        params.push((param.access, random(param.dtype, &shape, &mut seed)?));
+        let mut shape = shape.ok_or("a size that is not known")?;
+        if param.layout != Layout::RowMajor {
+            shape = vec![param.layout.elements(&shape).ok_or("a size that is not known")?];
+        }
+        params.push((param.access, random(param.dtype, &shape, integers, &mut seed)?));
     }
-    let results = results(&fixed, &params, machine)?;
-    let mut results = results.into_iter();
+    let mut results = results(kernel, &params, machine)?.into_iter();
     for (access, tensor) in &mut params {
         if *access != Access::Read {
             *tensor = results.next().ok_or("a result is missing")?;
         }
     }
-    let symbols = module.launch.symbols.iter().map(|name| (name.clone(), values[name.as_str()])).collect();
-    Ok(Case { symbols, workspace: module.launch.workspace_bytes, params })
+    Ok(params)
 }
 
-/// Floats in [-1, 1), integers 0 or 1, so that indices stay in range.
-fn random(dtype: DType, shape: &[usize], seed: &mut u64) -> Result<Tensor, String> {
+/// Floats in [-1, 1), small integers, so that indices stay in range.
+fn random(dtype: DType, shape: &[usize], integers: u64, seed: &mut u64) -> Result<Tensor, String> {
     let count: usize = shape.iter().product();
     if count > MOST_ELEMENTS {
         return Err(format!("{count} elements"));
@@ -68,7 +73,7 @@ fn random(dtype: DType, shape: &[usize], seed: &mut u64) -> Result<Tensor, Strin
     } else if dtype == DType::Bool {
         Numbers::Uint((0..count).map(|_| next() & 1).collect())
     } else {
-        Numbers::Int((0..count).map(|_| (next() & 1) as i64).collect())
+        Numbers::Int((0..count).map(|_| (next() % integers) as i64).collect())
     };
     Tensor::from_numbers(dtype, shape, &numbers).map_err(|e| e.to_string())
 }
@@ -79,7 +84,12 @@ fn results(kernel: &Kernel, params: &[(Access, Tensor)], machine: &Machine) -> R
     let mut inputs = Vec::new();
     for (at, (param, (access, tensor))) in kernel.params.iter().zip(params).enumerate() {
         let read = *access == Access::Read;
-        let kind = if read { BufferKind::Input } else { BufferKind::Temporary };
+        let constant = param.layout != Layout::RowMajor;
+        let kind = match (constant, read) {
+            (true, _) => BufferKind::Constant(program.constants.len() as u32),
+            (false, true) => BufferKind::Input,
+            (false, false) => BufferKind::Temporary,
+        };
         let (name, shape) = (format!("b{at}"), param.shape.clone());
         program.buffers.push(Buffer {
             name: name.clone(),
@@ -89,7 +99,9 @@ fn results(kernel: &Kernel, params: &[(Access, Tensor)], machine: &Machine) -> R
             kind,
         });
         let port = Port { name, buffer: BufferId(at as u32), shape };
-        if read {
+        if constant {
+            program.constants.push(Constant { data: Content::Bytes(tensor.bytes().clone()) });
+        } else if read {
             program.inputs.push(port);
             inputs.push(tensor.clone());
         } else {

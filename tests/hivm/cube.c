@@ -67,6 +67,13 @@ ND2NZ(nd2nz_bf16, "bf16", 2)
 ND2NZ(nd2nz_f32, "f32s", 4)
 ND2NZ(nd2nz_s8, "s8", 1)
 
+// Device memory to L1: runs of blocks of 32 bytes.
+void to_l1(char *to, char *from, u64 c0, u64 c1) NAME("MOV.OUT.TO.L1.v220");
+void to_l1(char *to, char *from, u64 c0, u64 c1) {
+    long runs = (c0 >> 4) & 0xfff, length = ((c0 >> 16) & 0xffff) * 32, from_gap = ((c0 >> 32) & 0xffff) * 32, gap = (c0 >> 48) * 32;
+    for (long i = 0; i < runs; i++) memcpy(to + i * (length + gap), from + i * (length + from_gap), length);
+}
+
 // L1 to L0 as a window of one element: `step` rows and columns from a position; bit 46 exchanges them.
 static void load3d(char *to, const char *from, u64 c0, u64 c1, u64 fmatrix, int bytes, int is_b) {
     int columns = c0 & 0xffff, rows = (c0 >> 16) & 0xffff, column0 = (c0 >> 32) & 0xffff, row0 = (c0 >> 48) & 0xffff;
@@ -103,6 +110,18 @@ static void load2d(char *to, const char *from, u64 config) {
 LOAD2D(load2d_f16, "f16")
 LOAD2D(load2d_bf16, "bf16")
 LOAD2D(load2d_f32, "f32")
+LOAD2D(load2d_s8, "s8")
+
+// L1 to L0: 32 rows of 32 bytes become columns.
+static void turn(char *to, const char *from, u64 config) {
+    if (((config >> 16) & 0xff) != 1) abort();
+    for (int r = 0; r < 32; r++)
+        for (int c = 0; c < 32; c++) to[c * 32 + r] = from[r * 32 + c];
+}
+void turn_a(u64 to, char *from, u64 config, u64 gap) NAME("LOAD.L1.TO.L0A.2D.TRANSPOSE.s8");
+void turn_a(u64 to, char *from, u64 config, u64 gap) { turn(l0a + to, from, config); }
+void turn_b(u64 to, char *from, u64 config, u64 gap) NAME("LOAD.L1.TO.L0B.2D.TRANSPOSE.s8");
+void turn_b(u64 to, char *from, u64 config, u64 gap) { turn(l0b + to, from, config); }
 
 // The product: sizes in the configuration, its top bit replaces what the accumulator holds.
 static float element(const char *base, long at, int kind) {
@@ -135,6 +154,20 @@ MAD(mad_f16, "f162f32", 0)
 MAD(mad_bf16, "bf162f32", 1)
 MAD(mad_f32, "f322f32", 2)
 
+void mad_s8(int32_t *acc, u64 a, u64 b, u64 config) NAME("MAD.s8");
+void mad_s8(int32_t *acc, u64 a, u64 b, u64 config) {
+    int m = config & 0xfff, k = (config >> 12) & 0xfff, n = (config >> 24) & 0xfff, fresh = config >> 63;
+    long deep = (k + 31) / 32, wide = (n + 15) / 16, high = (m + 15) / 16 * 16;
+    for (int r = 0; r < m; r++)
+        for (int c = 0; c < n; c++) {
+            int32_t *place = &acc[(c / 16) * high * 16 + (long)r * 16 + c % 16], sum = fresh ? 0 : *place;
+            for (int i = 0; i < k; i++)
+                sum += l0a[a + ((long)(r / 16) * deep + i / 32) * 512 + (r % 16) * 32 + i % 32]
+                    * l0b[b + ((long)(i / 32) * wide + c / 16) * 512 + (c % 16) * 32 + i % 32];
+            *place = sum;
+        }
+}
+
 // L0C to device memory, row by row.
 static void fixpipe(char *to, const float *from, u64 c0, u64 c1, int kind) {
     int columns = (c0 >> 4) & 0xfff, rows = (c0 >> 16) & 0xffff, height = c1 & 0xffff, relu = (c1 >> 39) & 7;
@@ -143,7 +176,9 @@ static void fixpipe(char *to, const float *from, u64 c0, u64 c1, int kind) {
         for (int c = 0; c < columns; c++) {
             float value = from[(long)(c / 16) * height * 16 + (long)r * 16 + c % 16];
             if (relu && value < 0) value = 0;
-            if (kind == 0) ((_Float16 *)to)[r * pitch + c] = (_Float16)value;
+            // Integers stay as they are.
+            if (kind == 3) memcpy(to + (r * pitch + c) * 4, from + (long)(c / 16) * height * 16 + (long)r * 16 + c % 16, 4);
+            else if (kind == 0) ((_Float16 *)to)[r * pitch + c] = (_Float16)value;
             else if (kind == 1) ((uint16_t *)to)[r * pitch + c] = float_to_bf16(value);
             else ((float *)to)[r * pitch + c] = value;
         }
@@ -154,6 +189,7 @@ static void fixpipe(char *to, const float *from, u64 c0, u64 c1, int kind) {
 FIXPIPE(fix_f16, "f2h", 0)
 FIXPIPE(fix_bf16, "f322bf16", 1)
 FIXPIPE(fix_f32, "f32", 2)
+FIXPIPE(fix_s32, "s32", 3)
 
 // Flags of a group: a cube core's reaches every lane, a vector core's counts for its lane.
 enum { LANES = 2, FLAGS = 16 };

@@ -26,15 +26,21 @@ import validate
 
 ARENA = {"ub": 192 * 1024, "cbuf": 512 * 1024, "cc": 128 * 1024}
 # The templates of the cube core that kernels call.
-PRODUCTS = [f"mma_tile_{kind}_to_float{turned}" for kind in ("half", "float", "bfloat16_t") for turned in ("", "_ta", "_tb", "_ta_tb")]
-TEMPLATES = PRODUCTS + [f"nd2nz_{kind}" for kind in ("half", "float", "bfloat16_t")] + [
-    f"fixpipe_nz2nd_float_to_{kind}_4d_to_2d" for kind in ("half", "float", "bfloat16_t")]
+FLOATS = ["half", "float", "bfloat16_t"]
+KINDS = [(kind, "float") for kind in FLOATS] + [("int8_t", "int32_t")]
+TEMPLATES = [
+    *(f"mma_tile_{kind}_to_{sum}{turned}" for kind, sum in KINDS for turned in ("", "_ta", "_tb", "_ta_tb")),
+    *(f"nd2nz_{kind}" for kind, _ in KINDS),
+    *(f"load_gm_to_cbuf_{axes}d_{kind}" for kind, _ in KINDS for axes in (1, 2, 3)),
+    *(f"fixpipe_nz2nd_float_to_{kind}_4d_to_2d" for kind in FLOATS),
+    "fixpipe_nz2nd_int32_t_to_int32_t_4d_to_2d",
+]
 LAYOUT = "e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-f80:128-n8:16:32:64-S128"
 IDENTITY = {"sum": "0.0", "prod": "1.0", "max": "0xFF800000", "min": "0x7F800000"}
 HALF_IDENTITY = {"sum": "0.0", "prod": "1.0", "max": "0xFC00", "min": "0x7C00"}
 LOWERING = [
     "--one-shot-bufferize=allow-unknown-ops", "--convert-bufferization-to-memref", "--convert-linalg-to-loops",
-    "--expand-strided-metadata", "--lower-affine", "--arith-expand", "--convert-scf-to-cf", "--convert-math-to-llvm",
+    "--expand-strided-metadata", "--lower-affine", "--arith-expand=include-bf16=true", "--convert-scf-to-cf", "--convert-math-to-llvm",
     "--convert-math-to-libm", "--lower-affine", "--finalize-memref-to-llvm", "--convert-arith-to-llvm",
     "--convert-index-to-llvm", "--convert-func-to-llvm", "--convert-cf-to-llvm", "--reconcile-unrealized-casts",
 ]
@@ -55,10 +61,11 @@ def identity(op, ty):
 
 def prepared(text):
     """The text of one function, ready for the converter."""
-    text = re.sub(r"^\s*hivm\.hir\.(set_flag|wait_flag|pipe_barrier|set_mask_norm|set_ffts_base_addr).*\n", "", text, flags=re.M)
+    text = re.sub(r"^\s*hivm\.hir\.(set_flag|wait_flag|pipe_barrier|set_mask_norm|set_ffts_base_addr|dcci).*\n", "", text, flags=re.M)
     text = re.sub(r" \{hacc\.arg_type = [^}]*\}", "", text)
     text = re.sub(r"(%\w+) = hivm\.hir\.get_sub_block_idx -> i64", r"\1 = func.call @group_lane() : () -> i64", text)
     text = with_group_flags(text)
+    text = with_loops(text)
     text = with_identities(text)
     text = with_arenas(text)
     copy = r"hivm\.hir\.copy ins\((%\w+) : (memref<.*?>>)\) outs\((%\w+) : (memref<.*>)\)"
@@ -87,6 +94,69 @@ def with_group_flags(text):
     return re.sub(r"^( *)hivm\.hir\.sync_block_(set|wait)\[<(CUBE|VECTOR)>[^\]]*\] flag = (%?\w+).*\n", flag, text, flags=re.M)
 
 
+def with_loops(text):
+    """Casts and comparisons, which the converter does not know between buffers, as loops over elements."""
+
+    def loop(match):
+        indent, op, ins, outs, rest = match.groups()
+        (inputs, types), (result, result_type) = operands(ins), (part[0] for part in operands(outs))
+        from_type, to_type = element(types[0]), element(result_type)
+        arrays = [(name, ty) for name, ty in zip(inputs, types) if ty.startswith("memref")]
+        values = [f"%e{arrays.index((name, ty))}" if (name, ty) in arrays else name for name, ty in zip(inputs, types)]
+        if op == "vcmp":
+            mode = re.search(r"compare_mode<(\w+)>", rest).group(1)
+            lines = [comparison(mode, *values, from_type)]
+        else:
+            lines = [conversion(values[0], from_type, to_type, re.search(r"round_mode<(\w+)>", rest).group(1))]
+        axes = ", ".join(f"d{axis}" for axis in range(result_type.split(",")[0].count("x")))
+        maps = ", ".join([f"affine_map<({axes}) -> ({axes})>"] * (len(arrays) + 1))
+        kinds = ", ".join(['"parallel"'] * (axes.count("d")))
+        block = ", ".join([f"%e{at}: {element(ty)}" for at, (_, ty) in enumerate(arrays)] + [f"%o: {to_type}"])
+        return "".join(indent + line + "\n" for line in [
+            f"linalg.generic {{indexing_maps = [{maps}], iterator_types = [{kinds}]}}"
+            f" ins({', '.join(name for name, _ in arrays)} : {', '.join(ty for _, ty in arrays)}) outs({result} : {result_type}) {{",
+            f"^bb0({block}):", *lines, f"linalg.yield %r : {to_type}", "}"])
+
+    pattern = r"^( *)hivm\.hir\.(vcast|vcmp) ins\(((?:[^()]|\([^()]*\))*)\) outs\((.*?)\)( .*)?\n"
+    return re.sub(pattern, loop, text, flags=re.M)
+
+
+def operands(text):
+    """Names and types of `%a, %b : type, type`."""
+    names, types = text.split(" : ", 1)
+    return names.split(", "), re.findall(r"memref<.*?>>|[a-z]\w*", types)
+
+
+def element(ty):
+    return re.search(r"x([a-z]\w*), ", ty).group(1) if ty.startswith("memref") else ty
+
+
+def comparison(mode, a, b, ty):
+    if ty.startswith(("f", "bf")):
+        # Only `ne` holds where a number is missing.
+        return f"%r = arith.cmpf {'une' if mode == 'ne' else 'o' + mode}, {a}, {b} : {ty}"
+    return f"%r = arith.cmpi {mode if mode in ('eq', 'ne') else 's' + mode}, {a}, {b} : {ty}"
+
+
+def conversion(value, source, target, mode):
+    floats = [ty.startswith(("f", "bf")) for ty in (source, target)]
+    bits = [int(re.sub(r"\D", "", ty)) for ty in (source, target)]
+    if floats == [False, False]:
+        op = "extsi" if bits[0] < bits[1] else "trunci"
+    elif floats == [True, False]:
+        if mode != "trunc":
+            raise Unsupported(f"a cast to integers that rounds by {mode}")
+        op = "fptosi"
+    elif floats == [False, True]:
+        op = "uitofp" if bits[0] == 1 else "sitofp"
+    elif source == target:
+        rounding = {"rint": "roundeven", "round": "round", "floor": "floor", "ceil": "ceil", "trunc": "trunc"}
+        return f"%r = math.{rounding[mode]} {value} : {source}"
+    else:
+        op = "extf" if bits[0] < bits[1] else "truncf"
+    return f"%r = arith.{op} {value} : {source} to {target}"
+
+
 def with_identities(text):
     """Reductions begin with their identity."""
     count = 0
@@ -95,9 +165,8 @@ def with_identities(text):
         nonlocal count
         count += 1
         indent, op, out, ty = match.groups()
-        element = re.search(r"x(\w+), ", ty).group(1)
-        start = f"{indent}%identity_{count} = {identity(op, element)}\n"
-        return f"{start}{indent}hivm.hir.vbrc ins(%identity_{count} : {element}) outs({out} : {ty})\n{match.group(0)}"
+        start = f"{indent}%identity_{count} = {identity(op, element(ty))}\n"
+        return f"{start}{indent}hivm.hir.vbrc ins(%identity_{count} : {element(ty)}) outs({out} : {ty})\n{match.group(0)}"
 
     pattern = r"^( *)hivm\.hir\.vreduce <(\w+)> ins\(.*?\) outs\((%\w+) : (memref<.*?>>)\) temp_buffer.*$"
     return re.sub(pattern, reduction, text, flags=re.M)
@@ -194,7 +263,7 @@ def compiled(tools, text, folder):
     if done.returncode != 0 or not os.path.exists(f"{folder}/kernel.o"):
         raise Unsupported(f"mlir-cpu-runner: {done.stderr.strip()[:200]}")
     link = ["cc", "-shared", "-o", f"{folder}/kernel.so", f"{folder}/kernel.o", *libraries, "-lm",
-            f"-Wl,-rpath,{llvm}/lib", f"-Wl,-rpath,{root}/x86_64-linux-gnu"]
+            "-Wl,--disable-new-dtags", f"-Wl,-rpath,{llvm}/lib", f"-Wl,-rpath,{root}/x86_64-linux-gnu"]
     done = subprocess.run(link, capture_output=True, text=True)
     if done.returncode != 0:
         raise Unsupported(f"the linker: {done.stderr.strip()[:200]}")
@@ -218,6 +287,8 @@ def execute(tools, text, case, folder):
     group = ctypes.CDLL(str(templates(tools)), mode=ctypes.RTLD_GLOBAL)
     cores = []
     for name, kind, part in functions(text):
+        # What MLIR's own libraries need, but would look for elsewhere.
+        ctypes.CDLL(str(tools.folder / "mlir19/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1"))
         with tempfile.TemporaryDirectory() as scratch:
             library = ctypes.CDLL(compiled(tools, lowered(tools, prepared(part), kind), scratch))
         lanes = [0, 1] if kind == "AIV" and name.endswith("_mix_aiv") else [0]
@@ -239,6 +310,8 @@ def execute(tools, text, case, folder):
         group.group_enter(lane)
         function(*arguments)
 
+    # Buffers of every turn of the loop over blocks stay on the stack.
+    threading.stack_size(1 << 30)
     threads = [threading.Thread(target=run, args=core) for core in cores]
     for thread in threads:
         thread.start()

@@ -25,7 +25,7 @@ mod writer;
 
 use std::{collections::BTreeMap, fmt};
 
-use tarsia_tensor::Symbol;
+use tarsia_tensor::{Dim, Symbol};
 use tarsia_tile::{Kernel, Machine, Program, Step};
 
 use sync::Hazards;
@@ -173,5 +173,9 @@ struct Emitter<'a> {
     scratch_end: usize,
     hazards: Hazards,
     symbols: Vec<Symbol>,
+    /// Variables of loops with steps, as multiples of their turns.
+    turns: BTreeMap<Symbol, Dim>,
+    /// Numbers that one core computes for all of its group: bytes before them in the group's workspace.
+    exchanged: BTreeMap<Symbol, usize>,
     cube: cube::Cube,
 }

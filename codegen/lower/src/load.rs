@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, Op, Type, Value, access::Index};
 use tarsia_tensor::{DType, Dim, Symbol};
 use tarsia_tile::{
-    Layout, Opcode, Operand, Region,
+    Layout, Opcode, Operand, Region, View,
     machine::{GLOBAL, Transform},
     verify::access_transforms,
 };
@@ -113,7 +113,14 @@ impl Load<'_> {
         let target = builder.target;
         let stage = target.stages[self.which].as_deref().unwrap_or_default();
         let path = target.machine.path(GLOBAL, stage, &needed);
-        Ok((path.is_some() && builder.param_of(view.param).dtype == self.dtype).then_some(source))
+        let param = builder.param_of(view.param);
+        let in_runs = match target.stage_layout(stage, self.dtype, false) {
+            Layout::Fractal(fractal) if target.exchange.is_some() => {
+                in_runs(view, &param.shape, self.rows.len(), fractal.block[1])
+            }
+            _ => true,
+        };
+        Ok((path.is_some() && in_runs && param.dtype == self.dtype).then_some(source))
     }
 
     /// The parts of an operand that is a joining along a whole axis of it, if each is loaded from device memory as it is and begins at a
@@ -183,6 +190,29 @@ struct Joined {
     axis: usize,
     offset: Dim,
     size: Dim,
+}
+
+/// Whether the rows or the columns of a matrix in device memory are runs that begin at blocks of its stage: a path lays down runs, not
+/// elements.
+fn in_runs(view: &View, shape: &[Dim], rows: usize, width: usize) -> bool {
+    let unit = |axis: usize| Dim::product(&shape[axis + 1..]);
+    let step = |of: usize| {
+        let steps = view.axes.iter().enumerate().flat_map(|(axis, at)| at.steps.iter().map(move |step| (axis, step)));
+        steps.filter(|(_, (along, _))| *along == of).fold(Dim::ZERO, |sum, (axis, (_, by))| sum + by.clone() * unit(axis))
+    };
+    let whole_blocks = |dim: &Dim| dim.exact_div(&Dim::from(width)).is_some();
+    let is_run = |axes: std::ops::Range<usize>| {
+        let (mut length, mut ended) = (Dim::ONE, false);
+        for axis in axes.rev().filter(|&axis| view.size[axis].range().high > 1) {
+            ended |= step(axis) != length;
+            if ended && !whole_blocks(&length) {
+                return false;
+            }
+            length = length * view.size[axis].clone();
+        }
+        true
+    };
+    is_run(0..rows) || is_run(rows..view.size.len())
 }
 
 /// Where a piece is in the block that was dealt out.

@@ -1,7 +1,7 @@
 //! Arrays: what an operand is in memory, as offset, sizes and steps over a flat buffer.
 
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Layout, ParamId, Region, TileId, View};
+use tarsia_tile::{Layout, Order, ParamId, Region, TileId, View};
 
 use super::{Emitter, Form, Missing, Result, writer::element};
 
@@ -154,16 +154,22 @@ impl Emitter<'_> {
     /// The array that a region of a row-major tile is.
     pub fn region(&mut self, region: &Region) -> Result<Array> {
         let tile = self.tile(region.tile)?;
-        if tile.layout != Layout::RowMajor {
-            return Err(Missing(format!("element access to the fractal tile `{}`", tile.name)));
-        }
         let sizes: Vec<Dim> = tile.shape.iter().map(|&size| Dim::from(size)).collect();
-        let step = dense(&sizes);
+        let step = match tile.layout {
+            Layout::RowMajor => dense(&sizes),
+            // Column after column.
+            Layout::Fractal(fractal) if fractal.block == [1, 1] && fractal.outer == Order::N => {
+                vec![Dim::ONE, sizes[0].clone()]
+            }
+            Layout::Fractal(fractal) if fractal.block == [1, 1] => dense(&sizes),
+            Layout::Fractal(_) => return Err(Missing(format!("element access to the fractal tile `{}`", tile.name))),
+        };
         let elements = Dim::product(&sizes);
         let mut offset = if tile.slots > 1 { region.slot.clone() * elements } else { Dim::ZERO };
         for (start, step) in region.offset.iter().zip(&step) {
             offset = offset + start.clone() * step.clone();
         }
+        let offset = self.in_turns(&offset);
         let (dtype, space) = (tile.dtype, tile.space.clone());
         let base = self.tile_base(region.tile)?;
         let space = if space == self.workspace_space { "gm".to_owned() } else { space };
@@ -173,7 +179,7 @@ impl Emitter<'_> {
 
     /// The array that a view of a buffer is.
     pub fn view(&mut self, view: &View) -> Result<Array> {
-        let param = self.kernel.params.get(view.param.0 as usize).ok_or_else(|| Missing("a parameter".into()))?;
+        let param = self.param(view.param)?;
         if param.layout != Layout::RowMajor {
             return Err(Missing(format!("the layout {} of `{}`", param.layout, param.name)));
         }
@@ -186,6 +192,7 @@ impl Emitter<'_> {
                 step[*of] = step[*of].clone() + by.clone() * unit.clone();
             }
         }
+        let offset = self.in_turns(&offset);
         let base = self.params[view.param.0 as usize].clone();
         let (size, home) = (view.size.clone(), Home::Global(view.param));
         Ok(Array { base, dtype: param.dtype, spelled: None, space: "gm".into(), offset, size, step, home })

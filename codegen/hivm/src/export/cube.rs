@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use tarsia_tensor::{DType, Dim, Symbol};
-use tarsia_tile::{Fractal, Instr, Layout, Opcode, Operand, Order, Region, Stmt, Tile, TileId, optable::Class};
+use tarsia_tile::{Fractal, Instr, Layout, Opcode, Operand, Order, Region, Stmt, Tile, TileId, View, optable::Class};
 
 use super::{
     Core, Emitter, Missing, Result,
@@ -277,6 +277,11 @@ impl Emitter<'_> {
         if matches!(source, Operand::Global(view) if view.fill.is_some()) {
             return Err(Missing("a load into fractals that fills what lies outside".into()));
         }
+        if let Operand::Global(view) = source
+            && let Layout::Fractal(_) = self.param(view.param)?.layout
+        {
+            return self.load_packed(to, tile, fractal, view);
+        }
         let array = self.array(source)?;
         if array.space != "gm" || array.dtype != tile.dtype {
             return Err(Missing(format!("a fractal of {} from {} of {}", tile.dtype, array.space, array.dtype)));
@@ -286,33 +291,18 @@ impl Emitter<'_> {
         let turned = self.turned(to.tile, fractal, &array, &groups);
         let stored = Stored::new(tile, turned)?;
         let [far, near] = if stored.turned { [&groups[1], &groups[0]] } else { [&groups[0], &groups[1]] };
-        let (columns, inner) = one_axis(&array, near)
-            .filter(|(_, step)| step.is(1) || array.size[near[near.len() - 1]].is(1))
-            .ok_or_else(|| Missing("a matrix whose rows are not consecutive elements".into()))?;
-        let _ = inner;
+        let missing = || Missing("a matrix whose rows are not consecutive elements".into());
+        let near = Line::new(&array, near, stored.width).filter(Line::is_consecutive).ok_or_else(missing)?;
+        let far = Line::new(&array, far, 1).ok_or_else(|| Missing("rows in several axes".into()))?;
         let (row0, column0) =
             if stored.turned { (&to.offset[1], &to.offset[0]) } else { (&to.offset[0], &to.offset[1]) };
-        let outer: Vec<usize> = far.iter().copied().filter(|&axis| !array.size[axis].is(1)).collect();
-        let (looped, last) = if one_axis(&array, far).is_some() {
-            (Vec::new(), far.clone())
-        } else {
-            (outer[..outer.len() - 1].to_vec(), outer[outer.len() - 1..].to_vec())
-        };
-        let (length, pitch) = one_axis(&array, &last).ok_or_else(|| Missing("rows in several axes".into()))?;
-        let sizes: Vec<Dim> = looped.iter().map(|&axis| array.size[axis].clone()).collect();
-        let (row0, column0) = (row0.clone(), column0.clone());
         let to_base = self.fractal_base(to.tile, tile)?;
-        let slot = to.slot.clone();
-        self.nest(&sizes, &mut |this, index| {
-            let mut offset = array.offset.clone();
-            let mut row = Dim::ZERO;
-            for (axis, at) in looped.iter().zip(index) {
-                offset = offset + array.step[*axis].clone() * at.clone();
-                row = row * array.size[*axis].clone() + at.clone();
-            }
-            let row = row0.clone() + row * length.clone();
-            let from = array.with(offset, vec![length.clone(), columns.clone()], vec![pitch.clone(), Dim::ONE]);
-            let target = stored.part(&to_base, &slot, (&row, &column0), (&length, &columns), to.tile);
+        self.nest(&Line::loops([&far, &near], &array), &mut |this, index| {
+            let (rows, columns) = index.split_at(far.looped.len());
+            let offset = array.offset.clone() + far.elements(rows, &array) + near.elements(columns, &array);
+            let from = array.with(offset, vec![far.length.clone(), near.length.clone()], vec![far.step.clone(), Dim::ONE]);
+            let at = (&(row0.clone() + far.place(rows)), &(column0.clone() + near.place(columns)));
+            let target = stored.part(&to_base, &to.slot, at, &near.length, to.tile);
             let (from, target) = (this.piece(&from)?, this.piece(&target)?);
             this.w.line(&format!(
                 "hivm.hir.nd2nz {{dst_continuous}} ins({} : {}) outs({} : {})",
@@ -322,12 +312,58 @@ impl Emitter<'_> {
         })
     }
 
+    /// Columns of fractals that lie in device memory as they do in the tile: each is one run.
+    fn load_packed(&mut self, to: &Region, tile: &Tile, fractal: Fractal, view: &View) -> Result<()> {
+        let param = self.param(view.param)?.clone();
+        let turned = fractal.inner == Order::N;
+        if self.cube.turned.insert(to.tile, turned).is_some_and(|known| known != turned) {
+            return Err(Missing(format!("`{}` row by row and column by column", tile.name)));
+        }
+        let ordered = |stored: [Dim; 2]| if turned { [stored[1].clone(), stored[0].clone()] } else { stored };
+        let [start, size, shape] = [
+            [self.in_turns(&view.axes[0].start), self.in_turns(&view.axes[1].start)],
+            [view.size[0].clone(), view.size[1].clone()],
+            [param.shape[0].clone(), param.shape[1].clone()],
+        ]
+        .map(ordered);
+        let (rows, columns) = if turned { (1, 0) } else { (0, 1) };
+        let unit = |axis: usize| matches!(view.axes[axis].steps.as_slice(), [(of, by)] if *of == axis && by.is(1));
+        let stored = Stored::new(tile, turned)?;
+        let expected = if turned { [stored.width, ROWS] } else { [ROWS, stored.width] };
+        let same = param.layout == tile.layout && fractal.block == expected && param.dtype == tile.dtype;
+        let aligned = super::array::divisible(&start[1], stored.width as i64);
+        if !(same && unit(0) && unit(1) && aligned && to.offset[columns].is(0)) {
+            return Err(Missing(format!("a part of `{}` in {} as {}", param.name, param.layout, tile.layout)));
+        }
+        let width = Dim::from(stored.width);
+        let (count, run) = (size[1].ceil_div(&width), size[0].clone() * width.clone());
+        let pitch = shape[0].ceil_div(&Dim::from(ROWS)) * Dim::from(ROWS) * width.clone();
+        let offset = start[1].floor_div(&width) * pitch.clone() + start[0].clone() * width;
+        let far = Array {
+            base: self.params[view.param.0 as usize].clone(),
+            dtype: param.dtype,
+            spelled: None,
+            space: "gm".into(),
+            offset,
+            size: vec![count, run],
+            step: vec![pitch, Dim::ONE],
+            home: Home::Global(view.param),
+        };
+        let base = self.fractal_base(to.tile, tile)?;
+        let at = stored.offset(&to.slot, (&to.offset[rows], &Dim::ZERO));
+        let near = base.with(at, far.size.clone(), vec![Dim::from(stored.capacity * stored.width), Dim::ONE]);
+        let (far, near) = (self.piece(&far)?, self.piece(&near)?);
+        self.w.line(&format!("hivm.hir.load ins({} : {}) outs({} : {})", far.name, far.ty, near.name, near.ty));
+        Ok(())
+    }
+
     /// Only the product's macro sees how a tile lies, so it lies as the load can write it: rows are what is consecutive in memory.
     fn turned(&mut self, id: TileId, fractal: Fractal, array: &Array, groups: &[Vec<usize>; 2]) -> bool {
         if let Some(turned) = self.cube.turned.get(&id) {
             return *turned;
         }
-        let consecutive = |group: &[usize]| one_axis(array, group).is_some_and(|(size, step)| step.is(1) || size.is(1));
+        let width = 256 / array.dtype.bits();
+        let consecutive = |group: &[usize]| Line::new(array, group, width).is_some_and(|line| line.is_consecutive());
         let declared = fractal.inner == Order::N;
         let turned = if consecutive(&groups[usize::from(!declared)]) { declared } else { !declared };
         self.cube.turned.insert(id, turned);
@@ -392,7 +428,7 @@ impl Emitter<'_> {
         let base = self.fractal_base(region.tile, &tile)?;
         let (at, size) = ((&region.offset[0], &region.offset[1]), (&region.size[0], &region.size[1]));
         let (at, size) = if stored.turned { ((at.1, at.0), (size.1, size.0)) } else { (at, size) };
-        let part = stored.part(&base, &region.slot, at, size, region.tile);
+        let part = stored.part(&base, &region.slot, at, size.1, region.tile);
         Ok((self.piece(&part)?, stored.turned))
     }
 
@@ -430,28 +466,18 @@ impl Emitter<'_> {
         };
         let rows = if array.size.len() == 2 { 1 } else { rows };
         let groups = [(0..rows).collect::<Vec<_>>(), (rows..array.size.len()).collect()];
-        let (columns, _) = one_axis(&array, &groups[1])
-            .filter(|(size, step)| step.is(1) || size.is(1))
-            .ok_or_else(|| Missing("a product written to elements that are not neighbours".into()))?;
-        let outer: Vec<usize> = groups[0].iter().copied().filter(|&axis| !array.size[axis].is(1)).collect();
-        let (looped, last) = if one_axis(&array, &groups[0]).is_some() {
-            (Vec::new(), groups[0].clone())
-        } else {
-            (outer[..outer.len() - 1].to_vec(), outer[outer.len() - 1..].to_vec())
-        };
-        let (length, pitch) = one_axis(&array, &last).ok_or_else(|| Missing("rows in several axes".into()))?;
-        let sizes: Vec<Dim> = looped.iter().map(|&axis| array.size[axis].clone()).collect();
-        let from = from.clone();
-        self.nest(&sizes, &mut |this, index| {
-            let (mut offset, mut row) = (array.offset.clone(), Dim::ZERO);
-            for (axis, at) in looped.iter().zip(index) {
-                offset = offset + array.step[*axis].clone() * at.clone();
-                row = row * array.size[*axis].clone() + at.clone();
-            }
+        let missing = || Missing("a product written to elements that are not neighbours".into());
+        let columns = Line::new(&array, &groups[1], ROWS).filter(Line::is_consecutive).ok_or_else(missing)?;
+        let rows = Line::new(&array, &groups[0], 1).ok_or_else(|| Missing("rows in several axes".into()))?;
+        self.nest(&Line::loops([&rows, &columns], &array), &mut |this, index| {
+            let (row, column) = index.split_at(rows.looped.len());
             let mut part = from.clone();
-            part.offset[0] = part.offset[0].clone() + row * length.clone();
-            let target = array.with(offset, vec![length.clone(), columns.clone()], vec![pitch.clone(), Dim::ONE]);
-            let (source, target) = (this.accumulator(&part, &[length.clone(), columns.clone()])?, this.piece(&target)?);
+            part.offset[0] = part.offset[0].clone() + rows.place(row);
+            part.offset[1] = part.offset[1].clone() + columns.place(column);
+            let offset = array.offset.clone() + rows.elements(row, &array) + columns.elements(column, &array);
+            let size = [rows.length.clone(), columns.length.clone()];
+            let target = array.with(offset, size.to_vec(), vec![rows.step.clone(), Dim::ONE]);
+            let (source, target) = (this.accumulator(&part, &size)?, this.piece(&target)?);
             this.w.line(&format!(
                 "hivm.hir.fixpipe {{dma_mode = #hivm.dma_mode<nz2nd>{quantise}}} ins({} : {}) outs({} : {})",
                 source.name, source.ty, target.name, target.ty
@@ -489,7 +515,8 @@ impl Emitter<'_> {
 
     fn feeds_products(&self, tile: &Tile) -> bool {
         let operand = self.is_operand_space(&tile.space) || self.is_accumulator_space(&tile.space);
-        matches!(tile.layout, Layout::Fractal(_)) && !operand && tile.space != self.workspace_space
+        let blocked = matches!(tile.layout, Layout::Fractal(fractal) if fractal.block != [1, 1]);
+        blocked && !operand && tile.space != self.workspace_space
     }
 }
 
@@ -517,15 +544,21 @@ impl Stored {
         Ok(Stored { turned, width, capacity, elements, slots: tile.slots })
     }
 
-    /// Rows and columns of the stored matrix, as `[columns of fractals][fractals][16][32 bytes]`.
-    fn part(&self, base: &Array, slot: &Dim, at: (&Dim, &Dim), size: (&Dim, &Dim), tile: TileId) -> Array {
-        let (width, rows) = (Dim::from(self.width), Dim::from(ROWS));
-        let pitch = Dim::from(self.capacity * self.width);
-        let slot = if self.slots > 1 { slot.clone() * Dim::from(self.elements) } else { Dim::ZERO };
-        let offset = slot + at.1.floor_div(&width) * pitch.clone() + at.0.clone() * width.clone();
-        let size = vec![size.1.ceil_div(&width), size.0.ceil_div(&rows), rows, width.clone()];
+    /// Columns of the stored matrix from a row on, as `[columns of fractals][fractals][16][32 bytes]`.
+    fn part(&self, base: &Array, slot: &Dim, at: (&Dim, &Dim), columns: &Dim, tile: TileId) -> Array {
+        let width = Dim::from(self.width);
+        let (pitch, offset) = (Dim::from(self.capacity * self.width), self.offset(slot, at));
+        // The templates of products take the room for rows, which is the pitch of columns, from the sizes.
+        let size = vec![columns.ceil_div(&width), Dim::from(self.capacity / ROWS), Dim::from(ROWS), width.clone()];
         let step = vec![pitch, Dim::from(ROWS * self.width), width, Dim::ONE];
         Array { home: Home::Tile(tile), ..base.with(offset, size, step) }
+    }
+
+    /// Elements before a row and column.
+    fn offset(&self, slot: &Dim, at: (&Dim, &Dim)) -> Dim {
+        let width = Dim::from(self.width);
+        let slot = if self.slots > 1 { slot.clone() * Dim::from(self.elements) } else { Dim::ZERO };
+        slot + at.1.floor_div(&width) * Dim::from(self.capacity * self.width) + at.0.clone() * width
     }
 }
 
@@ -539,6 +572,59 @@ pub fn hivm_space(space: &str) -> Result<&'static str> {
         "ub" => "ub",
         _ => return Err(Missing(format!("the memory `{space}`"))),
     })
+}
+
+/// Axes of an array as the rows or columns of a matrix: the last ones as a single axis, and loops over the others.
+struct Line {
+    /// Axes that are looped over, with the rows or columns that one step along each of them is.
+    looped: Vec<(usize, Dim)>,
+    /// Rows or columns of a turn.
+    length: Dim,
+    /// Elements from one to the next.
+    step: Dim,
+}
+
+impl Line {
+    /// `None` if a turn does not begin at a multiple of `block` rows or columns.
+    fn new(array: &Array, axes: &[usize], block: usize) -> Option<Line> {
+        let at_most_one = |axis: &usize| array.size[*axis].range().high <= 1;
+        let (single, axes): (Vec<usize>, Vec<usize>) = axes.iter().partition(|axis| at_most_one(axis));
+        // Such an axis may be empty, which its loop sees.
+        let single = single.into_iter().filter(|&axis| !array.size[axis].is(1));
+        let mut looped: Vec<(usize, Dim)> = single.map(|axis| (axis, Dim::ZERO)).collect();
+        let start = (0..=axes.len()).find(|&start| one_axis(array, &axes[start..]).is_some())?;
+        let (length, step) = one_axis(array, &axes[start..])?;
+        let mut unit = length.clone();
+        for &axis in axes[..start].iter().rev() {
+            if !super::array::divisible(&unit, block as i64) {
+                return None;
+            }
+            looped.push((axis, unit.clone()));
+            unit = unit * array.size[axis].clone();
+        }
+        Some(Line { looped, length, step })
+    }
+
+    fn is_consecutive(&self) -> bool {
+        self.step.is(1) || self.length.is(1)
+    }
+
+    /// Turns of the loops of two of them.
+    fn loops(lines: [&Line; 2], array: &Array) -> Vec<Dim> {
+        lines.iter().flat_map(|line| &line.looped).map(|(axis, _)| array.size[*axis].clone()).collect()
+    }
+
+    /// The row or column at which a turn begins.
+    fn place(&self, index: &[Dim]) -> Dim {
+        let parts = self.looped.iter().zip(index).map(|((_, unit), at)| unit.clone() * at.clone());
+        parts.fold(Dim::ZERO, |sum, part| sum + part)
+    }
+
+    /// Elements before a turn's first.
+    fn elements(&self, index: &[Dim], array: &Array) -> Dim {
+        let parts = self.looped.iter().zip(index).map(|((axis, _), at)| array.step[*axis].clone() * at.clone());
+        parts.fold(Dim::ZERO, |sum, part| sum + part)
+    }
 }
 
 /// Axes as a single one: size and step.

@@ -1,15 +1,18 @@
 //! A kernel as a module: functions and arguments, the loop over work items, and the walk through the statements.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tarsia_tensor::{Dim, Symbol};
-use tarsia_tile::{Instr, Kernel, Machine, Opcode, Stmt, Tile, TileId, optable::Class};
+use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Param, ParamId, Stmt, Tile, TileId, optable::Class};
 
 use super::{
     Core, Emitter, Form, Launch, Missing, Module, Result,
     sync::{Hazards, split},
     writer::{Writer, element},
 };
+
+/// Bytes of a line of the scalar units' caches.
+const CACHE_LINE: usize = 64;
 
 /// The kernel's module in one form.
 pub fn module(kernel: &Kernel, name: &str, machine: &Machine, form: Form) -> Result<Module> {
@@ -19,7 +22,10 @@ pub fn module(kernel: &Kernel, name: &str, machine: &Machine, form: Form) -> Res
     let block_dim = block_dim(kernel, machine, mixed, cores.contains(&Core::Cube));
     let workspace_space = machine.spaces.iter().find(|space| space.backing.is_some());
     let workspace_space = workspace_space.map(|space| space.name.clone()).unwrap_or_default();
-    let workspace_bytes = workspace_bytes(kernel, &workspace_space) * block_dim;
+    let exchanged = if mixed { exchanged(kernel, workspace_bytes(kernel, &workspace_space)) } else { BTreeMap::new() };
+    let own_bytes = exchanged.values().map(|at| at + CACHE_LINE).max();
+    let own_bytes = own_bytes.unwrap_or_else(|| workspace_bytes(kernel, &workspace_space));
+    let workspace_bytes = own_bytes.next_multiple_of(512) * block_dim;
     let mut text = format!("module attributes {{{}}} {{\n", module_attributes(machine, mixed));
     let mut functions = Vec::new();
     for core in [Core::Cube, Core::Vector] {
@@ -33,6 +39,7 @@ pub fn module(kernel: &Kernel, name: &str, machine: &Machine, form: Form) -> Res
         };
         let function = format!("{name}{suffix}");
         let mut emitter = emitter(kernel, machine, form, core, mixed, &workspace_space, &symbols)?;
+        emitter.exchanged.clone_from(&exchanged);
         emitter.body(block_dim, workspace_bytes / block_dim.max(1))?;
         text += &header(&emitter, &function, block_dim, workspace_bytes > 0);
         text += &emitter.w.finish();
@@ -134,7 +141,6 @@ fn symbols(kernel: &Kernel) -> Vec<Symbol> {
 }
 
 fn symbols_of(body: &[Stmt], used: &mut BTreeSet<Symbol>, defined: &mut BTreeSet<Symbol>) {
-    use tarsia_tile::Operand;
     for stmt in body {
         match stmt {
             Stmt::For { var, end, body, .. } => {
@@ -196,6 +202,26 @@ fn workspace_bytes(kernel: &Kernel, space: &str) -> usize {
     ends.max().unwrap_or(0).next_multiple_of(512)
 }
 
+/// Where numbers that instructions compute lie in the workspace of a group, from `start` on: each in a cache line of its own.
+fn exchanged(kernel: &Kernel, start: usize) -> BTreeMap<Symbol, usize> {
+    let mut found = BTreeMap::new();
+    each_instr(&kernel.body, &mut |instr| {
+        if let Some(symbol) = computed(instr) {
+            let next = start + found.len() * CACHE_LINE;
+            found.entry(symbol.clone()).or_insert(next);
+        }
+    });
+    found
+}
+
+/// The number that an instruction computes for expressions.
+pub fn computed(instr: &Instr) -> Option<&Symbol> {
+    instr.dst.iter().find_map(|operand| match operand {
+        Operand::Scalar(symbol, _) => Some(symbol),
+        _ => None,
+    })
+}
+
 /// Bytes of all copies of a tile.
 pub fn tile_bytes(tile: &Tile) -> usize {
     let bytes = tile.layout.elements(&tile.shape).and_then(|count| tile.dtype.bytes_of(count));
@@ -218,8 +244,9 @@ fn emitter<'a>(
     let scratch_start = ends.map(|tile| tile.address.unwrap_or(0) + tile_bytes(tile)).max().unwrap_or(0);
     let mut params = Vec::new();
     for (at, param) in kernel.params.iter().enumerate() {
-        let size = Dim::product(&param.shape);
-        let size = size.as_usize().map_or("?".to_owned(), |size| size.to_string());
+        let shape: Option<Vec<usize>> = param.shape.iter().map(Dim::as_usize).collect();
+        let size = shape.and_then(|shape| param.layout.elements(&shape));
+        let size = size.map_or("?".to_owned(), |size| size.to_string());
         let ty = format!("memref<{size}x{}, #hivm.address_space<gm>>", element(param.dtype)?);
         params.push((format!("%p{at}"), ty));
     }
@@ -241,6 +268,8 @@ fn emitter<'a>(
         scratch_end: space.bytes as usize,
         hazards: Hazards::default(),
         symbols: symbols.to_vec(),
+        turns: BTreeMap::new(),
+        exchanged: BTreeMap::new(),
         cube: super::cube::Cube::default(),
     })
 }
@@ -249,6 +278,11 @@ impl Emitter<'_> {
     /// The tile of this number.
     pub fn tile(&self, id: TileId) -> Result<&Tile> {
         self.kernel.tiles.get(id.0 as usize).ok_or_else(|| Missing("a tile".into()))
+    }
+
+    /// The parameter of this number.
+    pub fn param(&self, id: ParamId) -> Result<&Param> {
+        self.kernel.params.get(id.0 as usize).ok_or_else(|| Missing("a parameter".into()))
     }
 
     /// All copies of a row-major tile as one flat memref: name and type.
@@ -417,9 +451,10 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Whether flags between cores are set or awaited in a statement.
+    /// Whether cores wait for each other in a statement.
     fn has_cross(&self, stmt: &Stmt) -> bool {
         let mut found = false;
+        each_instr(std::slice::from_ref(stmt), &mut |instr| found |= self.is_exchanged(instr));
         super::sync::visit(std::slice::from_ref(stmt), &mut |op| {
             if let Opcode::SetEvent { from, to, .. } | Opcode::WaitEvent { from, to, .. } = op {
                 found |= matches!((split(from), split(to)), (Ok(a), Ok(b)) if a.0 != b.0);
@@ -437,6 +472,7 @@ impl Emitter<'_> {
                 Opcode::SetEvent { from, .. } => split(from).is_ok_and(|(core, _)| core == self.core),
                 Opcode::WaitEvent { to, .. } => split(to).is_ok_and(|(core, _)| core == self.core),
                 Opcode::Barrier { .. } => true,
+                _ if self.is_exchanged(instr) => true,
                 _ => core_of(self.kernel, self.machine, instr).is_ok_and(|core| core == Some(self.core)),
             },
         }
@@ -449,7 +485,8 @@ impl Emitter<'_> {
         match stmt {
             Stmt::For { var, end, step, body } => {
                 let name = self.w.open_for(end, *step)?;
-                self.w.bind(var, name);
+                self.w.bind(var, name.clone());
+                self.counted(var, &name, *step);
                 self.hazards.forget();
                 let written = self.block(body);
                 self.hazards.forget();
@@ -459,6 +496,25 @@ impl Emitter<'_> {
             Stmt::If { condition, then, otherwise } => self.branch(condition, then, otherwise),
             Stmt::Instr(instr) => self.instr(instr),
         }
+    }
+
+    /// Gives the turns of a loop a symbol of their own, of which the loop's variable is a multiple.
+    fn counted(&mut self, var: &Symbol, name: &str, step: i64) {
+        if step == 1 {
+            self.turns.remove(var);
+            return;
+        }
+        let by = self.w.integer(step);
+        let turn = self.w.value(&format!("arith.divui {name}, {by} : index"));
+        // No variable of a program has such a name.
+        let symbol = Symbol::new(&format!("{name} turn"));
+        self.w.bind(&symbol, turn);
+        self.turns.insert(var.clone(), Dim::symbol(symbol.name()) * Dim::from(step as usize));
+    }
+
+    /// An offset in which multiples are seen.
+    pub fn in_turns(&self, offset: &Dim) -> Dim {
+        offset.substitute(&|symbol: &Symbol| self.turns.get(symbol).cloned())
     }
 
     fn branch(&mut self, condition: &Dim, then: &[Stmt], otherwise: &[Stmt]) -> Result<()> {
@@ -484,6 +540,9 @@ impl Emitter<'_> {
             Opcode::WaitEvent { from, to, event } => return self.event(false, from, to, event),
             Opcode::Barrier { pipe } => return self.barrier(pipe.as_deref()),
             _ => {}
+        }
+        if let Some(symbol) = computed(instr).filter(|_| self.is_exchanged(instr)) {
+            return self.exchange(instr, symbol);
         }
         let pipe = self.machine.pipe_of(self.kernel, instr).map_err(Missing)?.to_owned();
         self.scratch_next = self.scratch_start;
