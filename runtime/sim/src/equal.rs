@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     cache::{Cache, Memory, Traffic},
     code::{Code, Node},
     engine::Known,
-    price::Prices,
+    price::{PriceId, Prices},
     walk::{Cursor, Issue, Issued, bind_item},
 };
 
@@ -39,7 +39,8 @@ pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize
         while item < items {
             // The order of items is not looked at: the sum is that of the set.
             let one = signatures.item(code, prices, item)?;
-            all = Part { signature: all.signature.wrapping_add(one.signature), work: all.work + one.work };
+            let signature = all.signature.wrapping_add(one.signature);
+            all = Part { signature, work: all.work + one.work, ..all };
             item += code.groups as u64;
         }
         let at = *known.entry(all.signature).or_insert(classes.len());
@@ -82,20 +83,22 @@ pub(crate) fn all(code: &Code<'_>) -> Vec<(usize, f64)> {
     (0..groups).map(|group| (group, 1.0)).collect()
 }
 
-/// What is issued, as a number, and the cycles of all of it together.
+/// What is issued, as a number, the cycles of all of it together, and how many instructions touch buffers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Part {
     pub signature: u64,
     pub work: f64,
+    pub accesses: u64,
 }
 
 impl Part {
     fn then(self, other: Part) -> Part {
-        Part { signature: mix(self.signature, other.signature), work: self.work + other.work }
+        let signature = mix(self.signature, other.signature);
+        Part { signature, work: self.work + other.work, accesses: self.accesses + other.accesses }
     }
 
     fn of(signature: u64) -> Part {
-        Part { signature, work: 0.0 }
+        Part { signature, ..Part::default() }
     }
 }
 
@@ -114,18 +117,30 @@ const ITERATIONS: i64 = 1 << 20;
 
 impl Signatures {
     fn item(&mut self, code: &Code<'_>, prices: &mut Prices, item: u64) -> Result<Part, SimError> {
-        let mut vars = vec![0; code.variables];
-        bind_item(code, item, &mut vars);
         let mut all = Part::default();
-        for (number, role) in code.roles.iter().enumerate() {
-            for lane in 0..role.lanes {
-                if let Some(var) = code.lane {
-                    vars[var as usize] = lane as i64;
-                }
-                all = all.then(self.block(code, prices, number, &role.body, &mut vars)?);
+        for (role, described) in code.roles.iter().enumerate() {
+            for lane in 0..described.lanes {
+                all = all.then(self.lane(code, prices, item, role, lane)?);
             }
         }
         Ok(all)
+    }
+
+    /// What one core issues for an item.
+    fn lane(
+        &mut self,
+        code: &Code<'_>,
+        prices: &mut Prices,
+        item: u64,
+        role: usize,
+        lane: usize,
+    ) -> Result<Part, SimError> {
+        let mut vars = vec![0; code.variables];
+        bind_item(code, item, &mut vars);
+        if let Some(var) = code.lane {
+            vars[var as usize] = lane as i64;
+        }
+        self.block(code, prices, role, &code.roles[role].body, &mut vars)
     }
 
     fn block(
@@ -144,7 +159,11 @@ impl Signatures {
                     if let Some((var, value)) = &code.works[*work].scalar {
                         vars[*var as usize] = value.eval(vars);
                     }
-                    Part { signature: mix(u64::from(price), *work as u64), work: prices.get(price).cost.streaming() }
+                    Part {
+                        signature: mix(u64::from(price), *work as u64),
+                        work: prices.get(price).cost.streaming(),
+                        accesses: u64::from(!code.works[*work].memory.is_empty()),
+                    }
                 }
                 Node::Assign(var, value) => {
                     vars[*var as usize] = value.eval(vars);
@@ -176,7 +195,7 @@ impl Signatures {
         node: &Node,
         vars: &mut [i64],
     ) -> Result<Part, SimError> {
-        let Node::Loop { var, end, step, body, depends, .. } = node else { return Ok(Part::default()) };
+        let Node::Loop { var, end, step, body, varies, .. } = node else { return Ok(Part::default()) };
         let (key, end) = (loop_key(role, node, vars), end.eval(vars));
         if let Some(&part) = self.loops.get(&key) {
             return Ok(part);
@@ -186,11 +205,11 @@ impl Signatures {
         while value < end {
             vars[*var as usize] = value;
             let one = self.block(code, prices, role, body, vars)?;
-            if !depends.contains(var) {
+            if !varies {
                 // Every iteration is like the first.
                 let count = (end - 1) / step + 1;
                 let signature = mix(mix(all.signature, one.signature), count as u64);
-                all = Part { signature, work: one.work * count as f64 };
+                all = Part { signature, work: one.work * count as f64, accesses: one.accesses * count as u64 };
                 break;
             }
             all = all.then(one);
@@ -212,7 +231,7 @@ impl Signatures {
         node: &Node,
         vars: &mut [i64],
     ) -> Result<Rc<[u64]>, SimError> {
-        let Node::Loop { var, end, step, body, depends, .. } = node else { return Ok(Rc::new([])) };
+        let Node::Loop { var, end, step, body, varies, .. } = node else { return Ok(Rc::new([])) };
         let (key, end) = (loop_key(role, node, vars), end.eval(vars));
         if let Some(known) = self.iterations.get(&key) {
             return Ok(known.clone());
@@ -220,7 +239,7 @@ impl Signatures {
         let count = if end > 0 { (end - 1) / step + 1 } else { 0 };
         let mut all = Vec::new();
         for at in 0..if count > ITERATIONS { 0 } else { count } {
-            if at > 0 && !depends.contains(var) {
+            if at > 0 && !varies {
                 all.resize(count as usize, all[0]);
                 break;
             }
@@ -234,9 +253,8 @@ impl Signatures {
 }
 
 fn loop_key(role: usize, node: &Node, vars: &[i64]) -> LoopKey {
-    let Node::Loop { var, end, id, depends, .. } = node else { return (role, usize::MAX, SmallVec::new()) };
-    let outer = depends.iter().filter(|other| *other != var).map(|&other| vars[other as usize]);
-    (role, *id, outer.chain([end.eval(vars)]).collect())
+    let Node::Loop { end, id, depends, .. } = node else { return (role, usize::MAX, SmallVec::new()) };
+    (role, *id, depends.iter().chain([end]).map(|expr| expr.eval(vars)).collect())
 }
 
 /// Mixes two numbers into one.
@@ -257,8 +275,9 @@ pub(crate) fn known(
     past_cache: bool,
 ) -> Result<Vec<Vec<Known>>, SimError> {
     let mut roles = Vec::new();
+    let mut signatures = Signatures::default();
     for role in 0..code.roles.len() {
-        roles.push(Lockstep::new(code, prices, classes, role)?);
+        roles.push(Lockstep::new(code, prices, &mut signatures, classes, role)?);
     }
     loop {
         // Kinds of core advance in proportion to what each has to do.
@@ -276,29 +295,36 @@ struct Lockstep {
     known: Vec<Known>,
     count: f64,
     places: Vec<(u32, i64)>,
+    /// What was read in this step: memory, first byte, price.
+    seen: FxHashSet<(u32, i64, PriceId)>,
 }
 
 impl Lockstep {
-    fn new(code: &Code<'_>, prices: &mut Prices, classes: &[(usize, f64)], role: usize) -> Result<Lockstep, SimError> {
+    fn new(
+        code: &Code<'_>,
+        prices: &mut Prices,
+        signatures: &mut Signatures,
+        classes: &[(usize, f64)],
+        role: usize,
+    ) -> Result<Lockstep, SimError> {
         let lanes = code.roles[role].lanes;
-        let cursor = |group, lane| Cursor::new(code, role, lane, group, code.groups, true);
-        let mut count = 0usize;
-        if code.works.iter().any(|work| work.role == role && !work.memory.is_empty()) {
-            for &(group, _) in classes {
-                for lane in 0..lanes {
-                    let mut one = cursor(group, lane);
-                    let mut accesses = 0;
-                    while next_access(&mut one, code, prices)?.is_some() {
-                        accesses += 1;
-                    }
-                    count = count.max(accesses);
+        let mut count = 0;
+        for &(group, _) in classes {
+            for lane in 0..lanes {
+                let mut accesses = 0;
+                let mut item = group as u64;
+                while item < code.items() {
+                    accesses += signatures.lane(code, prices, item, role, lane)?.accesses;
+                    item += code.groups as u64;
                 }
+                count = count.max(accesses);
             }
         }
         let groups = (code.groups as u64).min(code.items()) as usize;
         let cursors = (0..groups).flat_map(|group| (0..lanes).map(move |lane| (group, lane)));
-        let cursors = cursors.map(|(group, lane)| cursor(group, lane)).collect();
-        Ok(Lockstep { cursors, known: Vec::with_capacity(count), count: count as f64, places: Vec::new() })
+        let cursor = |(group, lane)| Cursor::new(code, role, lane, group, code.groups, true);
+        let cursors = cursors.map(cursor).collect();
+        Ok(Lockstep { cursors, known: Vec::new(), count: count as f64, places: Vec::new(), seen: FxHashSet::default() })
     }
 
     fn progress(&self) -> f64 {
@@ -316,6 +342,7 @@ impl Lockstep {
     ) -> Result<(), SimError> {
         let (mut total, mut bytes) = (Traffic::default(), 0.0);
         self.places.clear();
+        self.seen.clear();
         for cursor in &mut self.cursors {
             let Some(issued) = next_access(cursor, code, prices)? else { continue };
             let price = prices.get(issued.price);
@@ -323,8 +350,14 @@ impl Lockstep {
             for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
                 let memory = &memories[access.param.0 as usize];
                 let salt = issued.access as u64;
-                total.add(&match past_cache && !access.written {
-                    true => Traffic { read: geometry.bytes, fetched: geometry.bytes, ..Traffic::default() },
+                let through = past_cache && !access.written;
+                // What another core has just read is in the cache.
+                let again = !access.written
+                    && geometry.indexed.is_none()
+                    && !self.seen.insert((memory.id, start, issued.price));
+                total.add(&match again {
+                    _ if through => Traffic { read: geometry.bytes, fetched: geometry.bytes, ..Traffic::default() },
+                    true => Traffic { read: geometry.bytes, ..Traffic::default() },
                     false => cache.access(memory, geometry, start, salt, access.written, access.read),
                 });
                 bytes += geometry.bytes;
