@@ -39,6 +39,8 @@ struct Snapshot {
     number: u64,
     now: f64,
     cursors: Vec<Cursor>,
+    /// By stream, the first access that has not been made yet.
+    ahead: Vec<usize>,
     totals: Totals,
 }
 
@@ -73,8 +75,9 @@ impl Engine<'_, '_> {
             }
         }
         let cursors = self.streams.iter().map(|stream| stream.cursor.clone()).collect();
+        let ahead = (0..self.streams.len()).map(|stream| self.next_access(stream)).collect();
         let totals = self.totals();
-        self.steady.states.push_back(Snapshot { number, now: self.now, cursors, totals });
+        self.steady.states.push_back(Snapshot { number, now: self.now, cursors, ahead, totals });
         if self.steady.states.len() > STATES {
             self.steady.states.pop_front();
         }
@@ -125,7 +128,7 @@ impl Engine<'_, '_> {
         let mut most = i64::MAX;
         let mut motions = Vec::new();
         for number in 0..self.streams.len() {
-            let Some((motion, times)) = self.motion(number, &before.cursors[number])? else { return Ok((0, motions)) };
+            let Some((motion, times)) = self.motion(number, before)? else { return Ok((0, motions)) };
             most = most.min(times);
             motions.push(motion);
         }
@@ -134,7 +137,8 @@ impl Engine<'_, '_> {
     }
 
     /// How a stream has moved since, and how often it can move so again; `None` if in no simple way.
-    fn motion(&mut self, number: usize, before: &Cursor) -> Result<Option<(Motion, i64)>, SimError> {
+    fn motion(&mut self, number: usize, snapshot: &Snapshot) -> Result<Option<(Motion, i64)>, SimError> {
+        let before = &snapshot.cursors[number];
         let stream = &self.streams[number];
         let (role, now) = (stream.role, &stream.cursor);
         let described = &self.setup.code.roles[role];
@@ -159,9 +163,28 @@ impl Engine<'_, '_> {
         let run = (first..).take_while(same).count();
         let mut times = (run.max(1) - 1) / period;
         if let (Source::Known(known), true) = (&self.source, accesses > 0) {
-            times = times.min(repeats(&known[role], before.accesses, accesses));
+            times = times.min(repeats(&known[role], snapshot.ahead[number], accesses));
         }
         Ok(Some((Motion { advance: Some((var, advance)), accesses }, times as i64)))
+    }
+
+    /// The first access of a stream that waits in a queue or has just begun; what is issued is far ahead of it.
+    fn next_access(&self, number: usize) -> usize {
+        let stream = &self.streams[number];
+        let pipes = self.pipes[stream.pipes.clone()].iter();
+        let waiting = pipes.flat_map(|pipe| {
+            let queued = pipe.queue.iter().find_map(|(_, entry)| match entry {
+                Entry::Work(issued) if !issued.starts.is_empty() => Some(issued.access),
+                _ => None,
+            });
+            let running = pipe.running.iter().map(|running| &running.issued);
+            running.filter(|issued| !issued.starts.is_empty()).map(|issued| issued.access).chain(queued)
+        });
+        let pending = stream.pending.iter().filter_map(|issue| match issue {
+            Issue::Work(issued) => Some(issued.access),
+            _ => None,
+        });
+        waiting.chain(pending).min().unwrap_or(stream.cursor.accesses).min(stream.cursor.accesses)
     }
 
     fn totals(&self) -> Totals {
