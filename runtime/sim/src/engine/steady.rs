@@ -4,8 +4,10 @@
 //! it is left, signals, distances in time. If the same number was seen some iterations earlier, everything between is a period. It
 //! repeats for as long as each stream's coming iterations issue the same as the period's, and their bytes are in the cache to the
 //! same part: so often it is counted without being simulated.
+//!
+//! Each loop is looked at by itself: an iteration of an outer loop in which most of the inner one was only counted is like any other.
 
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 use std::{collections::VecDeque, hash::Hasher};
 
 use super::{Engine, Entry, Known, Source, State, Timer};
@@ -16,7 +18,7 @@ use crate::{
     walk::{Cursor, Issue},
 };
 
-/// How many earlier states are compared with.
+/// How many earlier states of a loop are compared with.
 const STATES: usize = 8;
 /// Parts of a cycle, and of a transfer, that are told apart.
 const PER_CYCLE: f64 = 4.0;
@@ -27,17 +29,19 @@ const CLOSE: f64 = 0.02;
 /// What is known of earlier states.
 #[derive(Default)]
 pub(super) struct Steady {
-    /// A loop of the first stream has begun anew.
-    pub due: bool,
+    /// The loop of the first stream that has begun anew.
+    pub due: Option<usize>,
     /// Cycles that were not simulated.
     pub skipped: f64,
-    states: VecDeque<Snapshot>,
+    /// By loop.
+    states: FxHashMap<usize, VecDeque<Snapshot>>,
     signatures: Signatures,
 }
 
 struct Snapshot {
     number: u64,
-    now: f64,
+    /// The cycle, with those that were not simulated.
+    cycle: f64,
     cursors: Vec<Cursor>,
     /// By stream, the first access that has not been made yet.
     ahead: Vec<usize>,
@@ -63,24 +67,25 @@ impl Engine<'_, '_> {
     ///
     /// # Errors
     /// If an instruction has no cost.
-    pub(super) fn look_for_steady_state(&mut self) -> Result<(), SimError> {
+    pub(super) fn look_for_steady_state(&mut self, id: usize) -> Result<(), SimError> {
         let number = self.state_number();
-        let before = self.steady.states.iter().rposition(|state| state.number == number);
-        if let Some(before) = before.and_then(|at| self.steady.states.remove(at)) {
+        let mut states = self.steady.states.remove(&id).unwrap_or_default();
+        let before = states.iter().rposition(|state| state.number == number);
+        if let Some(before) = before.and_then(|at| states.remove(at)) {
             let (periods, motions) = self.periods(&before)?;
             if periods > 0 {
                 self.skip(&before, periods, &motions);
-                self.steady.states.clear();
                 return Ok(());
             }
         }
         let cursors = self.streams.iter().map(|stream| stream.cursor.clone()).collect();
         let ahead = (0..self.streams.len()).map(|stream| self.next_access(stream)).collect();
-        let totals = self.totals();
-        self.steady.states.push_back(Snapshot { number, now: self.now, cursors, ahead, totals });
-        if self.steady.states.len() > STATES {
-            self.steady.states.pop_front();
+        let cycle = self.now + self.steady.skipped;
+        states.push_back(Snapshot { number, cycle, cursors, ahead, totals: self.totals() });
+        if states.len() > STATES {
+            states.pop_front();
         }
+        self.steady.states.insert(id, states);
         Ok(())
     }
 
@@ -163,7 +168,7 @@ impl Engine<'_, '_> {
         let run = (first..).take_while(same).count();
         let mut times = (run.max(1) - 1) / period;
         if let (Source::Known(known), true) = (&self.source, accesses > 0) {
-            times = times.min(repeats(&known[role], snapshot.ahead[number], accesses));
+            times = repeats(&known[role], snapshot.ahead[number], accesses, times);
         }
         Ok(Some((Motion { advance: Some((var, advance)), accesses }, times as i64)))
     }
@@ -202,7 +207,7 @@ impl Engine<'_, '_> {
     /// Counts a period so many times more.
     fn skip(&mut self, before: &Snapshot, periods: i64, motions: &[Motion]) {
         let times = periods as f64;
-        self.steady.skipped += times * (self.now - before.now);
+        self.steady.skipped += times * (self.now + self.steady.skipped - before.cycle);
         let mut more = before.totals.traffic;
         more.scale(-1.0);
         more.add(&self.out.traffic);
@@ -239,8 +244,8 @@ impl Engine<'_, '_> {
     }
 }
 
-/// How often so many accesses from one on come again as they are.
-fn repeats(known: &[Known], first: usize, period: usize) -> usize {
+/// How often, at most so often, so many accesses from one on come again as they are.
+fn repeats(known: &[Known], first: usize, period: usize, most: usize) -> usize {
     let close = |a: f64, b: f64| (a - b).abs() <= CLOSE * a.abs().max(1.0);
     let same = |&at: &usize| match (known.get(first + (at - first) % period), known.get(at)) {
         (Some(a), Some(b)) => {
@@ -248,7 +253,7 @@ fn repeats(known: &[Known], first: usize, period: usize) -> usize {
         }
         _ => false,
     };
-    (first + period..).take_while(same).count() / period
+    (first + period..).take(most.saturating_mul(period)).take_while(same).count() / period
 }
 
 fn state_code(state: State) -> u64 {
