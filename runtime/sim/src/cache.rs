@@ -78,6 +78,8 @@ pub(crate) struct Cache {
     places: FxHashMap<(u32, u64), u32>,
     newest: u32,
     oldest: u32,
+    /// Sectors that have come into it so far.
+    brought: u64,
     /// Bytes from one row of a memory to the next, once it was accessed.
     pitches: FxHashMap<u32, i64>,
 }
@@ -139,8 +141,34 @@ impl Cache {
             places: FxHashMap::default(),
             newest: NONE,
             oldest: NONE,
+            brought: 0,
             pitches: FxHashMap::default(),
         }
+    }
+
+    /// How many times its size has come into it so far.
+    pub fn turnover(&self) -> f64 {
+        self.brought as f64 / self.capacity.max(1) as f64
+    }
+
+    /// Puts what it holds of some memories so many bytes further on, to whole blocks.
+    pub fn shift(&mut self, by: &[(Memory, i64)]) {
+        let rounded = |value: i64, unit: i64| (value + unit / 2).div_euclid(unit);
+        let pitch = |memory: &Memory| memory.pitch.or_else(|| self.pitches.get(&memory.id).copied()).unwrap_or(WIDTH);
+        let by = by.iter().map(|(memory, bytes)| {
+            let pitch = pitch(memory);
+            (memory.id, (rounded(bytes.div_euclid(pitch), DOWN), rounded(bytes.rem_euclid(pitch), WIDTH)))
+        });
+        let by: FxHashMap<u32, (i64, i64)> = by.collect();
+        let mut places = FxHashMap::default();
+        for ((memory, number), at) in self.places.drain() {
+            let (down, across) = by.get(&memory).copied().unwrap_or((0, 0));
+            let row = ((number >> 32) as i64).wrapping_add(down).wrapping_mul(DOWN);
+            let key = (memory, block_number(row, (number & 0xffff_ffff) as i64 + across));
+            self.blocks[at as usize].key = key;
+            places.insert(key, at);
+        }
+        self.places = places;
     }
 
     /// Reads or writes; gives what has to be moved.
@@ -265,6 +293,7 @@ impl Cache {
             block.dirty |= wanted;
         }
         self.held += missing;
+        self.brought += missing;
         self.link_newest(at);
         visit.fetched += missing;
         visit.evicted += self.make_room(at);

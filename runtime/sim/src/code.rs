@@ -66,6 +66,12 @@ impl Role {
         })
     }
 
+    /// The loop outside of all others in which every access to device memory is, if there is one.
+    pub fn memory_loop(&self, works: &[Work<'_>]) -> Option<&Node> {
+        let mut touching = self.body.iter().filter(|node| touches_memory(std::slice::from_ref(node), works));
+        touching.next().filter(|node| matches!(node, Node::Loop { .. }) && touching.next().is_none())
+    }
+
     /// The loop of this number.
     pub fn find_loop(&self, wanted: usize) -> Option<&Node> {
         fn find(body: &[Node], wanted: usize) -> Option<&Node> {
@@ -322,8 +328,17 @@ fn annotate(body: &mut [Node], works: &[Work<'_>]) {
     }
 }
 
+fn touches_memory(body: &[Node], works: &[Work<'_>]) -> bool {
+    body.iter().any(|node| match node {
+        Node::Loop { body, .. } => touches_memory(body, works),
+        Node::If { then, otherwise, .. } => touches_memory(then, works) || touches_memory(otherwise, works),
+        Node::Work(work) => !works[*work].memory.is_empty(),
+        _ => false,
+    })
+}
+
 /// The expressions that decide what a block issues at which sizes, and the variables that are defined in it.
-fn deciding(body: &[Node], works: &[Work<'_>], decide: &mut Vec<Expr>, inner: &mut Vec<Var>) {
+pub(crate) fn deciding(body: &[Node], works: &[Work<'_>], decide: &mut Vec<Expr>, inner: &mut Vec<Var>) {
     for node in body {
         match node {
             Node::Loop { var, end, body, .. } => {

@@ -1,21 +1,18 @@
-//! Equal cores: which groups do the same work for the same time, and what the cache holds for them on average.
+//! Equal cores: which groups do the same work for the same time.
 //!
 //! Two groups are equal if they issue the same instructions at the same sizes in the same order, with the same events. One of them is
-//! simulated for all; it shares memories as all of them would. Which bytes of its accesses are in the cache depends on the others:
-//! every core's accesses are walked in step, and each access of the one gets the average of theirs.
+//! simulated for all; it shares memories as all of them would.
 
 use std::rc::Rc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::{
     SimError,
-    cache::{Cache, Memory, Traffic},
     code::{Code, Node},
-    engine::Known,
-    price::{PriceId, Prices},
-    walk::{Cursor, Issue, Issued, bind_item},
+    price::Prices,
+    walk::bind_item,
 };
 
 /// Classes are kept apart up to so many; beyond, those that differ in work by less than this part are one.
@@ -84,7 +81,7 @@ pub(crate) fn all(code: &Code<'_>) -> Vec<(usize, f64)> {
 }
 
 /// What is issued, as a number, the cycles of all of it together, and how many instructions touch buffers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Part {
     pub signature: u64,
     pub work: f64,
@@ -109,7 +106,7 @@ type LoopKey = (usize, usize, SmallVec<[i64; 6]>);
 #[derive(Default)]
 pub(crate) struct Signatures {
     loops: FxHashMap<LoopKey, Part>,
-    iterations: FxHashMap<LoopKey, Rc<[u64]>>,
+    iterations: FxHashMap<LoopKey, Rc<[Part]>>,
 }
 
 /// Loops whose iterations are kept one by one have at most so many.
@@ -127,7 +124,10 @@ impl Signatures {
     }
 
     /// What one core issues for an item.
-    fn lane(
+    ///
+    /// # Errors
+    /// If an instruction has no cost.
+    pub fn lane(
         &mut self,
         code: &Code<'_>,
         prices: &mut Prices,
@@ -219,7 +219,7 @@ impl Signatures {
         Ok(all)
     }
 
-    /// The signatures of all iterations of a loop; none of a very long one.
+    /// What each iteration of a loop issues; nothing of a very long one.
     ///
     /// # Errors
     /// If an instruction has no cost.
@@ -230,7 +230,7 @@ impl Signatures {
         role: usize,
         node: &Node,
         vars: &mut [i64],
-    ) -> Result<Rc<[u64]>, SimError> {
+    ) -> Result<Rc<[Part]>, SimError> {
         let Node::Loop { var, end, step, body, varies, .. } = node else { return Ok(Rc::new([])) };
         let (key, end) = (loop_key(role, node, vars), end.eval(vars));
         if let Some(known) = self.iterations.get(&key) {
@@ -244,9 +244,9 @@ impl Signatures {
                 break;
             }
             vars[*var as usize] = at * step;
-            all.push(self.block(code, prices, role, body, vars)?.signature);
+            all.push(self.block(code, prices, role, body, vars)?);
         }
-        let all: Rc<[u64]> = all.into();
+        let all: Rc<[Part]> = all.into();
         self.iterations.insert(key, all.clone());
         Ok(all)
     }
@@ -260,134 +260,6 @@ fn loop_key(role: usize, node: &Node, vars: &[i64]) -> LoopKey {
 /// Mixes two numbers into one.
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     (a.rotate_left(23) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// The average, over all cores, of each access's part in the cache: by kind of core, by number of the access.
-///
-/// # Errors
-/// If an instruction has no cost.
-pub(crate) fn known(
-    code: &Code<'_>,
-    prices: &mut Prices,
-    classes: &[(usize, f64)],
-    memories: &[Memory],
-    cache: &mut Cache,
-    past_cache: bool,
-) -> Result<Vec<Vec<Known>>, SimError> {
-    let mut roles = Vec::new();
-    let mut signatures = Signatures::default();
-    for role in 0..code.roles.len() {
-        roles.push(Lockstep::new(code, prices, &mut signatures, classes, role)?);
-    }
-    loop {
-        // Kinds of core advance in proportion to what each has to do.
-        let open = roles.iter_mut().filter(|role| (role.known.len() as f64) < role.count);
-        let behind = open.min_by(|a, b| a.progress().total_cmp(&b.progress()));
-        let Some(role) = behind else { break };
-        role.step(code, prices, memories, cache, past_cache)?;
-    }
-    Ok(roles.into_iter().map(|role| role.known).collect())
-}
-
-/// All cores of one kind, in step.
-struct Lockstep {
-    cursors: Vec<Cursor>,
-    known: Vec<Known>,
-    count: f64,
-    places: Vec<(u32, i64)>,
-    /// What was read in this step: memory, first byte, price.
-    seen: FxHashSet<(u32, i64, PriceId)>,
-}
-
-impl Lockstep {
-    fn new(
-        code: &Code<'_>,
-        prices: &mut Prices,
-        signatures: &mut Signatures,
-        classes: &[(usize, f64)],
-        role: usize,
-    ) -> Result<Lockstep, SimError> {
-        let lanes = code.roles[role].lanes;
-        let mut count = 0;
-        for &(group, _) in classes {
-            for lane in 0..lanes {
-                let mut accesses = 0;
-                let mut item = group as u64;
-                while item < code.items() {
-                    accesses += signatures.lane(code, prices, item, role, lane)?.accesses;
-                    item += code.groups as u64;
-                }
-                count = count.max(accesses);
-            }
-        }
-        let groups = (code.groups as u64).min(code.items()) as usize;
-        let cursors = (0..groups).flat_map(|group| (0..lanes).map(move |lane| (group, lane)));
-        let cursor = |(group, lane)| Cursor::new(code, role, lane, group, code.groups, true);
-        let cursors = cursors.map(cursor).collect();
-        Ok(Lockstep { cursors, known: Vec::new(), count: count as f64, places: Vec::new(), seen: FxHashSet::default() })
-    }
-
-    fn progress(&self) -> f64 {
-        (self.known.len() as f64 + 0.5) / self.count
-    }
-
-    /// One access of every core.
-    fn step(
-        &mut self,
-        code: &Code<'_>,
-        prices: &mut Prices,
-        memories: &[Memory],
-        cache: &mut Cache,
-        past_cache: bool,
-    ) -> Result<(), SimError> {
-        let (mut total, mut bytes) = (Traffic::default(), 0.0);
-        self.places.clear();
-        self.seen.clear();
-        for cursor in &mut self.cursors {
-            let Some(issued) = next_access(cursor, code, prices)? else { continue };
-            let price = prices.get(issued.price);
-            let work = &code.works[issued.work];
-            for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
-                let memory = &memories[access.param.0 as usize];
-                let salt = issued.access as u64;
-                let through = past_cache && !access.written;
-                // What another core has just read is in the cache.
-                let again = !access.written
-                    && geometry.indexed.is_none()
-                    && !self.seen.insert((memory.id, start, issued.price));
-                total.add(&match again {
-                    _ if through => Traffic { read: geometry.bytes, fetched: geometry.bytes, ..Traffic::default() },
-                    true => Traffic { read: geometry.bytes, ..Traffic::default() },
-                    false => cache.access(memory, geometry, start, salt, access.written, access.read),
-                });
-                bytes += geometry.bytes;
-                if access.read {
-                    self.places.push((memory.id, start));
-                }
-            }
-        }
-        let part = |of: f64| if bytes > 0.0 { of / bytes } else { 0.0 };
-        let (fetched, written_back) = (part(total.fetched), part(total.written_back));
-        self.known.push(Known { fetched, written_back, readers: mean_readers(&mut self.places) });
-        Ok(())
-    }
-}
-
-/// How many cores, on average over cores, are at the place where one is.
-fn mean_readers(places: &mut [(u32, i64)]) -> f64 {
-    places.sort_unstable();
-    let together = places.chunk_by(|a, b| a == b).map(|same| (same.len() * same.len()) as f64).sum::<f64>();
-    if places.is_empty() { 0.0 } else { together / places.len() as f64 }
-}
-
-fn next_access(cursor: &mut Cursor, code: &Code<'_>, prices: &mut Prices) -> Result<Option<Issued>, SimError> {
-    loop {
-        match cursor.next(code, prices)? {
-            None => return Ok(None),
-            Some(Issue::Work(issued)) if !issued.starts.is_empty() => return Ok(Some(issued)),
-            Some(_) => {}
-        }
-    }
 }
 
 #[cfg(test)]

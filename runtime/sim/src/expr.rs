@@ -252,6 +252,25 @@ impl Expr {
         }
     }
 
+    /// Whether it is a sum of one part without this variable and one without those.
+    pub fn separates(&self, var: Var, from: &[Var]) -> bool {
+        let decides = |expr: &Expr| expr.mentions(&|other| other == var);
+        let others = |expr: &Expr| expr.mentions(&|other| from.contains(&other));
+        if !decides(self) || !others(self) {
+            return true;
+        }
+        let Expr::Sum(_, terms) = self else { return false };
+        terms.iter().all(|(_, factors)| {
+            let mut open = factors.iter().filter(|factor| decides(factor) || others(factor));
+            let first = open.next();
+            let rest: Vec<&Expr> = open.collect();
+            match rest.is_empty() {
+                true => first.is_none_or(|factor| factor.separates(var, from)),
+                false => !factors.iter().any(decides) || !factors.iter().any(others),
+            }
+        })
+    }
+
     /// Adds the largest parts in which none of the inner variables occurs, and that are not constant: their values and those of
     /// the inner variables give that of the whole.
     pub fn outer_parts(&self, inner: &dyn Fn(Var) -> bool, found: &mut Vec<Expr>) {

@@ -23,8 +23,8 @@ const STATES: usize = 8;
 /// Parts of a cycle, and of a transfer, that are told apart.
 const PER_CYCLE: f64 = 4.0;
 const PER_TRANSFER: f64 = 1024.0;
-/// Parts of an access's bytes, and of its number of readers, that are not told apart.
-const CLOSE: f64 = 0.02;
+/// Parts of the accesses' bytes, and of their numbers of readers, that are not told apart.
+const CLOSE: f64 = 0.005;
 
 /// What is known of earlier states.
 #[derive(Default)]
@@ -244,16 +244,18 @@ impl Engine<'_, '_> {
     }
 }
 
-/// How often, at most so often, so many accesses from one on come again as they are.
+/// How often, at most so often, so many accesses from one on come again with as much in the cache.
 fn repeats(known: &[Known], first: usize, period: usize, most: usize) -> usize {
-    let close = |a: f64, b: f64| (a - b).abs() <= CLOSE * a.abs().max(1.0);
-    let same = |&at: &usize| match (known.get(first + (at - first) % period), known.get(at)) {
-        (Some(a), Some(b)) => {
-            close(a.fetched, b.fetched) && close(a.written_back, b.written_back) && close(a.readers, b.readers)
-        }
-        _ => false,
+    let sums = |at: usize| {
+        let part = known.get(at..at + period)?;
+        Some(part.iter().fold([0.0; 3], |[fetched, written, readers], one| {
+            [fetched + one.fetched, written + one.written_back, readers + one.readers]
+        }))
     };
-    (first + period..).take(most.saturating_mul(period)).take_while(same).count() / period
+    let Some(own) = sums(first) else { return 0 };
+    let differs = CLOSE * period.max(4) as f64;
+    let same = |sums: [f64; 3]| sums.iter().zip(&own).all(|(a, b)| (a - b).abs() <= differs);
+    (1..=most).take_while(|times| sums(first + times * period).is_some_and(same)).count()
 }
 
 fn state_code(state: State) -> u64 {
