@@ -1,7 +1,11 @@
 //! The cache between device memory and the cores: which bytes of an access are in it.
 //!
-//! A buffer is cut into blocks of 512 bytes by 16 rows (a row being its last axis), and a block into 64 sectors of 128 bytes: what a
-//! request to memory brings. The least recently used block makes room. What is written stays until then.
+//! A buffer is cut into blocks of 512 bytes by 16 rows, and a block into 64 sectors of 128 bytes: what a request to memory brings.
+//! The least recently used block makes room. What is written stays until then.
+//!
+//! A row is a buffer's last axis; in a buffer of one axis it is what the first access to it takes for one.
+
+use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
@@ -74,6 +78,10 @@ pub(crate) struct Cache {
     places: FxHashMap<(u32, u64), u32>,
     newest: u32,
     oldest: u32,
+    /// Sectors that have come into it so far.
+    brought: u64,
+    /// Bytes from one row of a memory to the next, once it was accessed.
+    pitches: FxHashMap<u32, i64>,
 }
 
 /// A buffer as the cache sees it.
@@ -81,8 +89,8 @@ pub(crate) struct Cache {
 pub(crate) struct Memory {
     /// Buffers with one number are one memory.
     pub id: u32,
-    /// Bytes from one row to the next.
-    pub pitch: i64,
+    /// Bytes from one row to the next, if it has rows.
+    pub pitch: Option<i64>,
 }
 
 impl Memory {
@@ -91,7 +99,7 @@ impl Memory {
         let row = (shape.last().copied().unwrap_or(1).max(1)).saturating_mul(bits).div_euclid(8).max(1);
         // Rows shorter than a block are put beside each other.
         let pitch = if row < WIDTH { row.saturating_mul((WIDTH + row - 1) / row) } else { row };
-        Memory { id, pitch }
+        Memory { id, pitch: (shape.len() > 1).then_some(pitch) }
     }
 }
 
@@ -103,13 +111,22 @@ fn block_number(row: i64, across: i64) -> u64 {
 }
 
 /// Where the innermost axis goes down the rows of the buffer and every run stays in its row: the axes around it.
-fn rows_of(memory: &Memory, geometry: &Geometry, start: i64) -> Option<Geometry> {
+fn rows_of(pitch: i64, geometry: &Geometry, start: i64) -> Option<Geometry> {
     let &(stride, _) = geometry.axes.last()?;
     let data = geometry.indexed.is_some() && geometry.axes.len() == 1;
-    let whole = geometry.axes.iter().all(|&(stride, _)| stride % memory.pitch == 0);
-    let fits = stride == memory.pitch && whole && start.rem_euclid(memory.pitch) + geometry.run <= memory.pitch;
+    let whole = geometry.axes.iter().all(|&(stride, _)| stride % pitch == 0);
+    let fits = stride == pitch && whole && start.rem_euclid(pitch) + geometry.run <= pitch;
     let outer = || Geometry { axes: geometry.axes[..geometry.axes.len() - 1].into(), ..geometry.clone() };
     (fits && !data && geometry.run > 0).then(outer)
+}
+
+/// What an access looks for in a memory, and what came of it: sectors that were not there, and written ones that had to leave.
+struct Visit {
+    memory: u32,
+    pitch: i64,
+    write: bool,
+    fetched: u64,
+    evicted: u64,
 }
 
 impl Cache {
@@ -124,7 +141,34 @@ impl Cache {
             places: FxHashMap::default(),
             newest: NONE,
             oldest: NONE,
+            brought: 0,
+            pitches: FxHashMap::default(),
         }
+    }
+
+    /// How many times its size has come into it so far.
+    pub fn turnover(&self) -> f64 {
+        self.brought as f64 / self.capacity.max(1) as f64
+    }
+
+    /// Puts what it holds of some memories so many bytes further on, to whole blocks.
+    pub fn shift(&mut self, by: &[(Memory, i64)]) {
+        let rounded = |value: i64, unit: i64| (value + unit / 2).div_euclid(unit);
+        let pitch = |memory: &Memory| memory.pitch.or_else(|| self.pitches.get(&memory.id).copied()).unwrap_or(WIDTH);
+        let by = by.iter().map(|(memory, bytes)| {
+            let pitch = pitch(memory);
+            (memory.id, (rounded(bytes.div_euclid(pitch), DOWN), rounded(bytes.rem_euclid(pitch), WIDTH)))
+        });
+        let by: FxHashMap<u32, (i64, i64)> = by.collect();
+        let mut places = FxHashMap::default();
+        for ((memory, number), at) in self.places.drain() {
+            let (down, across) = by.get(&memory).copied().unwrap_or((0, 0));
+            let row = ((number >> 32) as i64).wrapping_add(down).wrapping_mul(DOWN);
+            let key = (memory, block_number(row, (number & 0xffff_ffff) as i64 + across));
+            self.blocks[at as usize].key = key;
+            places.insert(key, at);
+        }
+        self.places = places;
     }
 
     /// Reads or writes; gives what has to be moved.
@@ -137,83 +181,76 @@ impl Cache {
         write: bool,
         read: bool,
     ) -> Traffic {
-        let (fetched, evicted, factor) = match rows_of(memory, geometry, start) {
-            Some(rows) => self.access_rows(memory, &rows, geometry, start, salt, write),
-            None => self.access_runs(memory, geometry, start, salt, write),
+        let pitch = self.pitch(memory, geometry);
+        let mut visit = Visit { memory: memory.id, pitch, write, fetched: 0, evicted: 0 };
+        let factor = match rows_of(pitch, geometry, start) {
+            Some(outer) => {
+                let rows = geometry.axes.last().map_or(1, |&(_, count)| count);
+                outer.for_each_run(start, salt, &mut |at| {
+                    let (top, column) = (at.div_euclid(pitch), at.rem_euclid(pitch));
+                    self.touch_rows(&mut visit, top..top + rows, column..column + geometry.run);
+                })
+            }
+            None => self.access_runs(&mut visit, geometry, start, salt),
         };
         let bytes = |sectors: u64| sectors as f64 * SECTOR as f64 * factor;
         Traffic {
             read: if read { geometry.bytes } else { 0.0 },
             written: if write { geometry.bytes } else { 0.0 },
-            fetched: if read { bytes(fetched) } else { 0.0 },
-            written_back: bytes(evicted),
+            fetched: if read { bytes(visit.fetched) } else { 0.0 },
+            written_back: bytes(visit.evicted),
         }
     }
 
-    /// Rows that lie below each other, block by block.
-    fn access_rows(
-        &mut self,
-        memory: &Memory,
-        outer: &Geometry,
-        geometry: &Geometry,
-        start: i64,
-        salt: u64,
-        write: bool,
-    ) -> (u64, u64, f64) {
-        let rows = geometry.axes.last().map_or(1, |&(_, count)| count);
-        let (mut fetched, mut evicted) = (0, 0);
-        let factor = outer.for_each_run(start, salt, &mut |at| {
-            let (top, column) = (at.div_euclid(memory.pitch), at.rem_euclid(memory.pitch));
-            let last = column + geometry.run - 1;
-            for across in column / WIDTH..=last / WIDTH {
-                let first = (column - across * WIDTH).max(0) / SECTOR;
-                let end = (last - across * WIDTH).min(WIDTH - 1) / SECTOR;
-                let sectors = ((1u64 << (end - first + 1)) - 1) << first;
-                let mut row = top;
-                while row < top + rows {
-                    let (below, count) = (row.rem_euclid(DOWN), (top + rows - row).min(DOWN - row.rem_euclid(DOWN)));
-                    let all =
-                        if count == DOWN { u64::MAX } else { ((1u64 << (count * ACROSS)) - 1) << (below * ACROSS) };
-                    let key = (memory.id, block_number(row, across));
-                    let (missing, out) = self.touch(key, (sectors * EVERY_ROW) & all, write);
-                    fetched += missing;
-                    evicted += out;
-                    row += count;
-                }
-            }
-        });
-        (fetched, evicted, factor)
+    fn pitch(&mut self, memory: &Memory, geometry: &Geometry) -> i64 {
+        let rows = || match geometry.axes.last() {
+            Some(&(stride, _)) if stride >= WIDTH && stride >= geometry.run => stride,
+            _ => WIDTH,
+        };
+        memory.pitch.unwrap_or_else(|| *self.pitches.entry(memory.id).or_insert_with(rows))
     }
 
-    fn access_runs(
-        &mut self,
-        memory: &Memory,
-        geometry: &Geometry,
-        start: i64,
-        salt: u64,
-        write: bool,
-    ) -> (u64, u64, f64) {
-        let mut fetched = 0u64;
-        let mut evicted = 0u64;
+    /// These columns of these rows, block by block.
+    fn touch_rows(&mut self, visit: &mut Visit, rows: Range<i64>, columns: Range<i64>) {
+        let last = columns.end - 1;
+        for across in columns.start / WIDTH..=last / WIDTH {
+            let first = (columns.start - across * WIDTH).max(0) / SECTOR;
+            let end = (last - across * WIDTH).min(WIDTH - 1) / SECTOR;
+            let sectors = ((1u64 << (end - first + 1)) - 1) << first;
+            let mut row = rows.start;
+            while row < rows.end {
+                let (below, count) = (row.rem_euclid(DOWN), (rows.end - row).min(DOWN - row.rem_euclid(DOWN)));
+                let all = if count == DOWN { u64::MAX } else { ((1u64 << (count * ACROSS)) - 1) << (below * ACROSS) };
+                self.touch(visit, (visit.memory, block_number(row, across)), (sectors * EVERY_ROW) & all);
+                row += count;
+            }
+        }
+    }
+
+    fn access_runs(&mut self, visit: &mut Visit, geometry: &Geometry, start: i64, salt: u64) -> f64 {
         let mut current: Option<((u32, u64), u64)> = None;
-        let run = geometry.run;
+        let (run, pitch) = (geometry.run, visit.pitch);
         let factor = geometry.for_each_run(start, salt, &mut |at| {
             let (mut from, end) = (at, at.saturating_add(run));
             while from < end {
-                let (row, column) = (from.div_euclid(memory.pitch), from.rem_euclid(memory.pitch));
+                let (row, column) = (from.div_euclid(pitch), from.rem_euclid(pitch));
+                if column == 0 && end - from >= pitch {
+                    let rows = (end - from) / pitch;
+                    self.touch_rows(visit, row..row + rows, 0..pitch);
+                    from += rows * pitch;
+                    continue;
+                }
                 let across = column.div_euclid(WIDTH);
-                let stop = (memory.pitch - column).min((across + 1) * WIDTH - column).min(end - from);
+                let stop = (pitch - column).min((across + 1) * WIDTH - column).min(end - from);
                 let (first, last) = (column % WIDTH / SECTOR, (column % WIDTH + stop - 1) / SECTOR);
                 let sectors = ((1u64 << (last - first + 1)) - 1) << first;
                 let mask = sectors << (row.rem_euclid(DOWN) * ACROSS);
-                let key = (memory.id, block_number(row, across));
+                let key = (visit.memory, block_number(row, across));
                 match &mut current {
                     Some((open, wanted)) if *open == key => *wanted |= mask,
                     other => {
                         if let Some((key, wanted)) = other.replace((key, mask)) {
-                            let (missing, out) = self.touch(key, wanted, write);
-                            fetched += missing;
-                            evicted += out;
+                            self.touch(visit, key, wanted);
                         }
                     }
                 }
@@ -221,15 +258,13 @@ impl Cache {
             }
         });
         if let Some((key, wanted)) = current {
-            let (missing, out) = self.touch(key, wanted, write);
-            fetched += missing;
-            evicted += out;
+            self.touch(visit, key, wanted);
         }
-        (fetched, evicted, factor)
+        factor
     }
 
-    /// Makes sectors of a block present: how many were not, and how many written ones had to leave.
-    fn touch(&mut self, key: (u32, u64), wanted: u64, write: bool) -> (u64, u64) {
+    /// Makes sectors of a block present.
+    fn touch(&mut self, visit: &mut Visit, key: (u32, u64), wanted: u64) {
         let at = match self.places.get(&key) {
             Some(&at) => {
                 self.unlink(at);
@@ -254,12 +289,14 @@ impl Cache {
         let block = &mut self.blocks[at as usize];
         let missing = u64::from((wanted & !block.valid).count_ones());
         block.valid |= wanted;
-        if write {
+        if visit.write {
             block.dirty |= wanted;
         }
         self.held += missing;
+        self.brought += missing;
         self.link_newest(at);
-        (missing, self.make_room(at))
+        visit.fetched += missing;
+        visit.evicted += self.make_room(at);
     }
 
     fn make_room(&mut self, keep: u32) -> u64 {
@@ -332,6 +369,18 @@ mod tests {
         assert_eq!((written.fetched, written.written_back, written.written), (0.0, 0.0, 32768.0));
         let read = cache.access(&memory, &tile, 512, 0, false, true);
         assert_eq!((read.fetched, read.written_back), (32768.0, 32768.0));
+    }
+
+    #[test]
+    fn a_buffer_of_one_axis_has_the_rows_of_its_first_access() {
+        let memory = Memory::new(0, &[1 << 20], 16);
+        let mut cache = Cache::new(1 << 20);
+        let tile = Geometry { run: 128, axes: [(2048, 64)].into_iter().collect(), bytes: 8192.0, indexed: None };
+        assert_eq!(cache.access(&memory, &tile, 0, 0, false, true).fetched, 8192.0);
+        // Two rows of it, and two that are new.
+        let run = Geometry { run: 4 * 2048, bytes: 8192.0, ..Geometry::default() };
+        assert_eq!(cache.access(&memory, &run, 62 * 2048, 0, false, true).fetched, 8192.0 - 256.0);
+        assert_eq!(cache.blocks.len(), 4 + 2 * 4 - 1);
     }
 
     #[test]

@@ -66,6 +66,12 @@ impl Role {
         })
     }
 
+    /// The loop outside of all others in which every access to device memory is, if there is one.
+    pub fn memory_loop(&self, works: &[Work<'_>]) -> Option<&Node> {
+        let mut touching = self.body.iter().filter(|node| touches_memory(std::slice::from_ref(node), works));
+        touching.next().filter(|node| matches!(node, Node::Loop { .. }) && touching.next().is_none())
+    }
+
     /// The loop of this number.
     pub fn find_loop(&self, wanted: usize) -> Option<&Node> {
         fn find(body: &[Node], wanted: usize) -> Option<&Node> {
@@ -89,7 +95,10 @@ pub(crate) enum Node {
         step: i64,
         body: Vec<Node>,
         id: usize,
-        depends: Vec<Var>,
+        /// What decides, from outside, what all of it issues at which sizes.
+        depends: Vec<Expr>,
+        /// Whether its own variable decides too.
+        varies: bool,
     },
     If {
         condition: Expr,
@@ -186,10 +195,14 @@ impl<'k> Code<'k> {
         let mut grid = Vec::new();
         for (symbol, extent) in &kernel.grid {
             let extent = names.expr(extent)?;
-            grid.push((names.define(symbol), extent.constant().unwrap_or(0).max(0)));
+            let count = extent.constant().unwrap_or(0).max(0);
+            grid.push((names.define(symbol, (0, count.max(1) - 1)), count));
             extents.insert(symbol.clone(), extent);
         }
-        let lane = kernel.lanes.as_ref().map(|lanes| names.define(&lanes.var));
+        let lane = kernel.lanes.as_ref().map(|lanes| {
+            let last = lanes.count.max(1) as i64 - 1;
+            names.define(&lanes.var, (0, last))
+        });
         let mut compiler = Compiler { kernel, machine, pipes, names, extents, works: Vec::new(), loops: 0 };
         let body = compiler.block(&kernel.body)?;
         let mut code = Code {
@@ -254,7 +267,7 @@ impl<'k> Code<'k> {
                     let body = self.part(body, role, core);
                     if !body.is_empty() {
                         let (var, end, step, id) = (*var, end.clone(), *step, *id);
-                        part.push(Node::Loop { var, end, step, body, id, depends: Vec::new() });
+                        part.push(Node::Loop { var, end, step, body, id, depends: Vec::new(), varies: false });
                     }
                 }
                 Node::If { condition, then, otherwise } => {
@@ -294,42 +307,65 @@ fn collect_event_cores(body: &[Node], pipes: &[PipeKind], cores: &mut Vec<usize>
     }
 }
 
-/// Notes for every loop the variables from outside on which its time depends; gives those of the block.
-fn annotate(body: &mut [Node], works: &[Work<'_>]) -> Vec<Var> {
-    let mut found = Vec::new();
-    let mut defined = Vec::new();
+/// Notes for every loop what decides, from outside, about what it issues.
+fn annotate(body: &mut [Node], works: &[Work<'_>]) {
     for node in body {
         match node {
-            Node::Loop { var, end, body, depends, .. } => {
-                *depends = annotate(body, works);
-                let mut outer: Vec<Var> = depends.iter().copied().filter(|v| v != var).collect();
-                end.collect(&mut outer);
-                found.append(&mut outer);
+            Node::Loop { var, end, body, depends, varies, .. } => {
+                annotate(body, works);
+                let (mut decide, mut inner) = (Vec::new(), vec![*var]);
+                deciding(body, works, &mut decide, &mut inner);
+                *varies = decide.iter().any(|expr| expr.mentions(&|other| other == *var));
+                decide.push(end.clone());
+                decide.iter().for_each(|expr| expr.outer_parts(&|var| inner.contains(&var), depends));
+            }
+            Node::If { then, otherwise, .. } => {
+                annotate(then, works);
+                annotate(otherwise, works);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn touches_memory(body: &[Node], works: &[Work<'_>]) -> bool {
+    body.iter().any(|node| match node {
+        Node::Loop { body, .. } => touches_memory(body, works),
+        Node::If { then, otherwise, .. } => touches_memory(then, works) || touches_memory(otherwise, works),
+        Node::Work(work) => !works[*work].memory.is_empty(),
+        _ => false,
+    })
+}
+
+/// The expressions that decide what a block issues at which sizes, and the variables that are defined in it.
+pub(crate) fn deciding(body: &[Node], works: &[Work<'_>], decide: &mut Vec<Expr>, inner: &mut Vec<Var>) {
+    for node in body {
+        match node {
+            Node::Loop { var, end, body, .. } => {
+                inner.push(*var);
+                decide.push(end.clone());
+                deciding(body, works, decide, inner);
             }
             Node::If { condition, then, otherwise } => {
-                condition.collect(&mut found);
-                found.append(&mut annotate(then, works));
-                found.append(&mut annotate(otherwise, works));
+                decide.push(condition.clone());
+                deciding(then, works, decide, inner);
+                deciding(otherwise, works, decide, inner);
             }
             Node::Work(work) => {
-                works[*work].key.iter().for_each(|expr| expr.collect(&mut found));
+                decide.extend(works[*work].key.iter().cloned());
                 if let Some((var, value)) = &works[*work].scalar {
-                    value.collect(&mut found);
-                    defined.push(*var);
+                    decide.push(value.clone());
+                    inner.push(*var);
                 }
             }
             Node::Assign(var, value) => {
-                value.collect(&mut found);
-                defined.push(*var);
+                decide.push(value.clone());
+                inner.push(*var);
             }
-            Node::Set { event, .. } | Node::Wait { event, .. } => event.collect(&mut found),
+            Node::Set { event, .. } | Node::Wait { event, .. } => decide.push(event.clone()),
             Node::Barrier(_) => {}
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    found.retain(|var| !defined.contains(var));
-    found
 }
 
 /// Appends the steps of a block, all of them or only what touches device memory; what has none leaves nothing behind.

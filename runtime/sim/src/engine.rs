@@ -317,8 +317,8 @@ impl<'e, 's> Engine<'e, 's> {
                     Poke::Pipe(pipe) => self.start(pipe),
                 }
             }
-            if std::mem::take(&mut self.steady.due) && self.setup.extrapolate {
-                self.look_for_steady_state()?;
+            if let (Some(id), true) = (self.steady.due.take(), self.setup.extrapolate) {
+                self.look_for_steady_state(id)?;
             }
             let timer = self.timers.peek().map_or(f64::INFINITY, |Reverse(timer)| f64::from_bits(timer.time));
             let transfer = self.share.next();

@@ -1,8 +1,7 @@
-//! Equal cores: which groups do the same work for the same time, and what the cache holds for them on average.
+//! Equal cores: which groups do the same work for the same time.
 //!
 //! Two groups are equal if they issue the same instructions at the same sizes in the same order, with the same events. One of them is
-//! simulated for all; it shares memories as all of them would. Which bytes of its accesses are in the cache depends on the others:
-//! every core's accesses are walked in step, and each access of the one gets the average of theirs.
+//! simulated for all; it shares memories as all of them would.
 
 use std::rc::Rc;
 
@@ -11,11 +10,9 @@ use smallvec::SmallVec;
 
 use crate::{
     SimError,
-    cache::{Cache, Memory, Traffic},
     code::{Code, Node},
-    engine::Known,
     price::Prices,
-    walk::{Cursor, Issue, Issued, bind_item},
+    walk::bind_item,
 };
 
 /// Classes are kept apart up to so many; beyond, those that differ in work by less than this part are one.
@@ -39,7 +36,8 @@ pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize
         while item < items {
             // The order of items is not looked at: the sum is that of the set.
             let one = signatures.item(code, prices, item)?;
-            all = Part { signature: all.signature.wrapping_add(one.signature), work: all.work + one.work };
+            let signature = all.signature.wrapping_add(one.signature);
+            all = Part { signature, work: all.work + one.work, ..all };
             item += code.groups as u64;
         }
         let at = *known.entry(all.signature).or_insert(classes.len());
@@ -82,20 +80,22 @@ pub(crate) fn all(code: &Code<'_>) -> Vec<(usize, f64)> {
     (0..groups).map(|group| (group, 1.0)).collect()
 }
 
-/// What is issued, as a number, and the cycles of all of it together.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is issued, as a number, the cycles of all of it together, and how many instructions touch buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Part {
     pub signature: u64,
     pub work: f64,
+    pub accesses: u64,
 }
 
 impl Part {
     fn then(self, other: Part) -> Part {
-        Part { signature: mix(self.signature, other.signature), work: self.work + other.work }
+        let signature = mix(self.signature, other.signature);
+        Part { signature, work: self.work + other.work, accesses: self.accesses + other.accesses }
     }
 
     fn of(signature: u64) -> Part {
-        Part { signature, work: 0.0 }
+        Part { signature, ..Part::default() }
     }
 }
 
@@ -106,7 +106,7 @@ type LoopKey = (usize, usize, SmallVec<[i64; 6]>);
 #[derive(Default)]
 pub(crate) struct Signatures {
     loops: FxHashMap<LoopKey, Part>,
-    iterations: FxHashMap<LoopKey, Rc<[u64]>>,
+    iterations: FxHashMap<LoopKey, Rc<[Part]>>,
 }
 
 /// Loops whose iterations are kept one by one have at most so many.
@@ -114,18 +114,33 @@ const ITERATIONS: i64 = 1 << 20;
 
 impl Signatures {
     fn item(&mut self, code: &Code<'_>, prices: &mut Prices, item: u64) -> Result<Part, SimError> {
-        let mut vars = vec![0; code.variables];
-        bind_item(code, item, &mut vars);
         let mut all = Part::default();
-        for (number, role) in code.roles.iter().enumerate() {
-            for lane in 0..role.lanes {
-                if let Some(var) = code.lane {
-                    vars[var as usize] = lane as i64;
-                }
-                all = all.then(self.block(code, prices, number, &role.body, &mut vars)?);
+        for (role, described) in code.roles.iter().enumerate() {
+            for lane in 0..described.lanes {
+                all = all.then(self.lane(code, prices, item, role, lane)?);
             }
         }
         Ok(all)
+    }
+
+    /// What one core issues for an item.
+    ///
+    /// # Errors
+    /// If an instruction has no cost.
+    pub fn lane(
+        &mut self,
+        code: &Code<'_>,
+        prices: &mut Prices,
+        item: u64,
+        role: usize,
+        lane: usize,
+    ) -> Result<Part, SimError> {
+        let mut vars = vec![0; code.variables];
+        bind_item(code, item, &mut vars);
+        if let Some(var) = code.lane {
+            vars[var as usize] = lane as i64;
+        }
+        self.block(code, prices, role, &code.roles[role].body, &mut vars)
     }
 
     fn block(
@@ -144,7 +159,11 @@ impl Signatures {
                     if let Some((var, value)) = &code.works[*work].scalar {
                         vars[*var as usize] = value.eval(vars);
                     }
-                    Part { signature: mix(u64::from(price), *work as u64), work: prices.get(price).cost.streaming() }
+                    Part {
+                        signature: mix(u64::from(price), *work as u64),
+                        work: prices.get(price).cost.streaming(),
+                        accesses: u64::from(!code.works[*work].memory.is_empty()),
+                    }
                 }
                 Node::Assign(var, value) => {
                     vars[*var as usize] = value.eval(vars);
@@ -176,7 +195,7 @@ impl Signatures {
         node: &Node,
         vars: &mut [i64],
     ) -> Result<Part, SimError> {
-        let Node::Loop { var, end, step, body, depends, .. } = node else { return Ok(Part::default()) };
+        let Node::Loop { var, end, step, body, varies, .. } = node else { return Ok(Part::default()) };
         let (key, end) = (loop_key(role, node, vars), end.eval(vars));
         if let Some(&part) = self.loops.get(&key) {
             return Ok(part);
@@ -186,11 +205,11 @@ impl Signatures {
         while value < end {
             vars[*var as usize] = value;
             let one = self.block(code, prices, role, body, vars)?;
-            if !depends.contains(var) {
+            if !varies {
                 // Every iteration is like the first.
                 let count = (end - 1) / step + 1;
                 let signature = mix(mix(all.signature, one.signature), count as u64);
-                all = Part { signature, work: one.work * count as f64 };
+                all = Part { signature, work: one.work * count as f64, accesses: one.accesses * count as u64 };
                 break;
             }
             all = all.then(one);
@@ -200,7 +219,7 @@ impl Signatures {
         Ok(all)
     }
 
-    /// The signatures of all iterations of a loop; none of a very long one.
+    /// What each iteration of a loop issues; nothing of a very long one.
     ///
     /// # Errors
     /// If an instruction has no cost.
@@ -211,8 +230,8 @@ impl Signatures {
         role: usize,
         node: &Node,
         vars: &mut [i64],
-    ) -> Result<Rc<[u64]>, SimError> {
-        let Node::Loop { var, end, step, body, depends, .. } = node else { return Ok(Rc::new([])) };
+    ) -> Result<Rc<[Part]>, SimError> {
+        let Node::Loop { var, end, step, body, varies, .. } = node else { return Ok(Rc::new([])) };
         let (key, end) = (loop_key(role, node, vars), end.eval(vars));
         if let Some(known) = self.iterations.get(&key) {
             return Ok(known.clone());
@@ -220,141 +239,27 @@ impl Signatures {
         let count = if end > 0 { (end - 1) / step + 1 } else { 0 };
         let mut all = Vec::new();
         for at in 0..if count > ITERATIONS { 0 } else { count } {
-            if at > 0 && !depends.contains(var) {
+            if at > 0 && !varies {
                 all.resize(count as usize, all[0]);
                 break;
             }
             vars[*var as usize] = at * step;
-            all.push(self.block(code, prices, role, body, vars)?.signature);
+            all.push(self.block(code, prices, role, body, vars)?);
         }
-        let all: Rc<[u64]> = all.into();
+        let all: Rc<[Part]> = all.into();
         self.iterations.insert(key, all.clone());
         Ok(all)
     }
 }
 
 fn loop_key(role: usize, node: &Node, vars: &[i64]) -> LoopKey {
-    let Node::Loop { var, end, id, depends, .. } = node else { return (role, usize::MAX, SmallVec::new()) };
-    let outer = depends.iter().filter(|other| *other != var).map(|&other| vars[other as usize]);
-    (role, *id, outer.chain([end.eval(vars)]).collect())
+    let Node::Loop { end, id, depends, .. } = node else { return (role, usize::MAX, SmallVec::new()) };
+    (role, *id, depends.iter().chain([end]).map(|expr| expr.eval(vars)).collect())
 }
 
 /// Mixes two numbers into one.
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     (a.rotate_left(23) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// The average, over all cores, of each access's part in the cache: by kind of core, by number of the access.
-///
-/// # Errors
-/// If an instruction has no cost.
-pub(crate) fn known(
-    code: &Code<'_>,
-    prices: &mut Prices,
-    classes: &[(usize, f64)],
-    memories: &[Memory],
-    cache: &mut Cache,
-    past_cache: bool,
-) -> Result<Vec<Vec<Known>>, SimError> {
-    let mut roles = Vec::new();
-    for role in 0..code.roles.len() {
-        roles.push(Lockstep::new(code, prices, classes, role)?);
-    }
-    loop {
-        // Kinds of core advance in proportion to what each has to do.
-        let open = roles.iter_mut().filter(|role| (role.known.len() as f64) < role.count);
-        let behind = open.min_by(|a, b| a.progress().total_cmp(&b.progress()));
-        let Some(role) = behind else { break };
-        role.step(code, prices, memories, cache, past_cache)?;
-    }
-    Ok(roles.into_iter().map(|role| role.known).collect())
-}
-
-/// All cores of one kind, in step.
-struct Lockstep {
-    cursors: Vec<Cursor>,
-    known: Vec<Known>,
-    count: f64,
-    places: Vec<(u32, i64)>,
-}
-
-impl Lockstep {
-    fn new(code: &Code<'_>, prices: &mut Prices, classes: &[(usize, f64)], role: usize) -> Result<Lockstep, SimError> {
-        let lanes = code.roles[role].lanes;
-        let cursor = |group, lane| Cursor::new(code, role, lane, group, code.groups, true);
-        let mut count = 0usize;
-        if code.works.iter().any(|work| work.role == role && !work.memory.is_empty()) {
-            for &(group, _) in classes {
-                for lane in 0..lanes {
-                    let mut one = cursor(group, lane);
-                    let mut accesses = 0;
-                    while next_access(&mut one, code, prices)?.is_some() {
-                        accesses += 1;
-                    }
-                    count = count.max(accesses);
-                }
-            }
-        }
-        let groups = (code.groups as u64).min(code.items()) as usize;
-        let cursors = (0..groups).flat_map(|group| (0..lanes).map(move |lane| (group, lane)));
-        let cursors = cursors.map(|(group, lane)| cursor(group, lane)).collect();
-        Ok(Lockstep { cursors, known: Vec::with_capacity(count), count: count as f64, places: Vec::new() })
-    }
-
-    fn progress(&self) -> f64 {
-        (self.known.len() as f64 + 0.5) / self.count
-    }
-
-    /// One access of every core.
-    fn step(
-        &mut self,
-        code: &Code<'_>,
-        prices: &mut Prices,
-        memories: &[Memory],
-        cache: &mut Cache,
-        past_cache: bool,
-    ) -> Result<(), SimError> {
-        let (mut total, mut bytes) = (Traffic::default(), 0.0);
-        self.places.clear();
-        for cursor in &mut self.cursors {
-            let Some(issued) = next_access(cursor, code, prices)? else { continue };
-            let price = prices.get(issued.price);
-            let work = &code.works[issued.work];
-            for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
-                let memory = &memories[access.param.0 as usize];
-                let salt = issued.access as u64;
-                total.add(&match past_cache && !access.written {
-                    true => Traffic { read: geometry.bytes, fetched: geometry.bytes, ..Traffic::default() },
-                    false => cache.access(memory, geometry, start, salt, access.written, access.read),
-                });
-                bytes += geometry.bytes;
-                if access.read {
-                    self.places.push((memory.id, start));
-                }
-            }
-        }
-        let part = |of: f64| if bytes > 0.0 { of / bytes } else { 0.0 };
-        let (fetched, written_back) = (part(total.fetched), part(total.written_back));
-        self.known.push(Known { fetched, written_back, readers: mean_readers(&mut self.places) });
-        Ok(())
-    }
-}
-
-/// How many cores, on average over cores, are at the place where one is.
-fn mean_readers(places: &mut [(u32, i64)]) -> f64 {
-    places.sort_unstable();
-    let together = places.chunk_by(|a, b| a == b).map(|same| (same.len() * same.len()) as f64).sum::<f64>();
-    if places.is_empty() { 0.0 } else { together / places.len() as f64 }
-}
-
-fn next_access(cursor: &mut Cursor, code: &Code<'_>, prices: &mut Prices) -> Result<Option<Issued>, SimError> {
-    loop {
-        match cursor.next(code, prices)? {
-            None => return Ok(None),
-            Some(Issue::Work(issued)) if !issued.starts.is_empty() => return Ok(Some(issued)),
-            Some(_) => {}
-        }
-    }
 }
 
 #[cfg(test)]

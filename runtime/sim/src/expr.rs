@@ -1,4 +1,4 @@
-//! Index expressions over a file of variables: what is known is folded, the rest is a small tree.
+//! Index expressions over a file of variables: what is known is folded, by the ranges of the variables too, the rest is a small tree.
 //!
 //! Arithmetic wraps and a division by zero gives 0: the verifier has proved bounds, and a wrong number here is a wrong time, no
 //! wrong address.
@@ -25,11 +25,15 @@ pub(crate) enum Expr {
     Max(Box<[Expr; 2]>),
 }
 
+/// Least and highest value.
+pub(crate) type Range = (i64, i64);
+
 /// What symbols stand for: a number, or a variable.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     values: BTreeMap<Symbol, Expr>,
-    variables: u32,
+    /// The least and the highest value of every variable.
+    ranges: Vec<Range>,
     /// Variables that are always multiples of a number.
     multiples: BTreeMap<Var, i64>,
 }
@@ -43,20 +47,20 @@ impl Names {
 
     /// How many variables there are.
     pub fn variables(&self) -> usize {
-        self.variables as usize
+        self.ranges.len()
     }
 
-    /// A new variable for a symbol.
-    pub fn define(&mut self, symbol: &Symbol) -> Var {
-        let var = self.variables;
-        self.variables += 1;
+    /// A new variable for a symbol, with its least and its highest value.
+    pub fn define(&mut self, symbol: &Symbol, range: Range) -> Var {
+        let var = self.ranges.len() as Var;
+        self.ranges.push(range);
         self.values.insert(symbol.clone(), Expr::Var(var));
         var
     }
 
     /// A new variable that is always a multiple of `step`.
-    pub fn define_multiple(&mut self, symbol: &Symbol, step: i64) -> Var {
-        let var = self.define(symbol);
+    pub fn define_multiple(&mut self, symbol: &Symbol, step: i64, range: Range) -> Var {
+        let var = self.define(symbol, range);
         self.multiples.insert(var, step);
         var
     }
@@ -105,8 +109,75 @@ impl Names {
             Atom::Min(a, b) => Expr::Min(pair(a, b)?),
             Atom::Max(a, b) => Expr::Max(pair(a, b)?),
         };
-        Ok(expr.folded())
+        Ok(self.folded(expr))
     }
+
+    /// The least and the highest value that an expression may have; beyond what a number holds, the last that it holds.
+    pub fn range(&self, expr: &Expr) -> Range {
+        let pair = |p: &[Expr; 2]| (self.range(&p[0]), self.range(&p[1]));
+        match expr {
+            Expr::Const(value) => (*value, *value),
+            Expr::Var(var) => self.ranges.get(*var as usize).copied().unwrap_or((i64::MIN, i64::MAX)),
+            Expr::Sum(constant, terms) => terms.iter().fold((*constant, *constant), |sum, (coefficient, factors)| {
+                let term = (*coefficient, *coefficient);
+                let term = factors.iter().fold(term, |product, factor| product_range(product, self.range(factor)));
+                (sum.0.saturating_add(term.0), sum.1.saturating_add(term.1))
+            }),
+            Expr::FloorDiv(p) => match pair(p) {
+                ((low, high), (least, most)) if least > 0 => {
+                    let of = |a: i64| (floor_div(a, least), floor_div(a, most));
+                    (of(low).0.min(of(low).1), of(high).0.max(of(high).1))
+                }
+                _ => (i64::MIN, i64::MAX),
+            },
+            Expr::Mod(p) => match pair(p) {
+                (_, (least, most)) if least > 0 => (0, most - 1),
+                _ => (i64::MIN, i64::MAX),
+            },
+            Expr::Min(p) => {
+                let (a, b) = pair(p);
+                (a.0.min(b.0), a.1.min(b.1))
+            }
+            Expr::Max(p) => {
+                let (a, b) = pair(p);
+                (a.0.max(b.0), a.1.max(b.1))
+            }
+        }
+    }
+
+    /// The same, simpler where the ranges of its parts decide it.
+    fn folded(&self, expr: Expr) -> Expr {
+        let simpler = match &expr {
+            Expr::FloorDiv(p) | Expr::Mod(p) => {
+                let ((low, high), divisor) = (self.range(&p[0]), p[1].constant().filter(|&divisor| divisor > 0));
+                let quotient = divisor.map(|divisor| (floor_div(low, divisor), floor_div(high, divisor)));
+                match (&expr, divisor, quotient) {
+                    (Expr::FloorDiv(_), Some(1), _) => Some(p[0].clone()),
+                    (Expr::Mod(_), Some(1), _) => Some(Expr::Const(0)),
+                    (Expr::FloorDiv(_), _, Some((a, b))) if a == b => Some(Expr::Const(a)),
+                    (Expr::Mod(_), _, Some((0, 0))) => Some(p[0].clone()),
+                    _ => None,
+                }
+            }
+            Expr::Min(p) | Expr::Max(p) => {
+                let (a, b) = (self.range(&p[0]), self.range(&p[1]));
+                let first = if matches!(expr, Expr::Min(_)) { (a.1 <= b.0, b.1 <= a.0) } else { (a.0 >= b.1, b.0 >= a.1) };
+                match first {
+                    (true, _) => Some(p[0].clone()),
+                    (_, true) => Some(p[1].clone()),
+                    _ => None,
+                }
+            }
+            Expr::Const(_) | Expr::Var(_) | Expr::Sum(..) => None,
+        };
+        simpler.unwrap_or(expr).folded()
+    }
+}
+
+fn product_range(a: Range, b: Range) -> Range {
+    let all = [a.0.saturating_mul(b.0), a.0.saturating_mul(b.1), a.1.saturating_mul(b.0), a.1.saturating_mul(b.1)];
+    let least = all.iter().copied().min().unwrap_or(i64::MIN);
+    (least, all.into_iter().max().unwrap_or(i64::MAX))
 }
 
 impl Expr {
@@ -171,19 +242,57 @@ impl Expr {
         }
     }
 
-    /// Adds the variables that occur.
-    pub fn collect(&self, found: &mut Vec<Var>) {
+    /// Whether a variable occurs of which this holds.
+    pub fn mentions(&self, of: &dyn Fn(Var) -> bool) -> bool {
         match self {
-            Expr::Const(_) => {}
-            Expr::Var(var) => {
-                if !found.contains(var) {
-                    found.push(*var);
-                }
+            Expr::Const(_) => false,
+            Expr::Var(var) => of(*var),
+            Expr::Sum(_, terms) => terms.iter().any(|(_, factors)| factors.iter().any(|factor| factor.mentions(of))),
+            Expr::FloorDiv(p) | Expr::Mod(p) | Expr::Min(p) | Expr::Max(p) => p.iter().any(|part| part.mentions(of)),
+        }
+    }
+
+    /// Whether it is a sum of one part without this variable and one without those.
+    pub fn separates(&self, var: Var, from: &[Var]) -> bool {
+        let decides = |expr: &Expr| expr.mentions(&|other| other == var);
+        let others = |expr: &Expr| expr.mentions(&|other| from.contains(&other));
+        if !decides(self) || !others(self) {
+            return true;
+        }
+        let Expr::Sum(_, terms) = self else { return false };
+        terms.iter().all(|(_, factors)| {
+            let mut open = factors.iter().filter(|factor| decides(factor) || others(factor));
+            let first = open.next();
+            let rest: Vec<&Expr> = open.collect();
+            match rest.is_empty() {
+                true => first.is_none_or(|factor| factor.separates(var, from)),
+                false => !factors.iter().any(decides) || !factors.iter().any(others),
             }
+        })
+    }
+
+    /// Adds the largest parts in which none of the inner variables occurs, and that are not constant: their values and those of
+    /// the inner variables give that of the whole.
+    pub fn outer_parts(&self, inner: &dyn Fn(Var) -> bool, found: &mut Vec<Expr>) {
+        if !self.mentions(inner) {
+            if self.constant().is_none() && !found.contains(self) {
+                found.push(self.clone());
+            }
+            return;
+        }
+        match self {
+            Expr::Const(_) | Expr::Var(_) => {}
             Expr::Sum(_, terms) => {
-                terms.iter().flat_map(|(_, factors)| factors).for_each(|factor| factor.collect(found));
+                let mixed = |term: &&(i64, Box<[Expr]>)| term.1.iter().any(|factor| factor.mentions(inner));
+                let outer = terms.iter().filter(|term| !mixed(term));
+                let outer = Expr::sum(0, outer.map(|(by, factors)| (*by, factors.to_vec())).collect());
+                outer.outer_parts(inner, found);
+                let mixed = terms.iter().filter(mixed).flat_map(|(_, factors)| factors);
+                mixed.for_each(|factor| factor.outer_parts(inner, found));
             }
-            Expr::FloorDiv(p) | Expr::Mod(p) | Expr::Min(p) | Expr::Max(p) => p.iter().for_each(|e| e.collect(found)),
+            Expr::FloorDiv(p) | Expr::Mod(p) | Expr::Min(p) | Expr::Max(p) => {
+                p.iter().for_each(|part| part.outer_parts(inner, found));
+            }
         }
     }
 }
@@ -203,7 +312,7 @@ mod tests {
     #[test]
     fn expressions_agree_with_their_source() {
         let mut names = Names::new(&BTreeMap::from([(Symbol::new("n"), 100)]));
-        let (i, j) = (names.define(&Symbol::new("i")), names.define(&Symbol::new("j")));
+        let (i, j) = (names.define(&Symbol::new("i"), (0, 9)), names.define(&Symbol::new("j"), (0, 200)));
         assert_eq!((i, j), (0, 1));
         for text in
             ["min(16, -16*i + n)", "mod(floordiv(j, 16), 2)", "3*i*j - 7", "max(i, floordiv(n, 3)) + j", "n + 1"]
@@ -222,5 +331,33 @@ mod tests {
             }
         }
         assert!(matches!(names.expr(&Dim::symbol("m")), Err(SimError::Unbound { .. })));
+    }
+
+    #[test]
+    fn ranges_decide() {
+        let mut names = Names::new(&BTreeMap::from([(Symbol::new("n"), 1)]));
+        let i = names.define(&Symbol::new("i"), (0, 63));
+        for (text, simple) in [
+            ("min(64, n - 64*mod(i, floordiv(n + 63, 64)))", Expr::Const(1)),
+            ("floordiv(i, 64)", Expr::Const(0)),
+            ("mod(i, 64)", Expr::Var(i)),
+            ("max(i, 0)", Expr::Var(i)),
+        ] {
+            assert_eq!(names.expr(&text.parse().unwrap()).unwrap(), simple, "{text}");
+        }
+        assert_ne!(names.expr(&"min(i, 63 - i)".parse().unwrap()).unwrap(), Expr::Var(i));
+    }
+
+    #[test]
+    fn parts_without_inner_variables_decide_with_them() {
+        let mut names = Names::new(&BTreeMap::new());
+        let [i, j] = ["i", "j"].map(|name| names.define(&Symbol::new(name), (0, 1000)));
+        let expr = names.expr(&"min(128, -j + min(1024, 3000 - 1024*i)) + i + 2*i*j".parse().unwrap()).unwrap();
+        let mut parts = Vec::new();
+        expr.outer_parts(&|var| var == j, &mut parts);
+        assert_eq!(parts, ["i", "min(1024, 3000 - 1024*i)"].map(|text| names.expr(&text.parse().unwrap()).unwrap()));
+        parts.clear();
+        expr.outer_parts(&|var| var == i || var == j, &mut parts);
+        assert!(parts.is_empty());
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     engine::{self, Free, Outcome, Setup, Source},
     equal,
     expr::Names,
+    lockstep,
     price::Prices,
     report::{Bottleneck, Bytes, KernelReport, PathReport, PipeReport},
     trace::{Span, Timeline},
@@ -120,7 +121,7 @@ impl Launch<'_> {
                 (outcome, bottleneck)
             }
             Some(cache) => {
-                let known = equal::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
+                let known = lockstep::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
                 let outcome = engine::run(&setup, &mut prices, Source::Known(&known))?;
                 let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Known(&known));
                 let bottleneck = self.bottleneck(&setup, &outcome, again)?;

@@ -143,6 +143,11 @@ impl MemoryCode {
         Ok(self)
     }
 
+    /// Whether data choose the places on its first axis.
+    pub fn is_indexed(&self) -> bool {
+        self.indexed.is_some()
+    }
+
     /// What its geometry depends on.
     pub fn shape(&self) -> impl Iterator<Item = &Expr> {
         self.axes.iter().flat_map(|(stride, count)| [stride, count]).chain(&self.indexed)

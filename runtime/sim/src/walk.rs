@@ -52,8 +52,8 @@ pub(crate) struct Cursor {
     stride: u64,
     items: u64,
     pub accesses: usize,
-    /// Whether a loop has gone back to its beginning since this was last set to false.
-    pub repeated: bool,
+    /// The loop that has gone back to its beginning since this was last taken, the outermost if several have.
+    pub repeated: Option<usize>,
     started: bool,
 }
 
@@ -65,7 +65,7 @@ impl Cursor {
             vars[var as usize] = lane as i64;
         }
         let (item, stride, items) = (group as u64, groups as u64, code.items());
-        Cursor { role, memory_only, at: 0, vars, item, stride, items, accesses: 0, repeated: false, started: false }
+        Cursor { role, memory_only, at: 0, vars, item, stride, items, accesses: 0, repeated: None, started: false }
     }
 
     /// What is issued next; `None` at the end.
@@ -97,12 +97,12 @@ impl Cursor {
                         self.at = *exit;
                     }
                 }
-                Step::Next { var, end, step, body, .. } => {
+                Step::Next { var, end, step, body, id } => {
                     let value = self.vars[*var as usize].saturating_add(*step);
                     self.vars[*var as usize] = value;
                     if value < end.eval(&self.vars) {
                         self.at = *body;
-                        self.repeated = true;
+                        self.repeated = Some(self.repeated.map_or(*id, |other| other.min(*id)));
                     }
                 }
                 Step::Unless { condition, other } => {

@@ -40,10 +40,11 @@ impl<'k> Compiler<'k> {
                 let step = (*step).max(1);
                 let count = Expr::sum(step - 1, vec![(1, vec![end.clone()])]);
                 self.extents.insert(var.clone(), Expr::FloorDiv(Box::new([count, Expr::Const(step)])));
-                let var = self.names.define_multiple(var, step);
+                let last = self.names.range(&end).1.saturating_sub(1).max(0);
+                let var = self.names.define_multiple(var, step, (0, last));
                 let id = self.loops;
                 self.loops += 1;
-                Ok(Node::Loop { var, end, step, body: self.block(body)?, id, depends: Vec::new() })
+                Ok(Node::Loop { var, end, step, body: self.block(body)?, id, depends: Vec::new(), varies: false })
             }
             Stmt::If { condition, then, otherwise } => {
                 let condition = self.names.expr(condition)?;
@@ -109,7 +110,8 @@ impl<'k> Compiler<'k> {
             }
             if let Operand::Scalar(symbol, bound) = operand {
                 let value = self.scalar(instr, bound)?;
-                work.scalar = Some((self.names.define(symbol), value));
+                let (least, most) = self.names.range(&value);
+                work.scalar = Some((self.names.define(symbol, (least.min(0), most.max(0))), value));
             }
         }
         let sizes = work.operands.iter().flat_map(|operand| &operand.size);

@@ -24,8 +24,11 @@ impl Engine<'_, '_> {
                 return Ok(());
             };
             self.issues += 1;
-            let repeated = std::mem::take(&mut self.streams[number].cursor.repeated);
-            self.steady.due |= repeated && number == self.first_running();
+            if let Some(id) = self.streams[number].cursor.repeated.take()
+                && number == self.first_running()
+            {
+                self.steady.due = Some(self.steady.due.map_or(id, |other| other.min(id)));
+            }
             if self.issues > MOST {
                 return Err(SimError::TooLong { kernel: self.setup.code.kernel.name.clone(), instructions: MOST });
             }

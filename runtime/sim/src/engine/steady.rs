@@ -4,8 +4,10 @@
 //! it is left, signals, distances in time. If the same number was seen some iterations earlier, everything between is a period. It
 //! repeats for as long as each stream's coming iterations issue the same as the period's, and their bytes are in the cache to the
 //! same part: so often it is counted without being simulated.
+//!
+//! Each loop is looked at by itself: an iteration of an outer loop in which most of the inner one was only counted is like any other.
 
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 use std::{collections::VecDeque, hash::Hasher};
 
 use super::{Engine, Entry, Known, Source, State, Timer};
@@ -16,29 +18,33 @@ use crate::{
     walk::{Cursor, Issue},
 };
 
-/// How many earlier states are compared with.
+/// How many earlier states of a loop are compared with.
 const STATES: usize = 8;
 /// Parts of a cycle, and of a transfer, that are told apart.
 const PER_CYCLE: f64 = 4.0;
 const PER_TRANSFER: f64 = 1024.0;
-/// Parts of an access's bytes, and of its number of readers, that are not told apart.
-const CLOSE: f64 = 0.02;
+/// Parts of the accesses' bytes, and of their numbers of readers, that are not told apart.
+const CLOSE: f64 = 0.005;
 
 /// What is known of earlier states.
 #[derive(Default)]
 pub(super) struct Steady {
-    /// A loop of the first stream has begun anew.
-    pub due: bool,
+    /// The loop of the first stream that has begun anew.
+    pub due: Option<usize>,
     /// Cycles that were not simulated.
     pub skipped: f64,
-    states: VecDeque<Snapshot>,
+    /// By loop.
+    states: FxHashMap<usize, VecDeque<Snapshot>>,
     signatures: Signatures,
 }
 
 struct Snapshot {
     number: u64,
-    now: f64,
+    /// The cycle, with those that were not simulated.
+    cycle: f64,
     cursors: Vec<Cursor>,
+    /// By stream, the first access that has not been made yet.
+    ahead: Vec<usize>,
     totals: Totals,
 }
 
@@ -61,23 +67,25 @@ impl Engine<'_, '_> {
     ///
     /// # Errors
     /// If an instruction has no cost.
-    pub(super) fn look_for_steady_state(&mut self) -> Result<(), SimError> {
+    pub(super) fn look_for_steady_state(&mut self, id: usize) -> Result<(), SimError> {
         let number = self.state_number();
-        let before = self.steady.states.iter().rposition(|state| state.number == number);
-        if let Some(before) = before.and_then(|at| self.steady.states.remove(at)) {
+        let mut states = self.steady.states.remove(&id).unwrap_or_default();
+        let before = states.iter().rposition(|state| state.number == number);
+        if let Some(before) = before.and_then(|at| states.remove(at)) {
             let (periods, motions) = self.periods(&before)?;
             if periods > 0 {
                 self.skip(&before, periods, &motions);
-                self.steady.states.clear();
                 return Ok(());
             }
         }
         let cursors = self.streams.iter().map(|stream| stream.cursor.clone()).collect();
-        let totals = self.totals();
-        self.steady.states.push_back(Snapshot { number, now: self.now, cursors, totals });
-        if self.steady.states.len() > STATES {
-            self.steady.states.pop_front();
+        let ahead = (0..self.streams.len()).map(|stream| self.next_access(stream)).collect();
+        let cycle = self.now + self.steady.skipped;
+        states.push_back(Snapshot { number, cycle, cursors, ahead, totals: self.totals() });
+        if states.len() > STATES {
+            states.pop_front();
         }
+        self.steady.states.insert(id, states);
         Ok(())
     }
 
@@ -125,7 +133,7 @@ impl Engine<'_, '_> {
         let mut most = i64::MAX;
         let mut motions = Vec::new();
         for number in 0..self.streams.len() {
-            let Some((motion, times)) = self.motion(number, &before.cursors[number])? else { return Ok((0, motions)) };
+            let Some((motion, times)) = self.motion(number, before)? else { return Ok((0, motions)) };
             most = most.min(times);
             motions.push(motion);
         }
@@ -134,7 +142,8 @@ impl Engine<'_, '_> {
     }
 
     /// How a stream has moved since, and how often it can move so again; `None` if in no simple way.
-    fn motion(&mut self, number: usize, before: &Cursor) -> Result<Option<(Motion, i64)>, SimError> {
+    fn motion(&mut self, number: usize, snapshot: &Snapshot) -> Result<Option<(Motion, i64)>, SimError> {
+        let before = &snapshot.cursors[number];
         let stream = &self.streams[number];
         let (role, now) = (stream.role, &stream.cursor);
         let described = &self.setup.code.roles[role];
@@ -159,9 +168,28 @@ impl Engine<'_, '_> {
         let run = (first..).take_while(same).count();
         let mut times = (run.max(1) - 1) / period;
         if let (Source::Known(known), true) = (&self.source, accesses > 0) {
-            times = times.min(repeats(&known[role], before.accesses, accesses));
+            times = repeats(&known[role], snapshot.ahead[number], accesses, times);
         }
         Ok(Some((Motion { advance: Some((var, advance)), accesses }, times as i64)))
+    }
+
+    /// The first access of a stream that waits in a queue or has just begun; what is issued is far ahead of it.
+    fn next_access(&self, number: usize) -> usize {
+        let stream = &self.streams[number];
+        let pipes = self.pipes[stream.pipes.clone()].iter();
+        let waiting = pipes.flat_map(|pipe| {
+            let queued = pipe.queue.iter().find_map(|(_, entry)| match entry {
+                Entry::Work(issued) if !issued.starts.is_empty() => Some(issued.access),
+                _ => None,
+            });
+            let running = pipe.running.iter().map(|running| &running.issued);
+            running.filter(|issued| !issued.starts.is_empty()).map(|issued| issued.access).chain(queued)
+        });
+        let pending = stream.pending.iter().filter_map(|issue| match issue {
+            Issue::Work(issued) => Some(issued.access),
+            _ => None,
+        });
+        waiting.chain(pending).min().unwrap_or(stream.cursor.accesses).min(stream.cursor.accesses)
     }
 
     fn totals(&self) -> Totals {
@@ -179,7 +207,7 @@ impl Engine<'_, '_> {
     /// Counts a period so many times more.
     fn skip(&mut self, before: &Snapshot, periods: i64, motions: &[Motion]) {
         let times = periods as f64;
-        self.steady.skipped += times * (self.now - before.now);
+        self.steady.skipped += times * (self.now + self.steady.skipped - before.cycle);
         let mut more = before.totals.traffic;
         more.scale(-1.0);
         more.add(&self.out.traffic);
@@ -216,16 +244,18 @@ impl Engine<'_, '_> {
     }
 }
 
-/// How often so many accesses from one on come again as they are.
-fn repeats(known: &[Known], first: usize, period: usize) -> usize {
-    let close = |a: f64, b: f64| (a - b).abs() <= CLOSE * a.abs().max(1.0);
-    let same = |&at: &usize| match (known.get(first + (at - first) % period), known.get(at)) {
-        (Some(a), Some(b)) => {
-            close(a.fetched, b.fetched) && close(a.written_back, b.written_back) && close(a.readers, b.readers)
-        }
-        _ => false,
+/// How often, at most so often, so many accesses from one on come again with as much in the cache.
+fn repeats(known: &[Known], first: usize, period: usize, most: usize) -> usize {
+    let sums = |at: usize| {
+        let part = known.get(at..at + period)?;
+        Some(part.iter().fold([0.0; 3], |[fetched, written, readers], one| {
+            [fetched + one.fetched, written + one.written_back, readers + one.readers]
+        }))
     };
-    (first + period..).take_while(same).count() / period
+    let Some(own) = sums(first) else { return 0 };
+    let differs = CLOSE * period.max(4) as f64;
+    let same = |sums: [f64; 3]| sums.iter().zip(&own).all(|(a, b)| (a - b).abs() <= differs);
+    (1..=most).take_while(|times| sums(first + times * period).is_some_and(same)).count()
 }
 
 fn state_code(state: State) -> u64 {

@@ -1,0 +1,168 @@
+//! What the cache holds for each access of equal cores, on average: every core's accesses are walked in step, and each access of the
+//! one that is simulated gets the average of theirs. [`crate::repeat`] cuts short what repeats.
+
+use rustc_hash::FxHashSet;
+
+use crate::{
+    SimError,
+    cache::{Cache, Memory, Traffic},
+    code::Code,
+    engine::Known,
+    equal::Signatures,
+    expr::Var,
+    price::{PriceId, Prices},
+    repeat::Period,
+    walk::{Cursor, Issue, Issued},
+};
+
+/// The average, over all cores, of each access's part in the cache: by kind of core, by number of the access.
+///
+/// # Errors
+/// If an instruction has no cost.
+pub(crate) fn known(
+    code: &Code<'_>,
+    prices: &mut Prices,
+    classes: &[(usize, f64)],
+    memories: &[Memory],
+    cache: &mut Cache,
+    past_cache: bool,
+) -> Result<Vec<Vec<Known>>, SimError> {
+    let mut roles = Vec::new();
+    let mut signatures = Signatures::default();
+    for role in 0..code.roles.len() {
+        roles.push(Lockstep::new(code, prices, &mut signatures, classes, role)?);
+    }
+    let mut period = Period::find(code, prices, &mut signatures, memories, &roles)?;
+    loop {
+        // Kinds of core advance in proportion to what each has to do.
+        let open = roles.iter_mut().filter(|role| (role.known.len() as f64) < role.count);
+        let behind = open.min_by(|a, b| a.progress().total_cmp(&b.progress()));
+        let Some(role) = behind else { break };
+        role.step(code, prices, memories, cache, past_cache)?;
+        if let Some(found) = &mut period
+            && found.leap(memories, &mut roles, cache)
+        {
+            period = None;
+        }
+    }
+    Ok(roles.into_iter().map(|role| role.known).collect())
+}
+
+/// All cores of one kind, in step.
+pub(crate) struct Lockstep {
+    pub cursors: Vec<Cursor>,
+    pub known: Vec<Known>,
+    /// How many accesses a core makes.
+    count: f64,
+    places: Vec<(u32, i64)>,
+    /// What was read in this step: memory, first byte, price.
+    seen: FxHashSet<(u32, i64, PriceId)>,
+}
+
+impl Lockstep {
+    fn new(
+        code: &Code<'_>,
+        prices: &mut Prices,
+        signatures: &mut Signatures,
+        classes: &[(usize, f64)],
+        role: usize,
+    ) -> Result<Lockstep, SimError> {
+        let lanes = code.roles[role].lanes;
+        let mut count = 0;
+        for &(group, _) in classes {
+            for lane in 0..lanes {
+                let mut accesses = 0;
+                let mut item = group as u64;
+                while item < code.items() {
+                    accesses += signatures.lane(code, prices, item, role, lane)?.accesses;
+                    item += code.groups as u64;
+                }
+                count = count.max(accesses);
+            }
+        }
+        let groups = (code.groups as u64).min(code.items()) as usize;
+        let cursors = (0..groups).flat_map(|group| (0..lanes).map(move |lane| (group, lane)));
+        let cursor = |(group, lane)| Cursor::new(code, role, lane, group, code.groups, true);
+        let cursors = cursors.map(cursor).collect();
+        Ok(Lockstep { cursors, known: Vec::new(), count: count as f64, places: Vec::new(), seen: FxHashSet::default() })
+    }
+
+    /// Whether it makes accesses at all.
+    pub fn moves(&self) -> bool {
+        self.count > 0.0
+    }
+
+    /// Counts so many periods of so many accesses as the last one was, and puts the cores as far on.
+    pub fn leap(&mut self, var: Var, advance: i64, accesses: usize, periods: usize) {
+        let last = self.known.len() - accesses;
+        for _ in 0..periods {
+            self.known.extend_from_within(last..last + accesses);
+        }
+        for cursor in &mut self.cursors {
+            cursor.vars[var as usize] += advance;
+            cursor.accesses += accesses * periods;
+        }
+    }
+
+    fn progress(&self) -> f64 {
+        (self.known.len() as f64 + 0.5) / self.count
+    }
+
+    /// One access of every core.
+    fn step(
+        &mut self,
+        code: &Code<'_>,
+        prices: &mut Prices,
+        memories: &[Memory],
+        cache: &mut Cache,
+        past_cache: bool,
+    ) -> Result<(), SimError> {
+        let (mut total, mut bytes) = (Traffic::default(), 0.0);
+        self.places.clear();
+        self.seen.clear();
+        for cursor in &mut self.cursors {
+            let Some(issued) = next_access(cursor, code, prices)? else { continue };
+            let price = prices.get(issued.price);
+            let work = &code.works[issued.work];
+            for ((access, geometry), &start) in work.memory.iter().zip(&price.memory).zip(&issued.starts) {
+                let memory = &memories[access.param.0 as usize];
+                let salt = issued.access as u64;
+                let through = past_cache && !access.written;
+                // What another core has just read is in the cache.
+                let again = !access.written
+                    && geometry.indexed.is_none()
+                    && !self.seen.insert((memory.id, start, issued.price));
+                total.add(&match again {
+                    _ if through => Traffic { read: geometry.bytes, fetched: geometry.bytes, ..Traffic::default() },
+                    true => Traffic { read: geometry.bytes, ..Traffic::default() },
+                    false => cache.access(memory, geometry, start, salt, access.written, access.read),
+                });
+                bytes += geometry.bytes;
+                if access.read {
+                    self.places.push((memory.id, start));
+                }
+            }
+        }
+        let part = |of: f64| if bytes > 0.0 { of / bytes } else { 0.0 };
+        let (fetched, written_back) = (part(total.fetched), part(total.written_back));
+        self.known.push(Known { fetched, written_back, readers: mean_readers(&mut self.places) });
+        Ok(())
+    }
+}
+
+/// How many cores, on average over cores, are at the place where one is.
+fn mean_readers(places: &mut [(u32, i64)]) -> f64 {
+    places.sort_unstable();
+    let together = places.chunk_by(|a, b| a == b).map(|same| (same.len() * same.len()) as f64).sum::<f64>();
+    if places.is_empty() { 0.0 } else { together / places.len() as f64 }
+}
+
+fn next_access(cursor: &mut Cursor, code: &Code<'_>, prices: &mut Prices) -> Result<Option<Issued>, SimError> {
+    loop {
+        match cursor.next(code, prices)? {
+            None => return Ok(None),
+            Some(Issue::Work(issued)) if !issued.starts.is_empty() => return Ok(Some(issued)),
+            Some(_) => {}
+        }
+    }
+}
