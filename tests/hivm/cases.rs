@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 
 use tarsia::hivm::export::Module;
-use tarsia::tile::{Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, Machine, Port, Program, Step};
+use tarsia::tile::{
+    Access, Buffer, BufferId, BufferKind, Constant, Kernel, KernelId, Layout, Machine, Port, Program, Step,
+};
 use tarsia::{DType, Dim, Numbers, Session, SessionOptions, Tensor};
 use tarsia_tensor::{Content, Symbol};
 

@@ -198,7 +198,9 @@ fn in_runs(view: &View, shape: &[Dim], rows: usize, width: usize) -> bool {
     let unit = |axis: usize| Dim::product(&shape[axis + 1..]);
     let step = |of: usize| {
         let steps = view.axes.iter().enumerate().flat_map(|(axis, at)| at.steps.iter().map(move |step| (axis, step)));
-        steps.filter(|(_, (along, _))| *along == of).fold(Dim::ZERO, |sum, (axis, (_, by))| sum + by.clone() * unit(axis))
+        steps
+            .filter(|(_, (along, _))| *along == of)
+            .fold(Dim::ZERO, |sum, (axis, (_, by))| sum + by.clone() * unit(axis))
     };
     let whole_blocks = |dim: &Dim| dim.exact_div(&Dim::from(width)).is_some();
     let is_run = |axes: std::ops::Range<usize>| {

@@ -300,7 +300,8 @@ impl Emitter<'_> {
         self.nest(&Line::loops([&far, &near], &array), &mut |this, index| {
             let (rows, columns) = index.split_at(far.looped.len());
             let offset = array.offset.clone() + far.elements(rows, &array) + near.elements(columns, &array);
-            let from = array.with(offset, vec![far.length.clone(), near.length.clone()], vec![far.step.clone(), Dim::ONE]);
+            let from =
+                array.with(offset, vec![far.length.clone(), near.length.clone()], vec![far.step.clone(), Dim::ONE]);
             let at = (&(row0.clone() + far.place(rows)), &(column0.clone() + near.place(columns)));
             let target = stored.part(&to_base, &to.slot, at, &near.length, to.tile);
             let (from, target) = (this.piece(&from)?, this.piece(&target)?);
