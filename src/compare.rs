@@ -1,6 +1,6 @@
 //! Comparing a model's results with the expected ones of its folder, and finding where they part.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 use tarsia_graph::{Graph, NodeId, Op, Value, eval};
@@ -185,7 +185,7 @@ pub fn bisect(
         before = Some(graph);
     }
     let Some((kernels, _)) = &compiled.kernels else { return Ok(None) };
-    tiles_divergence(kernels, inputs, tolerance, machine)
+    tiles_divergence((kernels, &compiled.sizes), inputs, tolerance, machine)
 }
 
 fn first_error(
@@ -230,7 +230,7 @@ fn first_changed(
 
 /// Runs the kernels with every value as an output and compares each with its reference evaluation.
 fn tiles_divergence(
-    kernels: &Graph,
+    (kernels, sizes): (&Graph, &BTreeMap<String, i64>),
     inputs: &[Tensor],
     tolerance: Tolerance,
     machine: &Machine,
@@ -243,7 +243,7 @@ fn tiles_divergence(
             watched.push((id, output));
         }
     }
-    let program = compile::lower(&open, machine)?;
+    let program = compile::lower(&open, machine, sizes)?;
     let session = Session::new(program, &tarsia_runtime::Options::default())?;
     let found = session.run(inputs)?;
     let expected = eval::trace(kernels, inputs, &eval::Options::default())?;

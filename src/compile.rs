@@ -129,6 +129,8 @@ pub struct Compiled {
     pub storage: Vec<tarsia_passes::Storage>,
     /// The tile program.
     pub program: Option<Program>,
+    /// The sizes by symbol that everything was chosen for.
+    pub sizes: BTreeMap<String, i64>,
     /// How long each phase took.
     pub times: Vec<(Phase, Duration)>,
 }
@@ -244,7 +246,7 @@ pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled,
 /// # Errors
 /// If a phase fails.
 pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Options) -> Result<Compiled, Error> {
-    let mut compiled = Compiled::default();
+    let mut compiled = Compiled { sizes: options.sizes.clone(), ..Compiled::default() };
     let mut clock = Instant::now();
     let mut lap = |times: &mut Vec<(Phase, Duration)>, phase| {
         times.push((phase, clock.elapsed()));
@@ -281,7 +283,7 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
     }
     let kernels = &compiled.kernels.insert((kernels, decisions)).0;
     if last == Phase::Tiles {
-        compiled.program = Some(lower(kernels, machine)?);
+        compiled.program = Some(lower(kernels, machine, &options.sizes)?);
         lap(&mut compiled.times, Phase::Tiles);
     }
     Ok(compiled)
@@ -323,12 +325,12 @@ pub fn cover(
     tarsia_passes::cover::cover(graph, &cost::model(machine), &options.cover()).map_err(internal("cover"))
 }
 
-/// Lowering to the machine's tile program.
+/// Lowering to the machine's tile program. Tiles are chosen for `sizes` by symbol.
 ///
 /// # Errors
 /// If some kernel has none.
-pub fn lower(kernels: &Graph, machine: &Machine) -> Result<Program, Error> {
-    tarsia_lower::lower(kernels, machine).map_err(Error::Lower)
+pub fn lower(kernels: &Graph, machine: &Machine, sizes: &BTreeMap<String, i64>) -> Result<Program, Error> {
+    tarsia_lower::lower(kernels, machine, sizes).map_err(Error::Lower)
 }
 
 /// The machine of this name, or that a description file (`.toml`) describes.

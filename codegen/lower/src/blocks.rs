@@ -141,8 +141,12 @@ mod tests {
     use super::*;
 
     fn cpu() -> Target {
-        Target::of(&std::sync::Arc::new(Machine::builtin("cpu").expect("the description is tested")), 0)
-            .expect("it has all units")
+        Target::of(
+            &std::sync::Arc::new(Machine::builtin("cpu").expect("the description is tested")),
+            &Default::default(),
+            0,
+        )
+        .expect("it has all units")
     }
 
     fn side(target: &Target, sizes: &[usize], packed: bool, which: usize) -> Side {

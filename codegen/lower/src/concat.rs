@@ -71,7 +71,7 @@ pub(crate) fn lower_part<'t>(part: &Part, target: &'t Target, origin: &Origin) -
     let mut place = nest.root.clone();
     place[part.axis] = place[part.axis].plus(&Index::fixed(part.offset.clone()));
     nest.separate_output(&part.shape, &place);
-    let capacity = capacities(&nest, builder.target.elements(2048), &|_| None);
+    let capacity = capacities(builder.target, &nest, builder.target.elements(2048), &|_| None);
     let spans = open_grid(&mut builder, &nest, &capacity);
     let mut emitter = Emitter::new(&mut builder, &part.body, &nest, &leaves, spans);
     let root = nest.root.clone();

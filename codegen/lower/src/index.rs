@@ -78,7 +78,7 @@ fn gather(
     let fixed = |group: usize| (varying.contains(&group) && Some(group) != picked).then_some(1);
     let inner = |group: usize| (Some(group) == picked && nest.depends(&along, group)).then_some(1);
     let fixed = |group: usize| fixed(group).or(inner(group));
-    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &fixed);
+    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut axes: Vec<usize> = picked.into_iter().collect();
     axes.extend((0..nest.groups.len()).filter(|&group| Some(group) != picked && spans[group].capacity != 1));

@@ -314,7 +314,7 @@ pub(crate) fn part_of(size: &Dim, start: Dim, part: usize) -> Span {
 }
 
 /// Spans of a block of at most `room` elements over some groups, whole groups from the innermost out: what is cut becomes a grid axis, of
-/// which the variable is given. All other groups than the innermost that is cut are a single index or whole.
+/// which the variable of the longest is given. Groups outside of a cut one are a single index.
 pub(crate) fn cut_block(
     builder: &mut KernelBuilder,
     nest: &Nest,
@@ -325,15 +325,19 @@ pub(crate) fn cut_block(
     let mut cut = None;
     for &group in groups.iter().rev() {
         let size = nest.size(group);
-        let part = size.as_usize().unwrap_or(room).clamp(1, room.max(1));
+        let part = builder.target.estimate(&size).unwrap_or(room).clamp(1, room.max(1));
         if size.as_usize() == Some(part) {
             spans[group] = Span { start: Dim::ZERO, size, capacity: part };
             room /= part;
             continue;
         }
-        // An outer axis can only be taken along if the inner ones are whole.
-        room = 1;
         let place = builder.grid(size.ceil_div(&Dim::from(part)));
+        if part == 1 {
+            spans[group] = Span::point(place);
+            continue;
+        }
+        // An outer axis can only be taken along if the inner ones are whole or a single index.
+        room = 1;
         cut = place.as_symbol().cloned();
         spans[group] = part_of(&size, place * Dim::from(part), part);
     }

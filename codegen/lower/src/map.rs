@@ -37,7 +37,7 @@ pub(crate) fn lower_map(
     let nest = Nest::trace(body, &roots)?;
     let sides = turned_sides(builder, body, &nest, leaves, &roots);
     let fixed = |group: usize| sides.iter().find(|(known, _)| *known == group).map(|(_, side)| *side);
-    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &fixed);
+    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut emitter = Emitter::new(builder, body, &nest, leaves, spans);
     for target in targets {
@@ -79,7 +79,12 @@ fn turned_sides(
 
 /// How much of every group a tile holds: whole groups from the innermost out, up to `budget` elements. `fixed` sets
 /// some beforehand, but never cuts a group that was asked for whole.
-pub(crate) fn capacities(nest: &Nest, budget: usize, fixed: &dyn Fn(usize) -> Option<usize>) -> Vec<usize> {
+pub(crate) fn capacities(
+    target: &crate::target::Target,
+    nest: &Nest,
+    budget: usize,
+    fixed: &dyn Fn(usize) -> Option<usize>,
+) -> Vec<usize> {
     let mut capacity: Vec<Option<usize>> = (0..nest.groups.len())
         .map(|group| match nest.is_whole(group) {
             true => Some(nest.size(group).as_usize().unwrap_or(budget)),
@@ -89,7 +94,7 @@ pub(crate) fn capacities(nest: &Nest, budget: usize, fixed: &dyn Fn(usize) -> Op
     let mut room = budget / capacity.iter().flatten().product::<usize>().max(1);
     for group in (0..nest.groups.len()).rev() {
         if capacity[group].is_none() {
-            let part = nest.size(group).as_usize().unwrap_or(usize::MAX).clamp(1, room.max(1));
+            let part = target.estimate(&nest.size(group)).unwrap_or(usize::MAX).clamp(1, room.max(1));
             capacity[group] = Some(part);
             room /= part;
         }

@@ -69,7 +69,14 @@ pub(crate) fn lower_matrix(
     }
     let layouts = builder.target.matrix_layouts_for(product.dtype);
     let packed = match builder.target.direct {
-        true => [0, 1].map(|which| product.pack_constant(builder, which, (DType::F32, layouts[which]), constant)),
+        true => [0, 1].map(|which| {
+            // Only the innermost axis may be cut inside, or blocks would not start at block boundaries.
+            let cut = which == 1 && product.roles.columns.len() > 1;
+            if cut {
+                return None;
+            }
+            product.pack_constant(builder, which, (DType::F32, layouts[which]), constant)
+        }),
         false => [None, None],
     };
     product.cut(builder.target, [packed[0].is_some(), packed[1].is_some()]);
@@ -114,7 +121,8 @@ impl<'a> Product<'a> {
         }
         let is_conv = matches!(op, Op::Conv { .. });
         let block = builder.target.matrix_block;
-        let roles = Roles::assign(&mut nest, &indices, is_conv)?;
+        let staged = builder.target.stages.iter().all(Option::is_some);
+        let roles = Roles::assign(&mut nest, &indices, is_conv, staged)?;
         let [rows, columns, depth] = block;
         let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
         let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
@@ -310,11 +318,6 @@ impl<'a> Product<'a> {
         if rows.len() > matrix_rows.len() && inner_rows % fractal.block[0] != 0 {
             return None;
         }
-        // Only the innermost axis may be cut inside, or blocks would not start at block boundaries.
-        let cut = |groups: &[usize]| groups.len() > 1 && which == 1 && std::ptr::eq(groups, matrix_columns);
-        if cut(matrix_columns) {
-            return None;
-        }
         let shape = vec![Dim::from(count(&packing.rows)), Dim::from(count(&packing.columns))];
         let param = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
         Some(Packed { param, rows, block: fractal.block })
@@ -346,9 +349,9 @@ struct Packed {
 }
 
 impl Roles {
-    /// The innermost group of each kind; in a convolution all axes of the image and of the window. A kind without a group gets one of
-    /// size 1.
-    fn assign(nest: &mut Nest, indices: &[Vec<Index>; 2], is_conv: bool) -> Result<Roles, String> {
+    /// The innermost group of each kind, of rows and columns all where there may be `several`; in a convolution all axes of the image and
+    /// of the window. A kind without a group gets one of size 1.
+    fn assign(nest: &mut Nest, indices: &[Vec<Index>; 2], is_conv: bool, several: bool) -> Result<Roles, String> {
         let (mut rows, mut columns, mut sums) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..nest.groups.len() {
             match (nest.is_sum(group), nest.depends(&indices[0], group), nest.depends(&indices[1], group)) {
@@ -360,7 +363,8 @@ impl Roles {
                 (false, false, false) => return Err("the product is repeated along an axis".into()),
             }
         }
-        let mut last = |groups: Vec<usize>| match groups.last() {
+        let mut own = |groups: Vec<usize>, all: bool| match groups.last() {
+            Some(_) if all => groups,
             Some(&group) => vec![group],
             None => {
                 nest.groups.push(Vec::new());
@@ -369,11 +373,11 @@ impl Roles {
         };
         if is_conv {
             let (columns, sums) = (columns, sums);
-            let columns = if columns.is_empty() { last(columns) } else { columns };
-            let depth = if sums.is_empty() { last(sums) } else { sums };
-            return Ok(Roles { rows: last(rows), columns, depth, outer: Vec::new() });
+            let columns = own(columns, true);
+            let depth = own(sums, true);
+            return Ok(Roles { rows: own(rows, false), columns, depth, outer: Vec::new() });
         }
-        let (rows, columns, depth) = (last(rows), last(columns), last(sums.clone()));
+        let (rows, columns, depth) = (own(rows, several), own(columns, several), own(sums.clone(), false));
         sums.pop();
         Ok(Roles { rows, columns, depth, outer: sums })
     }

@@ -36,14 +36,15 @@ use crate::{
     window,
 };
 
-/// Lowers a graph of kernels (or any graph: other nodes become kernels of their own) for a machine.
+/// Lowers a graph of kernels (or any graph: other nodes become kernels of their own) for a machine. Tiles are chosen for the `sizes` by
+/// symbol; the program is right for all sizes.
 ///
 /// # Errors
 /// If some node has no tile program; the error names it and the model's nodes behind it.
-pub fn lower(graph: &Graph, machine: &Machine) -> Result<Program, Vec<LowerError>> {
+pub fn lower(graph: &Graph, machine: &Machine, sizes: &BTreeMap<String, i64>) -> Result<Program, Vec<LowerError>> {
     let unfit = |reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }];
-    let shared = Arc::new(machine.clone());
-    let targets = (0..=HALVINGS).map(|halvings| Target::of(&shared, halvings)).collect::<Result<Vec<_>, _>>();
+    let (shared, sizes) = (Arc::new(machine.clone()), Arc::new(sizes.clone()));
+    let targets = (0..=HALVINGS).map(|halvings| Target::of(&shared, &sizes, halvings)).collect::<Result<Vec<_>, _>>();
     let program = lower_with(graph, machine, &targets.map_err(unfit)?, &mut Pool::default(), false)?;
     verify(&program, machine, Stage::Synchronised).map_err(|faults| {
         let reason = faults.to_string();

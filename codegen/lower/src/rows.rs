@@ -40,7 +40,7 @@ pub(crate) fn lower_rows(
     // Several row groups share what is expected of one: 4096, 64 · 64, 16 · 16 · 16 …
     let unknown = 1 << (most_expected.ilog2() as usize / rows.len().max(1));
     let single = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
-    let capacity = capacities(&nest, most, &single);
+    let capacity = capacities(builder.target, &nest, most, &single);
     let spans = open_grid(builder, &nest, &capacity);
     // Positive exactly where every row group fits its capacity.
     let fits = rows

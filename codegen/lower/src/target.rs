@@ -1,8 +1,8 @@
 //! What lowering needs to know of a machine, read once from its description.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use tarsia_tensor::DType;
+use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{
     Layout, Machine, Order,
     machine::{GLOBAL, OperandRule, Scope},
@@ -44,6 +44,8 @@ pub struct Target {
     pub machine: Arc<Machine>,
     /// What the matrix unit takes as left and right operand.
     operands: [OperandRule; 2],
+    /// The sizes by symbol that tiles are chosen for; code is right for all.
+    sizes: Arc<BTreeMap<String, i64>>,
     /// How often tiles have been halved, because their kernel did not fit the machine's memories.
     halvings: usize,
 }
@@ -54,11 +56,12 @@ const LARGEST_BLOCK: [usize; 3] = [132, 512, 384];
 const SMALLEST_SIDE: usize = 8;
 
 impl Target {
-    /// Reads a machine description. `halvings` says how often tiles are halved, from the sizes that suit a large memory.
+    /// Reads a machine description. `sizes` are the ones by symbol that tiles are chosen for; `halvings` says how often tiles are halved,
+    /// from what suits a large memory.
     ///
     /// # Errors
     /// If the machine has no vector or no matrix unit that works in one of its scratch spaces.
-    pub fn of(machine: &Arc<Machine>, halvings: usize) -> Result<Target, String> {
+    pub fn of(machine: &Arc<Machine>, sizes: &Arc<BTreeMap<String, i64>>, halvings: usize) -> Result<Target, String> {
         let is_scratch = |name: &&String| machine.space(name).is_some_and(|space| space.scope == Scope::Core);
         let missing = |what: &str| format!("the machine `{}` has no {what}", machine.name);
         let vector = machine.units(Class::Pointwise).next().ok_or_else(|| missing("vector unit"))?;
@@ -94,6 +97,7 @@ impl Target {
             lanes,
             machine: Arc::clone(machine),
             operands: [a.clone(), b.clone()],
+            sizes: Arc::clone(sizes),
             halvings,
         };
         target.matrix_block = target.fit([true, true, true]);
@@ -101,6 +105,12 @@ impl Target {
         // The depth of a block decides how constants are cut, so it is one for both.
         target.streamed_block[2] = target.matrix_block[2];
         Ok(target)
+    }
+
+    /// A size, or what it is under the sizes that tiles are chosen for; `None` if it is not known even so.
+    pub fn estimate(&self, dim: &Dim) -> Option<usize> {
+        let size = dim.eval(&|symbol| self.sizes.get(symbol.name()).copied());
+        size.ok().and_then(|size| usize::try_from(size).ok())
     }
 
     /// What suits a large memory (elements of a tile, bytes of a space), halved as often as was necessary.

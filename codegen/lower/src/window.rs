@@ -30,7 +30,7 @@ pub(crate) fn lower_window(
     let root = nest.root.clone();
     let result =
         nest.index_of(body, target.value, &root, anchor.into()).ok_or("the pooling is used at several indices")?;
-    let capacity = capacities(&nest, builder.target.elements(TILE_ELEMENTS), &|_| None);
+    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &|_| None);
     let spans = open_grid(builder, &nest, &capacity);
     let acc = accumulate(builder, body, anchor, leaves, &nest, &result, &spans)?;
     pooled.insert(anchor.into(), Leaf::Tile(Operand::Tile(acc)));
@@ -199,7 +199,7 @@ impl<'a> Windows<'a> {
     }
 
     fn spans(&self, builder: &mut KernelBuilder) -> Vec<Span> {
-        let capacity = capacities(&self.nest, IMAGE_ELEMENTS, &|_| None);
+        let capacity = capacities(builder.target, &self.nest, IMAGE_ELEMENTS, &|_| None);
         open_grid(builder, &self.nest, &capacity)
     }
 

@@ -144,7 +144,7 @@ impl Attention<'_> {
         let granule = product.granule[2].max(target.stage_block(target.stages[0].as_deref()?, dtype));
         let piece = unit[0].min(unit[1]) / (COPIES * SIDE * bytes) / granule * granule;
         let (stage, vector) = (target.bytes_of(target.stages[0].as_deref()?), target.bytes_of(&target.vector_space));
-        let sizes: Vec<Option<usize>> = rows.iter().map(|&g| self.nest.size(g).as_usize()).collect();
+        let sizes: Vec<Option<usize>> = rows.iter().map(|&g| target.estimate(&self.nest.size(g))).collect();
         let all = sizes.iter().try_fold(1usize, |n, size| Some(n.saturating_mul((*size)?)));
         // Only rows along one axis are cut into several products.
         let most = if rows.len() > 1 { SIDE } else { ROWS };
@@ -163,7 +163,7 @@ impl Attention<'_> {
         if piece == 0 || unit[2] < COPIES * SIDE * SIDE * 4 {
             return None;
         }
-        let chunk = self.nest.size(keys).as_usize().map_or(KEYS, |size| size.clamp(1, KEYS));
+        let chunk = target.estimate(&self.nest.size(keys)).map_or(KEYS, |size| size.clamp(1, KEYS));
         let mut plan = Plan {
             rows,
             spans: Vec::new(),

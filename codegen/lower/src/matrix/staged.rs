@@ -38,9 +38,9 @@ pub(super) fn lower(
     let types = product.unit_types(builder);
     let packed = [0, 1].map(|which| product.packed_for_stage(builder, which, types, constant));
     let block = product.block_for(builder, types, &packed);
-    let packed =
-        [0, 1].map(|which| packed[which].as_ref().filter(|packed| product.begins_at_blocks(which, packed, block)));
     let spans = product.block_spans(builder, block);
+    let aligned = |which: usize, packed: &&Packed| product.begins_at_blocks(which, packed, block, &spans);
+    let packed = [0, 1].map(|which| packed[which].as_ref().filter(|packed| aligned(which, packed)));
     let acc = product.accumulated(builder, &spans, block, types, packed)?;
     let terms = product.roles.depth.iter().chain(&product.roles.outer);
     let terms = Dim::product(terms.map(|&group| product.nest.size(group)).collect::<Vec<_>>().iter());
@@ -66,7 +66,7 @@ impl Product<'_> {
     /// Rows and columns of a block, depth of what the stage holds and of what the unit's memories hold.
     fn block_for(&self, builder: &mut KernelBuilder, types: Types, packed: &[Option<Packed>; 2]) -> Staged {
         let known = |groups: &[usize]| -> Option<usize> {
-            let mut sizes = groups.iter().map(|&g| self.nest.size(g).as_usize());
+            let mut sizes = groups.iter().map(|&g| builder.target.estimate(&self.nest.size(g)));
             sizes.try_fold(1usize, |total, size| Some(total.saturating_mul(size?)))
         };
         let others: Vec<usize> = (0..self.nest.groups.len())
@@ -97,21 +97,24 @@ impl Product<'_> {
     }
 
     /// Whether everything that is loaded of a packed operand begins at a block of its layout.
-    fn begins_at_blocks(&self, which: usize, packed: &Packed, block: Staged) -> bool {
-        let (chunked, whole) =
-            self.roles.depth.split_first().map_or((None, &[][..]), |(first, rest)| (Some(first), rest));
-        let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
-        let is_whole = |size: Option<usize>, part: usize| size.is_some_and(|size| size <= part);
-        let side = [&self.roles.rows, &self.roles.columns][which];
-        let side_size = match side.as_slice() {
-            [group] => self.nest.size(*group).as_usize(),
-            _ => return false,
+    fn begins_at_blocks(&self, which: usize, packed: &Packed, block: Staged, spans: &[Span]) -> bool {
+        let aligned = |groups: &[usize], capacity: &dyn Fn(usize) -> usize, block: usize| {
+            let mut stride = 1usize;
+            groups.iter().rev().all(|&group| {
+                let size = self.nest.size(group).as_usize().unwrap_or(usize::MAX);
+                let step = capacity(group).saturating_mul(stride);
+                let begins = size <= capacity(group) || step.is_multiple_of(block);
+                stride = stride.saturating_mul(size);
+                begins
+            })
         };
-        let depth = chunked.and_then(|&group| self.nest.size(group).as_usize());
+        let (chunked, whole) = self.roles.depth.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
+        let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
         let part = (block.stage[which] / inner.max(1)).max(1);
-        let length = [block.rows, block.columns][which];
-        (is_whole(side_size, length) || length.is_multiple_of(packed.block[which]))
-            && (is_whole(depth, part) || (part * inner).is_multiple_of(packed.block[1 - which]))
+        let depth = |group: usize| if group == chunked { part } else { usize::MAX };
+        let side = [&self.roles.rows, &self.roles.columns][which];
+        aligned(side, &|group| spans[group].capacity, packed.block[which])
+            && aligned(&self.roles.depth, &depth, packed.block[1 - which])
     }
 
     /// How an operand lies where it is loaded from. What vectors compute they write row by row.
