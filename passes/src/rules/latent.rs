@@ -25,6 +25,7 @@ pub(super) fn rules() -> Vec<Rule> {
         // A weight is cut and split in place of the product with it.
         Rule::built("split-contract", Class::Exact, "(reshape ?u (contract ?spec ?d ?x ?w))",        split_columns),
         Rule::built("slice-contract", Class::Exact, "(slice ?s ?n ?e (contract ?spec ?d ?x ?w))",    sliced_columns),
+        Rule::built("concat-contract", Class::Exact, "(concat ?axis (contract ?spec ?d ?x ?v) (contract ?spec ?d ?x ?w))", joined_columns),
         // Movement that both parts share.
         exact("transpose-concat",  "(concat ?axis (transpose ?p ?a) (transpose ?p ?b))", "(transpose ?p (concat ?r ?a ?b))", &[axis_before]),
         // Values: attention(q, k, c·V) = attention(q, k, c)·V.
@@ -102,6 +103,18 @@ fn sliced_columns(m: &mut Match) -> Result<Id, Miss> {
     }
     let (x, w) = (m.id("x")?, m.id("w")?);
     let w = m.add(Op::Slice { starts: cut.0, sizes: cut.1, steps: cut.2 }, &[w])?;
+    m.add(Op::Contract { spec, dtype }, &[x, w])
+}
+
+/// Products with two constants side by side are one with both side by side; so is a shuffle of columns one of the constant.
+fn joined_columns(m: &mut Match) -> Result<Id, Miss> {
+    require(m.facts("v")?.fixed && m.facts("w")?.fixed && !m.facts("x")?.fixed, "not a weight")?;
+    let (spec, dtype) = (m.spec("spec")?, m.dtype("d")?);
+    let letter = *spec.out.get(m.axis("axis")?).ok_or(Miss("no such axis"))?;
+    require(spec.columns().contains(&letter), "an axis is joined that is no column")?;
+    let axis = spec.rhs.iter().position(|l| *l == letter).ok_or(Miss("an axis is missing"))?;
+    let (x, v, w) = (m.id("x")?, m.id("v")?, m.id("w")?);
+    let w = m.add(Op::Concat { axis }, &[v, w])?;
     m.add(Op::Contract { spec, dtype }, &[x, w])
 }
 
