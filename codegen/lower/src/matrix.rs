@@ -121,8 +121,9 @@ impl<'a> Product<'a> {
         }
         let is_conv = matches!(op, Op::Conv { .. });
         let block = builder.target.matrix_block;
-        let staged = builder.target.stages.iter().all(Option::is_some);
-        let roles = Roles::assign(&mut nest, &indices, is_conv, staged)?;
+        // Where sums are exchanged in a space of all axes, several may be rows or columns of a product.
+        let several = builder.target.stages.iter().all(Option::is_some) && builder.target.exchange.is_some();
+        let roles = Roles::assign(&mut nest, &indices, is_conv, several)?;
         let [rows, columns, depth] = block;
         let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
         let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };

@@ -7,6 +7,8 @@
 //! ```
 //! Nothing of the size rows × weights ever exists: memory does not grow with tokens times experts times weight size.
 
+mod staged;
+
 use rustc_hash::FxHashMap;
 use tarsia_graph::{BinaryFn, Graph, NodeId, Op, ScatterFn, Value};
 use tarsia_tensor::{DType, Dim};
@@ -53,7 +55,16 @@ pub(crate) fn lower_routed(
     if target.value != anchor.into() {
         return Err("a routed contraction with an epilogue".into());
     }
-    let routed = Routed::new(builder, body, anchor, leaves, target, constant)?;
+    let mut routed = Routed::new(builder, body, anchor, leaves, target)?;
+    let weights = body.operands(anchor)[1];
+    let known = constant(weights).then_some(weights);
+    if staged::lower(&mut routed, builder, known)? {
+        return Ok(());
+    }
+    if let Some(leaf) = known.filter(|_| builder.target.direct) {
+        let [_, layout] = builder.target.matrix_layouts_for(routed.dtype);
+        routed.packed = routed.pack(builder, leaf, DType::F32, layout).is_some();
+    }
     let [ids, experts, depth, columns] = routed.size.clone();
     let expert = builder.grid(experts);
     let block = builder.target.matrix_block;
@@ -102,7 +113,6 @@ impl Routed {
         anchor: NodeId,
         leaves: &FxHashMap<Value, Leaf>,
         target: &Target,
-        constant: &dyn Fn(Value) -> bool,
     ) -> Result<Routed, String> {
         let Op::Routed { spec, .. } = &body[anchor].op else { return Err("no routed contraction".into()) };
         let operands = body.operands(anchor);
@@ -144,7 +154,7 @@ impl Routed {
         let (x_rows, result_rows) = (size[0].floor_div(&repeat), size[0].clone());
         let x = builder.reshaped(param(operands[0])?, vec![x_rows, size[2].clone()]);
         let result = builder.reshaped(target.param, vec![result_rows, size[3].clone()]);
-        let mut routed = Routed {
+        Ok(Routed {
             ids: param(operands[2])?,
             x,
             result,
@@ -154,28 +164,22 @@ impl Routed {
             size,
             stride,
             dtype,
-        };
-        if constant(operands[1]) {
-            routed.pack(builder, operands[1]);
-        }
-        Ok(routed)
+        })
     }
 
-    /// The weights of all experts below each other, in the matrix unit's layout.
-    fn pack(&mut self, builder: &mut KernelBuilder, leaf: Value) -> Option<()> {
-        let [_, layout] = builder.target.matrix_layouts_for(self.dtype);
+    /// The weights of all experts below each other in a layout, if each expert begins at a block of it.
+    fn pack(&mut self, builder: &mut KernelBuilder, leaf: Value, dtype: DType, layout: Layout) -> Option<()> {
         let Layout::Fractal(fractal) = layout else { return None };
         let [_, experts, depth, columns] = &self.size;
         let axis = |size: &Dim, stride: &Dim| Some((size.as_usize()?, stride.as_const()?));
         let rows = vec![axis(experts, &self.stride[0])?, axis(depth, &self.stride[1])?];
         let columns = vec![axis(columns, &self.stride[2])?];
-        if !builder.target.direct || rows[1].0 % fractal.block[0] != 0 {
+        if rows[1].0 % fractal.block[0] != 0 {
             return None;
         }
         let shape = vec![Dim::from(rows[0].0) * Dim::from(rows[1].0), Dim::from(columns[0].0)];
         let packing = Packing { leaf, base: 0, rows, columns };
-        self.weights = builder.param(Source::Packed(packing), DType::F32, shape, layout, Access::Read);
-        self.packed = true;
+        self.weights = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
         Some(())
     }
 

@@ -51,7 +51,7 @@ pub(super) fn lower(
 }
 
 /// Element types of left operand, right operand and sum.
-type Types = [DType; 3];
+pub(crate) type Types = [DType; 3];
 
 impl Product<'_> {
     fn unit_types(&self, builder: &KernelBuilder) -> Types {
@@ -330,10 +330,11 @@ impl Product<'_> {
         let tile = builder.tile(&exchange, dtype, capacity, Layout::RowMajor);
         let whole = Region::at_origin(tile, size);
         let (unit, through) = (Operand::Tile(acc.clone()), Operand::Tile(whole.clone()));
+        let op = Opcode::Copy { rows: self.roles.rows.len() };
         builder.if_positive(
             terms.clone(),
             |builder| {
-                builder.copy(through, unit);
+                builder.instr(op, vec![through], vec![unit]);
                 Ok::<(), String>(())
             },
             |_| Ok(()),
@@ -347,7 +348,7 @@ impl Product<'_> {
 }
 
 /// Sums up the products of a chunk, piece by piece; `progress` is 0 where the sum begins.
-fn pieces(
+pub(crate) fn pieces(
     builder: &mut KernelBuilder,
     acc: &Region,
     [lhs, rhs]: [Region; 2],

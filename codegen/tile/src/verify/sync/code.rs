@@ -3,6 +3,8 @@
 //! A queue is a pipe of one core: of each lane's own, where lanes carry out what is on the pipe. A memory is a space of one core,
 //! or a parameter.
 
+use std::collections::BTreeMap;
+
 use tarsia_tensor::Dim;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     turns::{Turns, turns},
 };
 use crate::{
-    Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, View,
+    Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId, View,
     optable::Role,
     text::{Anchor, part},
     verify::kernel::tile_bytes,
@@ -23,6 +25,8 @@ pub(super) struct Code<'k> {
     pub variables: Variables,
     pub lanes: usize,
     pub lane: Option<usize>,
+    /// Tiles that hold nothing but picked positions, and the first position that may be picked.
+    picks: BTreeMap<TileId, Dim>,
     pub pipes: Vec<Pipe<'k>>,
     pub tiles: Vec<Tile>,
     /// Number of memories.
@@ -117,6 +121,8 @@ pub(super) enum Target {
         param: u32,
         axes: Vec<Option<(Expr, Vec<(Expr, Expr)>)>>,
         empty: Vec<Expr>,
+        /// Whether an axis is numbered by picked positions, which are comparable only inside of an item.
+        picked: bool,
     },
 }
 
@@ -128,6 +134,7 @@ impl<'k> Code<'k> {
             variables: Variables::default(),
             lanes: kernel.lanes.as_ref().map_or(1, |lanes| lanes.count.max(1)),
             lane: None,
+            picks: picks(&kernel.body),
             pipes: Vec::new(),
             tiles: Vec::new(),
             memories: kernel.params.len(),
@@ -303,13 +310,13 @@ impl<'k> Code<'k> {
         let pipe = self.pipe(pipe)?;
         let (row, mut accesses) = (instr.op.row(), Vec::new());
         for (role, operand) in row.src.iter().zip(&instr.src) {
-            accesses.extend(self.access(role, operand, false));
+            accesses.extend(self.access(instr, role, operand, false));
         }
         for (role, operand) in row.dst.iter().zip(&instr.dst) {
             if instr.op.reads_destination() {
-                accesses.extend(self.access(role, operand, false));
+                accesses.extend(self.access(instr, role, operand, false));
             }
-            accesses.extend(self.access(role, operand, true));
+            accesses.extend(self.access(instr, role, operand, true));
         }
         let (each, kind, name) = (self.pipes[pipe].each, self.pipes[pipe].kind, self.pipes[pipe].name);
         let exprs: Vec<&Expr> = accesses.iter().flat_map(Access::exprs).collect();
@@ -332,7 +339,16 @@ impl<'k> Code<'k> {
         Some(Node { at, needs, kinds: vec![kind], kind: NodeKind::Work { pipe, accesses, defines } })
     }
 
-    fn access(&mut self, role: &Role, operand: &Operand, write: bool) -> Option<Access> {
+    /// The rows that a part of picked positions chooses.
+    fn picked(&mut self, index: &Operand, alone: bool) -> Option<(Expr, Vec<(Expr, Expr)>)> {
+        let Operand::Tile(region) = index else { return None };
+        let first = self.picks.get(&region.tile).filter(|_| alone)?.clone();
+        let ([offset], [size]) = (region.offset.as_slice(), region.size.as_slice()) else { return None };
+        let start = self.variables.expr(&(first + offset.clone()));
+        Some((start, vec![(self.variables.expr(&Dim::ONE), self.variables.expr(size))]))
+    }
+
+    fn access(&mut self, instr: &Instr, role: &Role, operand: &Operand, write: bool) -> Option<Access> {
         let target = match operand {
             Operand::Tile(Region { tile, slot, offset, size }) => {
                 let slot = self.variables.expr(slot);
@@ -341,24 +357,63 @@ impl<'k> Code<'k> {
                     axes.map(|(offset, size)| (self.variables.expr(offset), self.variables.expr(size))).collect();
                 Target::Tile { tile: tile.0 as usize, slot, axes }
             }
-            Operand::Global(view) => self.view(view, role.name == "table"),
+            Operand::Global(view) => {
+                let index = if role.name == "table" { instr.src.get(1) } else { None };
+                self.view(view, index)
+            }
             _ => return None,
         };
         Some(Access { write, target })
     }
 
-    fn view(&mut self, view: &View, indexed: bool) -> Target {
+    /// Where an `index` chooses rows they are unknown; but different ones of picked positions are different rows. They are numbered
+    /// from the first position that may be picked on, so that positions picked from different places do not meet either.
+    fn view(&mut self, view: &View, index: Option<&Operand>) -> Target {
         let sizes: Vec<Expr> = view.size.iter().map(|size| self.variables.expr(size)).collect();
         let axes = view.axes.iter().map(|axis| {
-            let computed = indexed && axis.steps.iter().any(|(along, _)| *along == 0);
+            let computed = index.is_some() && axis.steps.iter().any(|(along, _)| *along == 0);
+            if computed {
+                return self.picked(index?, axis.steps.len() == 1);
+            }
             let steps =
                 axis.steps.iter().map(|(along, step)| Some((self.variables.expr(step), sizes.get(*along)?.clone())));
             let steps: Option<Vec<(Expr, Expr)>> = steps.collect();
-            Some((self.variables.expr(&axis.start), steps?)).filter(|_| !computed)
+            Some((self.variables.expr(&axis.start), steps?))
         });
-        let axes = axes.collect();
+        let axes: Vec<_> = axes.collect();
+        let picked = index.is_some() && axes.iter().all(Option::is_some);
         let memory = self.kernel.memory_of(view.param).0 as usize;
-        Target::Param { memory, param: view.param.0, axes, empty: sizes }
+        Target::Param { memory, param: view.param.0, axes, empty: sizes, picked }
+    }
+}
+
+/// Tiles that only one selection of positions writes, and its first position.
+fn picks(body: &[Stmt]) -> BTreeMap<TileId, Dim> {
+    let mut written: BTreeMap<TileId, Option<Dim>> = BTreeMap::new();
+    collect_picks(body, &mut written);
+    written.into_iter().filter_map(|(tile, first)| Some((tile, first?))).collect()
+}
+
+fn collect_picks(body: &[Stmt], written: &mut BTreeMap<TileId, Option<Dim>>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Instr(instr) => {
+                for operand in &instr.dst {
+                    let Operand::Tile(region) = operand else { continue };
+                    let first = match (&instr.op, instr.src.get(2)) {
+                        (Opcode::SelectRows, Some(Operand::Index(first))) => Some(first.clone()),
+                        _ => None,
+                    };
+                    let again = written.contains_key(&region.tile);
+                    written.insert(region.tile, first.filter(|_| !again));
+                }
+            }
+            Stmt::For { body, .. } => collect_picks(body, written),
+            Stmt::If { then, otherwise, .. } => {
+                collect_picks(then, written);
+                collect_picks(otherwise, written);
+            }
+        }
     }
 }
 

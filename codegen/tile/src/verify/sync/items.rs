@@ -158,7 +158,7 @@ impl Collect<'_> {
                 }
                 NodeKind::Work { accesses, defines, .. } => {
                     for access in accesses {
-                        let Target::Param { memory, axes, .. } = &access.target else { continue };
+                        let Target::Param { memory, axes, picked: false, .. } = &access.target else { continue };
                         // Distances that are sizes of the model hang together in ways that samples do not know.
                         let sized = |(start, steps): &(Expr, Vec<(Expr, Expr)>)| {
                             let mut all = std::iter::once(start).chain(steps.iter().map(|(step, _)| step));
