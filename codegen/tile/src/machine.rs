@@ -284,6 +284,9 @@ pub struct Path {
     /// Further cost of each run that the cache does not hold.
     #[serde(default)]
     pub miss_cycles: f64,
+    /// Bytes of a line of the cache through which elements go one by one; a run is a line then. Moves in bulk have none.
+    #[serde(default)]
+    pub line_bytes: Option<u32>,
     /// Rates of moves that gather windows; the plain one if none fits.
     #[serde(rename = "window", default)]
     pub windows: Vec<WindowRate>,
@@ -430,7 +433,7 @@ pub struct Rate {
     /// Further cost where the pipe was idle, or an operand comes from the instruction before.
     #[serde(default)]
     pub head_cycles: f64,
-    /// Cost of each result of a reduction along the last axis beside the elements that it combines.
+    /// Cost of each result of a reduction along the last axis, and of each row that an index chooses, beside its elements.
     #[serde(default)]
     pub row_cycles: f64,
     /// Where the numbers come from.

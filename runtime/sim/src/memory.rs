@@ -193,6 +193,18 @@ impl MemoryCode {
 }
 
 impl Geometry {
+    /// The same where elements come one by one through lines of a cache: what lies closer than a line is fetched with it.
+    pub fn through_lines(mut self, line: i64) -> Geometry {
+        while let Some(&(stride, count)) = self.axes.last().filter(|_| self.indexed.is_none() || self.axes.len() > 1) {
+            if stride > line {
+                break;
+            }
+            self.run = self.run.max(stride.saturating_mul(count - 1).saturating_add(self.run));
+            self.axes.pop();
+        }
+        self
+    }
+
     /// How many runs there are.
     pub fn runs(&self) -> f64 {
         self.axes.iter().map(|&(_, count)| count as f64).product()

@@ -10,7 +10,7 @@ use tarsia_tile::{
 use crate::{
     SimError,
     code::{Code, Work},
-    memory::Geometry,
+    memory::{Geometry, MemoryCode},
 };
 
 /// Rows of a matrix in device memory are best this many bytes apart.
@@ -107,7 +107,12 @@ fn price(code: &Code<'_>, work: &Work<'_>, vars: &[i64]) -> Result<Price, SimErr
         }
         extents.push(extent);
     }
-    price.memory = work.memory.iter().map(|access| access.geometry(vars)).collect();
+    let line = work.path.and_then(|path| code.machine.paths[path].line_bytes);
+    let geometry = |access: &MemoryCode| match line {
+        Some(line) => access.geometry(vars).through_lines(i64::from(line)),
+        None => access.geometry(vars),
+    };
+    price.memory = work.memory.iter().map(geometry).collect();
     let fault = |reason: String| SimError::Kernel { kernel: code.kernel.name.clone(), reason };
     match work.path {
         Some(path) => {

@@ -22,19 +22,22 @@ use crate::{
     builder::KernelBuilder,
     load::part_of,
     matrix::staged::{Types, pieces},
+    target::Target,
 };
 
 /// Ids that are looked through at once.
 const IDS: usize = 16384;
+/// How often other tiles are halved before there are fewer ids at once.
+const LARGE: usize = 3;
 /// Ids that are loaded at once.
-const LOADED: usize = 1024;
+const LOADED: usize = 512;
 /// Rows of a block at most.
 const ROWS: usize = 128;
 /// Elements of what is gathered at once, and the longest run of a row among them.
-const GATHERED: usize = 8192;
+const GATHERED: usize = 4096;
 const RUN: usize = 2048;
 /// Elements of what is stored at once.
-const STORED: usize = 2048;
+const STORED: usize = 1024;
 
 /// Sizes of one kernel.
 struct Plan {
@@ -57,7 +60,7 @@ pub(super) fn lower(routed: &mut Routed, builder: &mut KernelBuilder, constant: 
     let expert = builder.grid(experts);
     let share = builder.grid(Dim::from(plan.shares)) * Dim::from(plan.share);
     let target = builder.target;
-    let most = target.elements(IDS).min(target.estimate(&ids).unwrap_or(IDS)).max(1);
+    let most = most_ids(target).min(target.estimate(&ids).unwrap_or(IDS)).max(1);
     let work = Work { routed, plan: &plan };
     builder.for_each(ids.clone(), most as i64, |builder, start| {
         let size = part_of(&ids, start.clone(), most).size;
@@ -76,6 +79,11 @@ pub(super) fn lower(routed: &mut Routed, builder: &mut KernelBuilder, constant: 
         })
     })?;
     Ok(true)
+}
+
+/// Chunks of ids become smaller last: an expert's weights are read once for each.
+fn most_ids(target: &Target) -> usize {
+    target.elements(IDS << LARGE).min(IDS)
 }
 
 impl Routed {
@@ -104,7 +112,7 @@ impl Routed {
             _ => Lies::AlongSide,
         };
         // Half as many again as an expert has on average, so that most have one block.
-        let average = target.estimate(ids).map(|ids| ids.min(target.elements(IDS)).div_ceil(experts));
+        let average = target.estimate(ids).map(|ids| ids.min(most_ids(target)).div_ceil(experts));
         let rows = average.map_or(ROWS, |average| (average + average / 2).next_multiple_of(16).clamp(16, ROWS));
         let size = [Some(rows), Some(columns), Some(depth)];
         let block = choose_staged(target, size, 1, experts, types, [Lies::AlongDepth, lies]);

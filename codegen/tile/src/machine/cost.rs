@@ -96,6 +96,9 @@ impl Machine {
 
     /// The cost of a move along a path.
     pub fn move_cost(&self, path: &Path, shape: &MoveShape) -> Cost {
+        if let Some(line) = path.line_bytes {
+            return path.line_cost(shape, f64::from(line.max(1)));
+        }
         let requests = self.requests(&path.from).or_else(|| self.requests(&path.to));
         let bytes = requests.map_or(shape.bytes, |requests| shape.requested(requests));
         let bursts = if requests.is_some() { shape.bursts } else { 0.0 };
@@ -157,6 +160,20 @@ impl Path {
         };
         let rate = self.windows.iter().find(fits)?;
         Some(rate.bytes / (rate.base + window.stride as f64 * rate.per_stride + window.rows as f64 * rate.per_row))
+    }
+}
+
+impl Path {
+    /// The cost of a move whose elements go one by one through a cache with lines of so many bytes; no bytes are fetched twice.
+    fn line_cost(&self, shape: &MoveShape, line: f64) -> Cost {
+        let lines = shape.bursts * (shape.burst_bytes / line).ceil();
+        Cost {
+            issue_cycles: self.startup_cycles,
+            head_cycles: self.head_cycles,
+            path_cycles: shape.bytes / self.bytes_per_cycle + lines * self.burst_cycles,
+            miss_cycles: lines * self.miss_cycles,
+            bytes: lines * line,
+        }
     }
 }
 

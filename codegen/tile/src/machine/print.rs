@@ -140,6 +140,9 @@ fn write_path(out: &mut Listing, path: &Path) {
             let _ = write!(text, " + {cycles} {what}");
         }
     }
+    if let Some(line) = path.line_bytes {
+        let _ = write!(text, ", element by element through lines of {line} B");
+    }
     let mut features: Vec<String> = path.transforms.iter().map(ToString::to_string).collect();
     let activation = |activation: &Activation| match activation {
         Activation::Relu => "relu",

@@ -156,7 +156,11 @@ impl<'k> Compiler<'k> {
         for symbol in wanted.symbols() {
             values.extend(self.extents.get(&symbol).cloned());
         }
-        let values = Expr::sum(0, vec![(1, values)]);
+        let mut values = Expr::sum(0, vec![(1, values)]);
+        let range = wanted.range();
+        if let Some(most) = range.high.checked_sub(range.low).and_then(|most| most.checked_add(1)) {
+            values = Expr::Min(Box::new([values, Expr::Const(most)]));
+        }
         let rounded = Expr::sum(-1, vec![(1, vec![bound.clone()]), (1, vec![values.clone()])]);
         let share = Expr::FloorDiv(Box::new([rounded, values]));
         Ok(Expr::Min(Box::new([share, bound])))

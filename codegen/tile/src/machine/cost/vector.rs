@@ -9,6 +9,7 @@ use super::{Cost, Extent, Machine};
 use crate::{
     Instr, Kernel, Opcode, Operand,
     machine::{Banks, Unit},
+    optable::Class,
     verify,
 };
 
@@ -26,7 +27,7 @@ pub(super) fn cost(
     // A reduction reads more than it writes, a broadcast the other way round.
     let elements = operands.iter().map(Extent::elements).fold(0.0, f64::max);
     let worked = whole_steps(unit, kernel, instr, operands, dtype, elements);
-    let rows = if reduces_last(instr, operands) { rows_of(operands) } else { 0.0 };
+    let rows = rows_of(class, instr, operands);
     let path_cycles = worked / rate.per_cycle * conflict(machine, kernel, instr, operands) + rows * rate.row_cycles;
     Ok(Cost { issue_cycles: rate.startup_cycles, head_cycles: rate.head_cycles, path_cycles, ..Cost::default() })
 }
@@ -75,8 +76,13 @@ fn reduces_last(instr: &Instr, operands: &[Extent]) -> bool {
     operands.first().is_some_and(|dst| dst.size[axis.min(dst.size.len())..].iter().all(|&size| size == 1))
 }
 
-fn rows_of(operands: &[Extent]) -> f64 {
-    operands.first().map_or(0.0, Extent::elements)
+/// Rows that cost something beside their elements: those that are reduced, and those that an index chooses.
+fn rows_of(class: Class, instr: &Instr, operands: &[Extent]) -> f64 {
+    match class {
+        Class::Gather | Class::Scatter => operands.last().map_or(0.0, Extent::elements),
+        _ if reduces_last(instr, operands) => operands.first().map_or(0.0, Extent::elements),
+        _ => 0.0,
+    }
 }
 
 /// How many times longer it takes because operands lie in one group of banks: they advance together, so the addresses at which they
