@@ -2,7 +2,11 @@
 
 use tarsia_passes::cover::Rates;
 use tarsia_tensor::DType;
-use tarsia_tile::{Machine, optable::Class};
+use tarsia_tile::{
+    Machine,
+    machine::{GLOBAL, MoveShape, Transform},
+    optable::Class,
+};
 
 /// Rates of one core of a machine.
 pub(crate) fn model(machine: &Machine) -> Rates {
@@ -18,5 +22,20 @@ pub(crate) fn model(machine: &Machine) -> Rates {
         macs: product.map_or(Rates::default().macs, |cycles| 256f64.powi(3) / machine.seconds(cycles)),
         vector: rate("add"),
         transcendental: rate("exp"),
+        strided: strided(machine).unwrap_or_else(|| rate("add")),
     }
+}
+
+/// Elements a second that a core reads from device memory where every second one is left out; `None` where vectors read them there.
+fn strided(machine: &Machine) -> Option<f64> {
+    const MANY: f64 = 65536.0;
+    let vector = machine.units(Class::Pointwise).next()?;
+    let source = vector.operand("src", false)?;
+    if source.spaces.iter().any(|space| space == GLOBAL) {
+        return None;
+    }
+    let path = source.spaces.iter().find_map(|space| machine.path(GLOBAL, space, &[Transform::Strided]))?;
+    let bytes = MANY * 4.0;
+    let shape = MoveShape { bytes, bursts: 1.0, burst_bytes: 2.0 * bytes, ..MoveShape::default() };
+    Some(MANY / machine.seconds(machine.move_cost(path, &shape).path_cycles))
 }

@@ -187,12 +187,14 @@ impl Cone {
             macs: SmallVec::new(),
             vector: 0.0,
             transcendental: 0.0,
+            strided: 0.0,
             items: root.count,
         };
         for (class, member) in self.members(network) {
             let again = repetitions(&extent(class).sizes, &root.sizes);
             work.vector += member.load.vector * again;
             work.transcendental += member.load.transcendental * again;
+            work.strided += member.load.strided * again;
             if member.load.macs > 0.0 {
                 work.macs.push((member.dtype, member.load.macs));
             }

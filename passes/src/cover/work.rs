@@ -20,6 +20,8 @@ pub struct CutWork {
     pub vector: f64,
     /// Transcendental vector operations (exp, erf, pow), in 32-bit lanes.
     pub transcendental: f64,
+    /// Elements that are not neighbours in memory where they come from, in 32-bit lanes.
+    pub strided: f64,
     /// Elements of the result: what can be done side by side.
     pub items: f64,
 }
@@ -43,12 +45,14 @@ pub struct Rates {
     pub vector: f64,
     /// Transcendental 32-bit vector operations a second.
     pub transcendental: f64,
+    /// Elements a second that are moved although they are not neighbours in memory.
+    pub strided: f64,
 }
 
 impl Default for Rates {
     /// About one core of a server CPU with AVX-512.
     fn default() -> Rates {
-        Rates { launch: 2e-6, bytes: 1.2e10, macs: 5e10, vector: 1e10, transcendental: 1.5e9 }
+        Rates { launch: 2e-6, bytes: 1.2e10, macs: 5e10, vector: 1e10, transcendental: 1.5e9, strided: 1e10 }
     }
 }
 
@@ -56,7 +60,8 @@ impl CostModel for Rates {
     fn time(&self, work: &CutWork) -> f64 {
         let memory = (work.read + work.written) / self.bytes;
         let matrix: f64 = work.macs.iter().map(|(dtype, macs)| macs * lanes(*dtype).max(0.25) / self.macs).sum();
-        let vector = work.vector / self.vector + work.transcendental / self.transcendental;
+        let vector =
+            work.vector / self.vector + work.transcendental / self.transcendental + work.strided / self.strided;
         // One instruction stream feeds the matrix and the vector unit.
         self.launch + memory.max(matrix + vector)
     }
@@ -76,6 +81,7 @@ pub(crate) struct Load {
     pub macs: f64,
     pub vector: f64,
     pub transcendental: f64,
+    pub strided: f64,
 }
 
 /// The element counts and sizes of a value at representative sizes.
@@ -108,13 +114,16 @@ pub(crate) fn load(op: &Op, operands: &[&Extent], result: &Extent, dtype: DType)
     let both = |cheap: f64, hard: f64, count: f64| Load {
         vector: cheap * count * lanes,
         transcendental: hard * count * lanes,
-        macs: 0.0,
+        ..Load::default()
     };
     match op {
         Op::Unary(function) => both(unary_weight(*function).0, unary_weight(*function).1, n),
         Op::Binary(function) => both(binary_weight(*function).0, binary_weight(*function).1, n),
         Op::Select {} | Op::Cast { .. } | Op::Iota { .. } => vector(1.0, n),
         Op::Transpose { perm } => vector(if perm.last() == Some(&(perm.len().max(1) - 1)) { 0.1 } else { 1.0 }, n),
+        Op::Slice { steps, .. } if steps.last().is_some_and(|step| *step != 1) => {
+            Load { strided: n * lanes, ..Load::default() }
+        }
         Op::Concat { .. } | Op::Pad { .. } => vector(0.5, n),
         Op::Random { .. } => both(0.0, 1.0, n),
         Op::Reduce { .. } => vector(1.0, first),
@@ -182,5 +191,5 @@ fn routed(lhs: &[u8], rhs: &[u8], operands: &[&Extent]) -> Load {
 fn attention(operands: &[&Extent]) -> Load {
     let [q, k, v, ..] = operands else { return Load::default() };
     let scores = q.size(0) * q.size(1) * q.size(2) * k.size(2);
-    Load { macs: scores * (q.size(3) + v.size(3)), vector: 4.0 * scores, transcendental: scores }
+    Load { macs: scores * (q.size(3) + v.size(3)), vector: 4.0 * scores, transcendental: scores, strided: 0.0 }
 }
