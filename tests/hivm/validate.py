@@ -36,6 +36,8 @@ class Tools:
         self.folder = pathlib.Path(folder).resolve()
         self.opt = self.folder / "wheel/ascendnpuir/bin/bishengir-opt"
         self.compile = self.folder / "wheel/ascendnpuir/bin/bishengir-compile"
+        # Where one of the vendor's programs crashes, it would spend its time on the names in its stack.
+        os.environ["LLVM_DISABLE_SYMBOLIZATION"] = "1"
         unpacked = self.folder / "llvm/usr/lib/x86_64-linux-gnu"
         if unpacked.exists():
             os.environ["LD_LIBRARY_PATH"] = str(unpacked)

@@ -73,6 +73,8 @@ fn header(emitter: &Emitter, function: &str, block_dim: usize, workspace: bool) 
     if workspace {
         arguments.push("%workspace: memref<?xi8, #hivm.address_space<gm>>".to_owned());
     }
+    let area = |area| format!("%area{area}: memref<?xi8, #hivm.address_space<gm>>");
+    arguments.extend(emitter.areas.iter().map(area));
     arguments.extend((0..emitter.symbols.len()).map(|at| format!("%s{at}: index")));
     let kind = if emitter.core == Core::Cube { "AIC" } else { "AIV" };
     let mix = if emitter.mixed { ", hivm.part_of_mix, mix_mode = \"mix\"" } else { "" };
@@ -270,6 +272,7 @@ fn emitter<'a>(
         symbols: symbols.to_vec(),
         turns: BTreeMap::new(),
         exchanged: BTreeMap::new(),
+        areas: BTreeSet::new(),
         cube: super::cube::Cube::default(),
     })
 }
@@ -290,6 +293,9 @@ impl Emitter<'_> {
         let tile = self.tile(id)?;
         let elements = tile.layout.elements(&tile.shape).unwrap_or(0) * tile.slots;
         let (space, address, ty) = (tile.space.clone(), tile.address.unwrap_or(0), element(tile.dtype)?);
+        if space == self.workspace_space && self.form == Form::Flagless {
+            return self.workspace_argument(id, elements, ty);
+        }
         if space == self.workspace_space {
             let start = self.workspace.clone().ok_or_else(|| Missing("a workspace".into()))?;
             let address = self.w.integer(address as i64);
@@ -300,6 +306,28 @@ impl Emitter<'_> {
         }
         let tile = self.tile(id)?.clone();
         self.base_at(&tile, address)
+    }
+
+    /// A tile of the workspace as an argument of its own, or one with the tiles that it overlaps: the form without flags is there to be
+    /// compared, and what reads it cannot tell parts of one argument apart.
+    fn workspace_argument(&mut self, id: TileId, elements: usize, ty: &str) -> Result<(String, String)> {
+        let range = |tile: &Tile| (tile.address.unwrap_or(0), tile.address.unwrap_or(0) + tile_bytes(tile));
+        let tiles = self.kernel.tiles.iter().filter(|tile| tile.space == self.workspace_space);
+        let mut areas: Vec<(usize, usize)> = tiles.map(range).collect();
+        areas.sort_unstable();
+        areas.dedup_by(|next, area| {
+            let meet = next.0 < area.1;
+            area.1 = if meet { area.1.max(next.1) } else { area.1 };
+            meet
+        });
+        let (start, end) = range(self.tile(id)?);
+        let area = areas.iter().find(|area| area.0 < end && start < area.1).map_or(start, |area| area.0);
+        let name = format!("%area{area}");
+        self.areas.insert(area);
+        let offset = self.w.integer((start - area) as i64);
+        let (bytes, ty) =
+            ("memref<?xi8, #hivm.address_space<gm>>", format!("memref<{elements}x{ty}, #hivm.address_space<gm>>"));
+        Ok((self.w.shared(&format!("memref.view {name}[{offset}][] : {bytes} to {ty}")), ty))
     }
 
     /// All copies of a tile at an address, or where the vendor puts them.
