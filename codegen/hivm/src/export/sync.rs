@@ -149,13 +149,17 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// The scalar units of a group wait for each other.
+    /// The scalar units of a group wait for each other: the cube core answers when all have come.
     fn meet(&mut self) {
         let own = if self.core == Core::Cube { "CUBE" } else { "VECTOR" };
-        self.w.line(&format!(
-            "hivm.hir.sync_block_set[<{own}>, <PIPE_S>, <PIPE_S>] flag = {MEETING} ffts_base_addr = %ffts sync_instr_mode = <INTRA_BLOCK_SYNCHRONIZATION>"
-        ));
-        self.w.line(&format!("hivm.hir.sync_block_wait[<{own}>, <PIPE_S>, <PIPE_S>] flag = {MEETING}"));
+        let flag = format!("[<{own}>, <PIPE_S>, <PIPE_S>] flag = {MEETING}");
+        let wait = format!("hivm.hir.sync_block_wait{flag}");
+        let set = format!(
+            "hivm.hir.sync_block_set{flag} ffts_base_addr = %ffts sync_instr_mode = <INTRA_BLOCK_SYNCHRONIZATION>"
+        );
+        let [first, second] = if self.core == Core::Cube { [wait, set] } else { [set, wait] };
+        self.w.line(&first);
+        self.w.line(&second);
     }
 
     /// The first flag of a pair of pipes of different cores: pairs of one direction share the numbers.
