@@ -91,6 +91,10 @@ fn random(dtype: DType, shape: &[usize], integers: u64, seed: &mut u64) -> Resul
         Numbers::Float((0..count).map(|_| next() as f64 / f64::from(1u32 << 30) - 1.0).collect())
     } else if dtype == DType::Bool {
         Numbers::Uint((0..count).map(|_| next() & 1).collect())
+    } else if dtype.bits() == 8 {
+        // Quantised numbers: nothing is indexed with bytes.
+        let lowest = if dtype == DType::I8 { -128 } else { 0 };
+        Numbers::Int((0..count).map(|_| lowest + (next() & 255) as i64).collect())
     } else {
         Numbers::Int((0..count).map(|_| (next() % integers) as i64).collect())
     };
