@@ -10,7 +10,9 @@
 
 mod array;
 mod cube;
+mod fractal;
 mod function;
+mod group;
 mod indexed;
 mod kernel;
 mod manifest;
@@ -21,6 +23,7 @@ mod scalar;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod writer;
 
 use std::{
