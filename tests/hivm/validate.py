@@ -101,6 +101,9 @@ def library_calls(tools, text):
 def dependences(text):
     """Pairs of pipes that flags order, and pipes with barriers."""
     pairs = set(re.findall(r"set_flag\[<(PIPE_\w+)>, <(PIPE_\w+)>", text))
+    if "mmadL1" in text:
+        # The macro keeps the order between loading its operands and multiplying.
+        pairs |= {("PIPE_MTE1", "PIPE_M"), ("PIPE_M", "PIPE_MTE1")}
     barriers = set(re.findall(r"pipe_barrier\[<(PIPE_\w+)>", text))
     return pairs, barriers
 

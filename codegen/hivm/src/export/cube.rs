@@ -25,8 +25,8 @@ pub struct Cube {
     staged: BTreeMap<TileId, Region>,
     /// For every tile that products read, whether it holds the transpose of its matrix.
     pub turned: BTreeMap<TileId, bool>,
-    /// Rows of the product that an accumulator holds.
-    pub rows: BTreeMap<TileId, Dim>,
+    /// Rows of the product that a slot of an accumulator holds.
+    pub rows: BTreeMap<TileId, Vec<(Dim, Dim)>>,
     /// New addresses of the tiles that products read, which live longer here than in the program.
     pub moved: BTreeMap<TileId, usize>,
 }
@@ -265,7 +265,9 @@ impl Emitter<'_> {
             return Err(Missing("a product into lower rows of an accumulator".into()));
         }
         let (m, n, k) = (acc.size[0].clone(), acc.size[1].clone(), left.size[1].clone());
-        self.cube.rows.insert(acc.tile, m.clone());
+        let slots = self.cube.rows.entry(acc.tile).or_default();
+        slots.retain(|(slot, _)| *slot != acc.slot);
+        slots.push((acc.slot.clone(), m.clone()));
         let (a, a_turned) = self.operand(left)?;
         let (b, b_turned) = self.operand(right)?;
         let c = self.accumulator(acc, &acc.size.clone())?;

@@ -153,12 +153,8 @@ impl Emitter<'_> {
     pub fn accumulator(&mut self, region: &Region, size: &[Dim]) -> Result<Piece> {
         let tile = self.tile(region.tile)?.clone();
         let base = self.fractal_base(region.tile, &tile)?;
-        let rows = self
-            .cube
-            .rows
-            .get(&region.tile)
-            .cloned()
-            .ok_or_else(|| Missing("an accumulator without a product".into()))?;
+        let rows =
+            self.product_rows(region).ok_or_else(|| Missing("an accumulator whose rows are not known".into()))?;
         let block = Dim::from(ROWS);
         let height = rows.ceil_div(&block);
         let capacity = tile.layout.elements(&tile.shape).unwrap_or(0);
@@ -169,6 +165,14 @@ impl Emitter<'_> {
         let size = vec![size[1].ceil_div(&block), size[0].ceil_div(&block), block.clone(), block.clone()];
         let step = vec![pitch, Dim::from(ROWS * ROWS), block, Dim::ONE];
         self.piece(&base.with(offset, size, step))
+    }
+
+    /// Rows of the product in a slot of an accumulator; where another expression names the slot, those of every slot if they are the same.
+    fn product_rows(&self, region: &Region) -> Option<Dim> {
+        let slots = self.cube.rows.get(&region.tile)?;
+        let same = slots.windows(2).all(|pair| pair[0].1 == pair[1].1);
+        let found = slots.iter().find(|(slot, _)| *slot == region.slot).or(slots.last().filter(|_| same));
+        found.map(|(_, rows)| rows.clone())
     }
 
     /// An accumulator to device memory.
