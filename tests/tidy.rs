@@ -112,8 +112,9 @@ fn dependency_arrows_point_down() {
 fn readme_and_ci_name_the_same_test_command() {
     for file in ["README.md", ".ci/run"] {
         let text = std::fs::read_to_string(root().join(file)).expect(file);
-        let commands: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("cargo test")).collect();
-        assert_eq!(commands, [TEST_COMMAND], "{file}");
+        // The one that runs everything is the last; long suites of their own come before.
+        let last = text.lines().map(str::trim).rfind(|line| line.starts_with("cargo test"));
+        assert_eq!(last, Some(TEST_COMMAND), "{file}");
     }
 }
 

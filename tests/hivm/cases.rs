@@ -11,8 +11,8 @@ use tarsia::tile::{
 use tarsia::{DType, Dim, Numbers, Session, SessionOptions, Tensor};
 use tarsia_tensor::{Content, Symbol};
 
-/// Values that sizes are given, in order of their names.
-const SIZES: [i64; 6] = [2, 5, 3, 7, 4, 6];
+/// Values that sizes are given, in order of their names; later rows where the first does not go together.
+const SIZES: [[i64; 6]; 4] = [[2, 5, 3, 7, 4, 6], [2, 3, 1, 4, 5, 2], [64, 64, 2, 64, 64, 64], [4, 4, 4, 4, 4, 4]];
 /// The most elements of a buffer for which a case is worth its time.
 const MOST_ELEMENTS: usize = 1 << 21;
 
@@ -23,10 +23,27 @@ pub struct Case {
     params: Vec<(Access, Tensor)>,
 }
 
-/// The case of a kernel: with indices 0 and 1, or 0 alone where a table has but one row.
+/// The case of a kernel. Not all sizes go together, and a table may have but one row: the first attempt that our runtime accepts.
 pub fn case(kernel: &Kernel, module: &Module, machine: &Machine) -> Result<Case, String> {
-    let values: BTreeMap<&str, i64> =
-        module.launch.symbols.iter().map(String::as_str).zip(SIZES.into_iter().cycle()).collect();
+    let attempts = SIZES.iter().flat_map(|sizes| [2, 1].map(|integers| (sizes, integers)));
+    let mut refused = String::new();
+    for (sizes, integers) in attempts {
+        match attempt(kernel, module, machine, (sizes, integers)) {
+            Ok(case) => return Ok(case),
+            Err(reason) => refused = reason,
+        }
+    }
+    Err(refused)
+}
+
+fn attempt(
+    kernel: &Kernel,
+    module: &Module,
+    machine: &Machine,
+    (sizes, integers): (&[i64; 6], u64),
+) -> Result<Case, String> {
+    let names = module.launch.symbols.iter().map(String::as_str);
+    let values: BTreeMap<&str, i64> = names.zip(sizes.iter().copied().cycle()).collect();
     let replace = |symbol: &Symbol| values.get(symbol.name()).map(|value| Dim::Const(*value));
     let mut fixed = kernel.clone();
     for param in &mut fixed.params {
@@ -34,7 +51,7 @@ pub fn case(kernel: &Kernel, module: &Module, machine: &Machine) -> Result<Case,
     }
     fixed.grid = fixed.grid.iter().map(|(symbol, size)| (symbol.clone(), size.substitute(&replace))).collect();
     fixed.body = fixed.body.iter().map(|stmt| stmt.substitute(&replace)).collect();
-    let params = evaluated(&fixed, 2, machine).or_else(|_| evaluated(&fixed, 1, machine))?;
+    let params = evaluated(&fixed, integers, machine)?;
     let symbols = module.launch.symbols.iter().map(|name| (name.clone(), values[name.as_str()])).collect();
     Ok(Case { symbols, workspace: module.launch.workspace_bytes, params })
 }
@@ -74,6 +91,10 @@ fn random(dtype: DType, shape: &[usize], integers: u64, seed: &mut u64) -> Resul
         Numbers::Float((0..count).map(|_| next() as f64 / f64::from(1u32 << 30) - 1.0).collect())
     } else if dtype == DType::Bool {
         Numbers::Uint((0..count).map(|_| next() & 1).collect())
+    } else if dtype.bits() == 8 {
+        // Quantised numbers: nothing is indexed with bytes.
+        let lowest = if dtype == DType::I8 { -128 } else { 0 };
+        Numbers::Int((0..count).map(|_| lowest + (next() & 255) as i64).collect())
     } else {
         Numbers::Int((0..count).map(|_| (next() % integers) as i64).collect())
     };

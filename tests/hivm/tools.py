@@ -19,8 +19,17 @@ MLIR = ["mlir-19-tools", "libmlir-19", "libllvm19"]
 LLVM = ["llvm-14", "libllvm14", "llvm-14-runtime"]
 
 
+# Seconds for a download.
+LIMIT = 300
+
+
 def run(*command, cwd=None):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    """Ends the script where the command fails."""
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=LIMIT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(error)
+        sys.exit(3)
     if done.returncode != 0:
         print(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()[-500:]}")
         sys.exit(3)
@@ -38,13 +47,24 @@ def wheel(folder):
         binary.chmod(0o755)
 
 
+def lists(folder):
+    """Options that make apt use lists of its own, where the system has none."""
+    own = [folder / "apt/lists", folder / "apt/cache"]
+    for path in own:
+        (path / "partial").mkdir(parents=True, exist_ok=True)
+    options = ["-o", f"Dir::State::Lists={own[0]}", "-o", f"Dir::Cache={own[1]}"]
+    run("apt-get", *options, "update")
+    return options
+
+
 def debian(folder, name, packages):
     unpacked = folder / name
     if unpacked.exists():
         return
     download = folder / f"{name}-packages"
     download.mkdir(exist_ok=True)
-    run("apt-get", "download", *packages, cwd=download)
+    own = lists(folder) if subprocess.run(["apt-cache", "show", packages[0]], capture_output=True).returncode else []
+    run("apt-get", *own, "download", *packages, cwd=download)
     partial = folder / f"{name}-partial"
     for package in download.glob("*.deb"):
         run("dpkg", "-x", package, partial)

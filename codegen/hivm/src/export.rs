@@ -10,7 +10,9 @@
 
 mod array;
 mod cube;
+mod fractal;
 mod function;
+mod group;
 mod indexed;
 mod kernel;
 mod manifest;
@@ -21,9 +23,13 @@ mod scalar;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod writer;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use tarsia_tensor::{Dim, Symbol};
 use tarsia_tile::{Kernel, Machine, Program, Step};
@@ -177,5 +183,7 @@ struct Emitter<'a> {
     turns: BTreeMap<Symbol, Dim>,
     /// Numbers that one core computes for all of its group: bytes before them in the group's workspace.
     exchanged: BTreeMap<Symbol, usize>,
+    /// Parts of the workspace that are arguments of their own.
+    areas: BTreeSet<usize>,
     cube: cube::Cube,
 }

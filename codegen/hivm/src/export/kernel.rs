@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tarsia_tensor::{Dim, Symbol};
-use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Param, ParamId, Stmt, Tile, TileId, optable::Class};
+use tarsia_tile::{Instr, Kernel, Machine, Opcode, Param, ParamId, Tile, TileId, optable::Class};
 
 use super::{
     Core, Emitter, Form, Launch, Missing, Module, Result,
+    group::{CACHE_LINE, computed, exchanged, workspace_bytes},
     sync::{Hazards, split},
+    walk::{each_instr, symbols},
     writer::{Writer, element},
 };
-
-/// Bytes of a line of the scalar units' caches.
-const CACHE_LINE: usize = 64;
 
 /// The kernel's module in one form.
 pub fn module(kernel: &Kernel, name: &str, machine: &Machine, form: Form) -> Result<Module> {
@@ -73,6 +72,8 @@ fn header(emitter: &Emitter, function: &str, block_dim: usize, workspace: bool) 
     if workspace {
         arguments.push("%workspace: memref<?xi8, #hivm.address_space<gm>>".to_owned());
     }
+    let area = |area| format!("%area{area}: memref<?xi8, #hivm.address_space<gm>>");
+    arguments.extend(emitter.areas.iter().map(area));
     arguments.extend((0..emitter.symbols.len()).map(|at| format!("%s{at}: index")));
     let kind = if emitter.core == Core::Cube { "AIC" } else { "AIV" };
     let mix = if emitter.mixed { ", hivm.part_of_mix, mix_mode = \"mix\"" } else { "" };
@@ -104,83 +105,12 @@ fn cores(kernel: &Kernel, machine: &Machine) -> Result<Vec<Core>> {
 }
 
 /// The kind of core that carries an instruction out; `None` for what orders pipes.
-fn core_of(kernel: &Kernel, machine: &Machine, instr: &Instr) -> Result<Option<Core>> {
+pub fn core_of(kernel: &Kernel, machine: &Machine, instr: &Instr) -> Result<Option<Core>> {
     if instr.op.row().class == Class::Sync {
         return Ok(None);
     }
     let pipe = machine.pipe_of(kernel, instr).map_err(Missing)?;
     Ok(Some(split(pipe)?.0))
-}
-
-fn each_instr(body: &[Stmt], see: &mut dyn FnMut(&Instr)) {
-    for stmt in body {
-        match stmt {
-            Stmt::For { body, .. } => each_instr(body, see),
-            Stmt::If { then, otherwise, .. } => {
-                each_instr(then, see);
-                each_instr(otherwise, see);
-            }
-            Stmt::Instr(instr) => see(instr),
-        }
-    }
-}
-
-/// The sizes that the kernel is given: every symbol that shapes and expressions name and the kernel does not define.
-fn symbols(kernel: &Kernel) -> Vec<Symbol> {
-    let (mut used, mut defined) = (BTreeSet::new(), BTreeSet::new());
-    kernel.params.iter().flat_map(|param| &param.shape).for_each(|dim| dim.collect_symbols(&mut used));
-    for (symbol, size) in &kernel.grid {
-        defined.insert(symbol.clone());
-        size.collect_symbols(&mut used);
-    }
-    if let Some(lanes) = &kernel.lanes {
-        defined.insert(lanes.var.clone());
-    }
-    symbols_of(&kernel.body, &mut used, &mut defined);
-    used.difference(&defined).cloned().collect()
-}
-
-fn symbols_of(body: &[Stmt], used: &mut BTreeSet<Symbol>, defined: &mut BTreeSet<Symbol>) {
-    for stmt in body {
-        match stmt {
-            Stmt::For { var, end, body, .. } => {
-                defined.insert(var.clone());
-                end.collect_symbols(used);
-                symbols_of(body, used, defined);
-            }
-            Stmt::If { condition, then, otherwise } => {
-                condition.collect_symbols(used);
-                symbols_of(then, used, defined);
-                symbols_of(otherwise, used, defined);
-            }
-            Stmt::Instr(instr) => {
-                if let Opcode::SetEvent { event, .. } | Opcode::WaitEvent { event, .. } = &instr.op {
-                    event.collect_symbols(used);
-                }
-                for operand in instr.dst.iter().chain(&instr.src) {
-                    match operand {
-                        Operand::Tile(region) => {
-                            let dims = region.offset.iter().chain(&region.size).chain([&region.slot]);
-                            dims.for_each(|dim| dim.collect_symbols(used));
-                        }
-                        Operand::Global(view) => {
-                            view.size.iter().for_each(|dim| dim.collect_symbols(used));
-                            for axis in &view.axes {
-                                axis.start.collect_symbols(used);
-                                axis.steps.iter().for_each(|(_, dim)| dim.collect_symbols(used));
-                            }
-                        }
-                        Operand::Index(dim) => dim.collect_symbols(used),
-                        Operand::Scalar(symbol, bound) => {
-                            defined.insert(symbol.clone());
-                            bound.collect_symbols(used);
-                        }
-                        Operand::Real(_) => {}
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Blocks to launch: no more than there are cores or groups of cores, and no more than there are items.
@@ -194,32 +124,6 @@ fn block_dim(kernel: &Kernel, machine: &Machine, mixed: bool, cube: bool) -> usi
     let cores = if mixed || cube { count(Core::Cube) } else { count(Core::Vector) };
     let items = Dim::product(kernel.grid.iter().map(|(_, size)| size)).as_usize();
     items.map_or(cores, |items| items.min(cores)).max(1)
-}
-
-fn workspace_bytes(kernel: &Kernel, space: &str) -> usize {
-    let end = |tile: &Tile| tile.address.unwrap_or(0) + tile_bytes(tile);
-    let ends = kernel.tiles.iter().filter(|tile| tile.space == space).map(end);
-    ends.max().unwrap_or(0).next_multiple_of(512)
-}
-
-/// Where numbers that instructions compute lie in the workspace of a group, from `start` on: each in a cache line of its own.
-fn exchanged(kernel: &Kernel, start: usize) -> BTreeMap<Symbol, usize> {
-    let mut found = BTreeMap::new();
-    each_instr(&kernel.body, &mut |instr| {
-        if let Some(symbol) = computed(instr) {
-            let next = start + found.len() * CACHE_LINE;
-            found.entry(symbol.clone()).or_insert(next);
-        }
-    });
-    found
-}
-
-/// The number that an instruction computes for expressions.
-pub fn computed(instr: &Instr) -> Option<&Symbol> {
-    instr.dst.iter().find_map(|operand| match operand {
-        Operand::Scalar(symbol, _) => Some(symbol),
-        _ => None,
-    })
 }
 
 /// Bytes of all copies of a tile.
@@ -270,6 +174,7 @@ fn emitter<'a>(
         symbols: symbols.to_vec(),
         turns: BTreeMap::new(),
         exchanged: BTreeMap::new(),
+        areas: BTreeSet::new(),
         cube: super::cube::Cube::default(),
     })
 }
@@ -290,6 +195,9 @@ impl Emitter<'_> {
         let tile = self.tile(id)?;
         let elements = tile.layout.elements(&tile.shape).unwrap_or(0) * tile.slots;
         let (space, address, ty) = (tile.space.clone(), tile.address.unwrap_or(0), element(tile.dtype)?);
+        if space == self.workspace_space && self.form == Form::Flagless {
+            return self.workspace_argument(id, elements, ty);
+        }
         if space == self.workspace_space {
             let start = self.workspace.clone().ok_or_else(|| Missing("a workspace".into()))?;
             let address = self.w.integer(address as i64);
@@ -398,139 +306,6 @@ impl Emitter<'_> {
             rest = self.w.value(&format!("arith.divsi {rest}, {size} : index"));
             self.w.bind(symbol, value);
         }
-        Ok(())
-    }
-
-    /// Items begin with idle pipes, and groups of cores begin them together.
-    fn end_of_item(&mut self) {
-        if self.form == Form::Placed {
-            self.w.line("hivm.hir.pipe_barrier[<PIPE_ALL>]");
-        }
-        if self.mixed {
-            // The highest flags are left for this.
-            let flag = 10;
-            let (own, pipe, other_pipe) = match self.core {
-                Core::Cube => ("CUBE", "PIPE_FIX", "PIPE_MTE3"),
-                Core::Vector => ("VECTOR", "PIPE_MTE3", "PIPE_FIX"),
-            };
-            self.w.line(&format!(
-                "hivm.hir.sync_block_set[<{own}>, <{pipe}>, <PIPE_S>] flag = {flag} ffts_base_addr = %ffts sync_instr_mode = <INTRA_BLOCK_SYNCHRONIZATION>"
-            ));
-            self.w.line(&format!("hivm.hir.sync_block_wait[<{own}>, <{other_pipe}>, <PIPE_S>] flag = {flag}"));
-        }
-    }
-
-    /// Statements, what is not for this core left out.
-    fn block(&mut self, body: &[Stmt]) -> Result<()> {
-        if self.core == Core::Cube {
-            return self.cube_block(body);
-        }
-        let Some(guard) = self.guard.clone() else { return body.iter().try_for_each(|stmt| self.stmt(stmt)) };
-        let mut rest = body;
-        while let Some(first) = rest.first() {
-            if self.has_cross(first) {
-                self.stmt(first)?;
-                rest = &rest[1..];
-                continue;
-            }
-            let count = rest.iter().take_while(|stmt| !self.has_cross(stmt)).count();
-            let (part, after) = rest.split_at(count);
-            rest = after;
-            if !part.iter().any(|stmt| self.concerns(stmt)) {
-                continue;
-            }
-            self.w.open(&format!("scf.if {guard} {{"));
-            self.guard = None;
-            self.hazards.forget();
-            let written = part.iter().try_for_each(|stmt| self.stmt(stmt));
-            self.hazards.forget();
-            self.guard = Some(guard.clone());
-            self.w.close("}");
-            written?;
-        }
-        Ok(())
-    }
-
-    /// Whether cores wait for each other in a statement.
-    fn has_cross(&self, stmt: &Stmt) -> bool {
-        let mut found = false;
-        each_instr(std::slice::from_ref(stmt), &mut |instr| found |= self.is_exchanged(instr));
-        super::sync::visit(std::slice::from_ref(stmt), &mut |op| {
-            if let Opcode::SetEvent { from, to, .. } | Opcode::WaitEvent { from, to, .. } = op {
-                found |= matches!((split(from), split(to)), (Ok(a), Ok(b)) if a.0 != b.0);
-            }
-        });
-        found
-    }
-
-    /// Whether this core has something to do in a statement.
-    pub fn concerns(&self, stmt: &Stmt) -> bool {
-        match stmt {
-            Stmt::For { body, .. } => body.iter().any(|stmt| self.concerns(stmt)),
-            Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).any(|stmt| self.concerns(stmt)),
-            Stmt::Instr(instr) => match &instr.op {
-                Opcode::SetEvent { from, .. } => split(from).is_ok_and(|(core, _)| core == self.core),
-                Opcode::WaitEvent { to, .. } => split(to).is_ok_and(|(core, _)| core == self.core),
-                Opcode::Barrier { .. } => true,
-                _ if self.is_exchanged(instr) => true,
-                _ => core_of(self.kernel, self.machine, instr).is_ok_and(|core| core == Some(self.core)),
-            },
-        }
-    }
-
-    pub fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
-        if !self.concerns(stmt) {
-            return Ok(());
-        }
-        match stmt {
-            Stmt::For { var, end, step, body } => {
-                let name = self.w.open_for(end, *step)?;
-                self.w.bind(var, name.clone());
-                self.counted(var, &name, *step);
-                self.hazards.forget();
-                let written = self.block(body);
-                self.hazards.forget();
-                self.w.close("}");
-                written
-            }
-            Stmt::If { condition, then, otherwise } => self.branch(condition, then, otherwise),
-            Stmt::Instr(instr) => self.instr(instr),
-        }
-    }
-
-    /// Gives the turns of a loop a symbol of their own, of which the loop's variable is a multiple.
-    fn counted(&mut self, var: &Symbol, name: &str, step: i64) {
-        if step == 1 {
-            self.turns.remove(var);
-            return;
-        }
-        let by = self.w.integer(step);
-        let turn = self.w.value(&format!("arith.divui {name}, {by} : index"));
-        // No variable of a program has such a name.
-        let symbol = Symbol::new(&format!("{name} turn"));
-        self.w.bind(&symbol, turn);
-        self.turns.insert(var.clone(), Dim::symbol(symbol.name()) * Dim::from(step as usize));
-    }
-
-    /// An offset in which multiples are seen.
-    pub fn in_turns(&self, offset: &Dim) -> Dim {
-        offset.substitute(&|symbol: &Symbol| self.turns.get(symbol).cloned())
-    }
-
-    fn branch(&mut self, condition: &Dim, then: &[Stmt], otherwise: &[Stmt]) -> Result<()> {
-        let (value, zero) = (self.w.index(condition)?, self.w.integer(0));
-        let holds = self.w.value(&format!("arith.cmpi sgt, {value}, {zero} : index"));
-        self.w.open(&format!("scf.if {holds} {{"));
-        self.hazards.forget();
-        self.block(then)?;
-        if !otherwise.is_empty() {
-            self.w.close("} else {");
-            self.w.open_again();
-            self.hazards.forget();
-            self.block(otherwise)?;
-        }
-        self.hazards.forget();
-        self.w.close("}");
         Ok(())
     }
 

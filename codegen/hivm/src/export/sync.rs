@@ -2,12 +2,9 @@
 //! and flags of our own where one instruction of the program needs several pipes.
 
 use tarsia_tensor::{Dim, Range, Symbol};
-use tarsia_tile::{Instr, Opcode, Stmt};
+use tarsia_tile::{Opcode, Stmt};
 
-use super::{Core, Emitter, Form, Missing, Result, array::Piece, kernel::computed};
-
-/// The flag with which the cores of a group meet; the program's own are lower.
-const MEETING: usize = 11;
+use super::{Core, Emitter, Form, Missing, Result, array::Piece};
 
 /// What the vector pipe has touched since its last barrier.
 #[derive(Default)]
@@ -101,61 +98,6 @@ impl Emitter<'_> {
             self.w.line(&format!("hivm.hir.sync_block_wait[<{core}>, <{source}>, <{target}>] flag = {flag}"));
         }
         Ok(())
-    }
-
-    /// Whether an instruction computes a number that all cores of a group take.
-    pub fn is_exchanged(&self, instr: &Instr) -> bool {
-        computed(instr).is_some_and(|symbol| self.exchanged.contains_key(symbol))
-    }
-
-    /// A number that vector cores compute and all cores of the group take, through device memory and past the caches: written, met,
-    /// read, and met again before it may be written anew.
-    pub fn exchange(&mut self, instr: &Instr, symbol: &Symbol) -> Result<()> {
-        let (workspace, at) = match (&self.workspace, self.exchanged.get(symbol)) {
-            (Some(workspace), Some(&at)) => (workspace.clone(), at),
-            _ => return Err(Missing("a workspace".into())),
-        };
-        let at = self.w.integer(at as i64);
-        let at = self.w.value(&format!("arith.addi {workspace}, {at} : index"));
-        let ty = "memref<1xi64, #hivm.address_space<gm>>";
-        let bytes = "memref<?xi8, #hivm.address_space<gm>>";
-        let place = self.w.value(&format!("memref.view %workspace[{at}][] : {bytes} to {ty}"));
-        let zero = self.w.integer(0);
-        let past_cache =
-            format!("hivm.hir.dcci(#hivm.DCCIMode<single_cache_line>, #hivm.DataCacheKind<out>, {place} : {ty})");
-        if self.core == Core::Vector {
-            let guard = self.guard.take();
-            let all = self.w.hoisted("arith.constant true");
-            self.w.open(&format!("scf.if {} {{", guard.as_deref().unwrap_or(&all)));
-            self.hazards.forget();
-            let exchanged = std::mem::take(&mut self.exchanged);
-            let written = self.instr(instr);
-            self.exchanged = exchanged;
-            written?;
-            let value = self.w.index(&Dim::symbol(symbol.name()))?;
-            let value = self.w.value(&format!("arith.index_cast {value} : index to i64"));
-            self.w.line(&format!("memref.store {value}, {place}[{zero}] : {ty}"));
-            self.w.line(&past_cache);
-            self.w.close("}");
-            self.guard = guard;
-            self.hazards.forget();
-        }
-        self.meet();
-        self.w.line(&past_cache);
-        let value = self.w.value(&format!("memref.load {place}[{zero}] : {ty}"));
-        let value = self.w.value(&format!("arith.index_cast {value} : i64 to index"));
-        self.w.bind(symbol, value);
-        self.meet();
-        Ok(())
-    }
-
-    /// The scalar units of a group wait for each other.
-    fn meet(&mut self) {
-        let own = if self.core == Core::Cube { "CUBE" } else { "VECTOR" };
-        self.w.line(&format!(
-            "hivm.hir.sync_block_set[<{own}>, <PIPE_S>, <PIPE_S>] flag = {MEETING} ffts_base_addr = %ffts sync_instr_mode = <INTRA_BLOCK_SYNCHRONIZATION>"
-        ));
-        self.w.line(&format!("hivm.hir.sync_block_wait[<{own}>, <PIPE_S>, <PIPE_S>] flag = {MEETING}"));
     }
 
     /// The first flag of a pair of pipes of different cores: pairs of one direction share the numbers.
