@@ -258,6 +258,16 @@ pub enum Transform {
     Quantise,
 }
 
+/// Runs in device memory that do not begin at multiples of a granule: each granule that they meet is merged with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Misaligned {
+    /// Bytes of a granule.
+    pub bytes: usize,
+    /// Cycles for each.
+    pub cycles: f64,
+}
+
 /// A data path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -284,6 +294,9 @@ pub struct Path {
     /// Further cost of each run that the cache does not hold.
     #[serde(default)]
     pub miss_cycles: f64,
+    /// What runs cost that begin between granules of device memory, where that is more than their bytes.
+    #[serde(default)]
+    pub misaligned: Option<Misaligned>,
     /// Rates of moves that gather windows; the plain one if none fits.
     #[serde(rename = "window", default)]
     pub windows: Vec<WindowRate>,

@@ -161,7 +161,8 @@ impl Names {
             }
             Expr::Min(p) | Expr::Max(p) => {
                 let (a, b) = (self.range(&p[0]), self.range(&p[1]));
-                let first = if matches!(expr, Expr::Min(_)) { (a.1 <= b.0, b.1 <= a.0) } else { (a.0 >= b.1, b.0 >= a.1) };
+                let first =
+                    if matches!(expr, Expr::Min(_)) { (a.1 <= b.0, b.1 <= a.0) } else { (a.0 >= b.1, b.0 >= a.1) };
                 match first {
                     (true, _) => Some(p[0].clone()),
                     (_, true) => Some(p[1].clone()),

@@ -121,7 +121,8 @@ impl Launch<'_> {
                 (outcome, bottleneck)
             }
             Some(cache) => {
-                let known = lockstep::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
+                let known =
+                    lockstep::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
                 let outcome = engine::run(&setup, &mut prices, Source::Known(&known))?;
                 let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Known(&known));
                 let bottleneck = self.bottleneck(&setup, &outcome, again)?;
