@@ -258,6 +258,16 @@ pub enum Transform {
     Quantise,
 }
 
+/// Runs in device memory that do not begin at multiples of a granule: each granule that they meet is merged with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Misaligned {
+    /// Bytes of a granule.
+    pub bytes: usize,
+    /// Cycles for each.
+    pub cycles: f64,
+}
+
 /// A data path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -287,6 +297,9 @@ pub struct Path {
     /// Bytes of a line of the cache through which elements go one by one; a run is a line then. Moves in bulk have none.
     #[serde(default)]
     pub line_bytes: Option<u32>,
+    /// What runs cost that begin between granules of device memory, where that is more than their bytes.
+    #[serde(default)]
+    pub misaligned: Option<Misaligned>,
     /// Rates of moves that gather windows; the plain one if none fits.
     #[serde(rename = "window", default)]
     pub windows: Vec<WindowRate>,

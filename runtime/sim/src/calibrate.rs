@@ -49,7 +49,7 @@ pub struct Calibration {
     pub products: Vec<Outcome>,
     /// An element-wise sum.
     pub sums: Vec<Outcome>,
-    /// What nothing was fitted to.
+    /// Rows whose own times were not fitted to.
     pub predictions: Vec<Outcome>,
 }
 

@@ -103,10 +103,11 @@ impl Machine {
         let bytes = requests.map_or(shape.bytes, |requests| shape.requested(requests));
         let bursts = if requests.is_some() { shape.bursts } else { 0.0 };
         let rate = shape.window.and_then(|window| path.window_rate(window)).unwrap_or(path.bytes_per_cycle);
+        let merged = path.misaligned.map_or(0.0, |granule| shape.bursts * shape.granules(&granule) * granule.cycles);
         Cost {
             issue_cycles: path.startup_cycles,
             head_cycles: path.head_cycles,
-            path_cycles: bytes / rate + bursts * path.burst_cycles,
+            path_cycles: (bytes / rate).max(merged) + bursts * path.burst_cycles,
             miss_cycles: bursts * path.miss_cycles,
             bytes,
         }

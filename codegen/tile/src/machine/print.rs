@@ -143,6 +143,9 @@ fn write_path(out: &mut Listing, path: &Path) {
     if let Some(line) = path.line_bytes {
         let _ = write!(text, ", element by element through lines of {line} B");
     }
+    if let Some(granule) = &path.misaligned {
+        let _ = write!(text, "; between multiples of {} B {} cycles each", granule.bytes, granule.cycles);
+    }
     let mut features: Vec<String> = path.transforms.iter().map(ToString::to_string).collect();
     let activation = |activation: &Activation| match activation {
         Activation::Relu => "relu",

@@ -82,6 +82,7 @@ fn numbers(machine: &Machine, fault: &mut dyn FnMut(bool, String)) {
         natural(format!("{name}: head_cycles"), path.head_cycles);
         natural(format!("{name}: burst_cycles"), path.burst_cycles);
         natural(format!("{name}: miss_cycles"), path.miss_cycles);
+        natural(format!("{name}: cycles of misaligned runs"), path.misaligned.map_or(0.0, |granule| granule.cycles));
         for window in &path.windows {
             // What a window of one row and stride 1 takes is the least that the formula gives.
             let least = [window.base, window.per_stride, window.per_row];

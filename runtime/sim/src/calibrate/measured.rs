@@ -144,7 +144,7 @@ pub(super) fn sums() -> Vec<Row> {
     ]
 }
 
-/// Further published rows, to which nothing was fitted.
+/// Further published rows, whose own times were not fitted to.
 pub(super) fn predictions() -> Vec<Row> {
     let all = |rotated| ReadOrder::All { rows: 256, rotated };
     let one = reads("gm → l1, all cores the same 6 MB in one order", "l1", [6144, 512], [256, 64], all(false), 240.198);

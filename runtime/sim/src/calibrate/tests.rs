@@ -19,9 +19,6 @@ fn the_programs_verify() {
     assert!(seen.len() > 15);
 }
 
-/// Rows that the model does not explain; docs/calibration.md says why. Everything else is within 20 %.
-const UNEXPLAINED: &[&str] = &["1 core, blocks of 64 × 64 × 64: aic_fix", "24 cores, 2 × 12: aic_fix"];
-
 #[test]
 fn the_calibration_is_what_the_document_says() {
     let machine = Machine::builtin("ascend910b1").unwrap();
@@ -33,7 +30,7 @@ fn the_calibration_is_what_the_document_says() {
         let errors = std::iter::once((row.name.clone(), row.kernel.error())).chain(pipes);
         far.extend(errors.filter(|(_, error)| error.abs() > 0.2).map(|(name, _)| name));
     }
-    assert_eq!(far, UNEXPLAINED);
+    assert!(far.is_empty(), "more than 20 % off: {far:?}");
     let mut errors: Vec<f64> = rows().map(|row| row.kernel.error().abs()).collect();
     errors.sort_by(f64::total_cmp);
     assert!(errors[errors.len() / 2] < 0.1, "the median error is {}", errors[errors.len() / 2]);

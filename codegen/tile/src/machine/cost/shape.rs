@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::machine::Requests;
+use crate::machine::{Misaligned, Requests};
 
 /// What a move looks like from the side that has fewer, longer runs of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,6 +42,14 @@ pub struct Extent {
 }
 
 impl MoveShape {
+    /// How many granules a run meets; none where runs are known to begin at their multiples, or nothing is known.
+    pub fn granules(&self, granule: &Misaligned) -> f64 {
+        let between = self.alignment > 0 && self.alignment < granule.bytes;
+        // Where in a granule a run begins is as good as random, but for the alignment that it has.
+        let beside = (self.burst_bytes - self.alignment as f64).max(0.0) / granule.bytes as f64;
+        if between { 1.0 + beside } else { 0.0 }
+    }
+
     /// Bytes of the requests that the move becomes.
     pub fn requested(&self, requests: &Requests) -> f64 {
         let (unit, line) = (requests.unit as f64, requests.line as f64);

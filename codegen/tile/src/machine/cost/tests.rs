@@ -104,6 +104,20 @@ fn products_and_loads_follow_the_tables() {
 }
 
 #[test]
+fn results_between_granules_are_merged_with_what_is_there() {
+    let machine = chip();
+    let path = machine.paths.iter().find(|path| path.from == "l0c" && path.to == "gm").unwrap();
+    let cycles = |alignment| {
+        let shape = MoveShape { bytes: 65536.0, bursts: 128.0, burst_bytes: 512.0, alignment, ..MoveShape::default() };
+        machine.move_cost(path, &shape).path_cycles
+    };
+    assert_eq!(cycles(512), 65536.0 / 86.0);
+    assert!(cycles(32) < cycles(16));
+    // The first granule, and the rest of the run behind its first two bytes, at 3.9 cycles each.
+    assert!((cycles(2) - 128.0 * 3.9 * (1.0 + 510.0 / 32.0)).abs() < 1e-6);
+}
+
+#[test]
 fn runs_off_the_boundaries_cost_the_lines_they_touch() {
     let requests = chip().requests("gm").unwrap().clone();
     let asked = |burst_bytes, alignment| {
