@@ -10,7 +10,8 @@ use std::{
 
 use peak_alloc::PeakAlloc;
 use tarsia::{
-    Compiled, Error, Folder, Limits, Machine, Options, Phase, Session, SessionOptions, Weights, compare_folder,
+    Compiled, Error, Folder, Limits, Machine, Options, Phase, Session, SessionOptions, SimOptions, Symbol, Weights,
+    compare_folder,
     graph::{Graph, Op},
     tile::{Program, artifact},
 };
@@ -74,6 +75,29 @@ fn the_full_layer_is_compiled_without_its_weights() {
         assert!(weights > 22_000_000_000, "all weights are constants of the program: {weights} bytes");
         let most = HEAP.peak_usage() - before;
         assert!(most < 256 << 20, "compilation took {most} bytes at most");
+    }
+}
+
+#[test]
+fn the_full_layer_is_timed_in_few_steps() {
+    let _turn = turn();
+    for sizes in [DECODE, PREFILL] {
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
+        let machine = tarsia::machine("ascend910b2").expect("built in");
+        let program = compiled(&full(), Phase::Tiles, &machine, &sizes).program.expect("to the end");
+        let bindings = sizes.iter().map(|(name, size)| (Symbol::new(name), *size)).collect();
+        let options = SimOptions { spans: 400_000, ..SimOptions::default() };
+        let report = tarsia::simulate(&program, &machine, &bindings, &options).expect("a report");
+        let instructions: f64 = report.kernels.iter().map(|kernel| kernel.instructions).sum();
+        let walked: u64 = report.kernels.iter().map(|kernel| kernel.walked).sum();
+        println!("{sizes:?}: {:.0} us, {walked} of {instructions} instructions walked", report.microseconds);
+        assert!(report.kernels.iter().all(|kernel| kernel.cycles.is_finite()) && report.microseconds > 0.0);
+        // A microsecond for each, at most: seconds.
+        assert!(walked < 8_000_000, "{walked} instructions of {instructions} were walked for {sizes:?}");
+        assert!(!report.timeline.spans.is_empty());
+        let most = HEAP.peak_usage() - before;
+        assert!(most < 1 << 30, "compiling and timing took {most} bytes at most");
     }
 }
 

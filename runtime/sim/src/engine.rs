@@ -96,6 +96,8 @@ pub(crate) struct Outcome {
     pub spans: Vec<Span>,
     pub spans_left_out: u64,
     pub instructions: f64,
+    /// What was issued, each stream by itself, without what was only counted.
+    pub walked: u64,
 }
 
 /// A pipe of a simulated core.
@@ -394,6 +396,7 @@ impl<'e, 's> Engine<'e, 's> {
             }
         });
         self.out.pipes = pipes.collect();
+        self.out.walked = self.issues;
         self.out.cycles += self.steady.skipped;
         self.out
     }

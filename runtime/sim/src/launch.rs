@@ -110,33 +110,36 @@ impl Launch<'_> {
             extrapolate: !full,
             spans: self.options.spans.saturating_sub(timeline.spans.len()),
         };
+        let mut walked = 0;
         let (outcome, bottleneck) = match cache {
             Some(cache) if full => {
                 let before = self.options.bottlenecks.then(|| cache.clone());
                 let outcome = engine::run(&setup, &mut prices, Source::Cache(cache))?;
-                let bottleneck = self.bottleneck(&setup, &outcome, &mut |setup| {
+                let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, &mut |setup| {
                     let mut cache = before.clone().unwrap_or(Cache::new(0));
                     engine::run(setup, &mut prices, Source::Cache(&mut cache))
                 })?;
                 (outcome, bottleneck)
             }
             Some(cache) => {
-                let known =
-                    lockstep::known(&code, &mut prices, &groups, self.memories, cache, self.options.past_cache)?;
+                let past_cache = self.options.past_cache;
+                let (known, accesses) = lockstep::known(&code, &mut prices, &groups, self.memories, cache, past_cache)?;
+                walked += accesses;
                 let outcome = engine::run(&setup, &mut prices, Source::Known(&known))?;
                 let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Known(&known));
-                let bottleneck = self.bottleneck(&setup, &outcome, again)?;
+                let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, again)?;
                 (outcome, bottleneck)
             }
             None => {
                 let outcome = engine::run(&setup, &mut prices, Source::Memory)?;
                 let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Memory);
-                let bottleneck = self.bottleneck(&setup, &outcome, again)?;
+                let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, again)?;
                 (outcome, bottleneck)
             }
         };
         self.draw(&code, &outcome, begin, timeline);
-        Ok(self.report(&code, &groups, &outcome, bottleneck))
+        let report = self.report(&code, &groups, &outcome, bottleneck);
+        Ok(KernelReport { walked: walked + outcome.walked, ..report })
     }
 
     /// The resource without which the kernel would be fastest.
@@ -144,6 +147,7 @@ impl Launch<'_> {
         &self,
         setup: &Setup<'_>,
         outcome: &Outcome,
+        walked: &mut u64,
         again: &mut dyn FnMut(&Setup<'_>) -> Result<Outcome, SimError>,
     ) -> Result<Bottleneck, SimError> {
         if !self.options.bottlenecks || outcome.cycles <= 0.0 {
@@ -151,8 +155,9 @@ impl Launch<'_> {
         }
         let mut tried = Vec::new();
         for (name, free) in self.candidates(setup, outcome) {
-            let cycles = again(&Setup { free, spans: 0, ..*setup })?.cycles;
-            tried.push((name, cycles));
+            let other = again(&Setup { free, spans: 0, ..*setup })?;
+            *walked += other.walked;
+            tried.push((name, other.cycles));
         }
         let launch = self.machine.launch_cycles();
         tried.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -15,7 +15,8 @@ use crate::{
     walk::{Cursor, Issue, Issued},
 };
 
-/// The average, over all cores, of each access's part in the cache: by kind of core, by number of the access.
+/// The average, over all cores, of each access's part in the cache: by kind of core, by number of the access; and how many accesses
+/// were looked at for it.
 ///
 /// # Errors
 /// If an instruction has no cost.
@@ -26,12 +27,13 @@ pub(crate) fn known(
     memories: &[Memory],
     cache: &mut Cache,
     past_cache: bool,
-) -> Result<Vec<Vec<Known>>, SimError> {
+) -> Result<(Vec<Vec<Known>>, u64), SimError> {
     let mut roles = Vec::new();
     let mut signatures = Signatures::default();
     for role in 0..code.roles.len() {
         roles.push(Lockstep::new(code, prices, &mut signatures, classes, role)?);
     }
+    let mut walked = 0;
     let mut period = Period::find(code, prices, &mut signatures, memories, &roles)?;
     loop {
         // Kinds of core advance in proportion to what each has to do.
@@ -39,13 +41,14 @@ pub(crate) fn known(
         let behind = open.min_by(|a, b| a.progress().total_cmp(&b.progress()));
         let Some(role) = behind else { break };
         role.step(code, prices, memories, cache, past_cache)?;
+        walked += role.cursors.len() as u64;
         if let Some(found) = &mut period
             && found.leap(memories, &mut roles, cache)
         {
             period = None;
         }
     }
-    Ok(roles.into_iter().map(|role| role.known).collect())
+    Ok((roles.into_iter().map(|role| role.known).collect(), walked))
 }
 
 /// All cores of one kind, in step.

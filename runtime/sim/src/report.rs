@@ -70,6 +70,8 @@ pub struct KernelReport {
     pub simulated_groups: usize,
     /// Instructions of all cores.
     pub instructions: f64,
+    /// Instructions that were looked at one by one, in all simulations of it: the work of finding out.
+    pub walked: u64,
     /// Every pipe of the kinds of core that take part.
     pub pipes: Vec<PipeReport>,
     /// What moves between memories.
@@ -183,6 +185,7 @@ impl KernelReport {
         self.microseconds += other.microseconds;
         self.launch_cycles += other.launch_cycles;
         self.instructions += other.instructions;
+        self.walked += other.walked;
         self.bytes.add(&other.bytes);
         self.matrix_flops += other.matrix_flops;
         self.vector_flops += other.vector_flops;

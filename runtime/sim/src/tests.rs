@@ -305,6 +305,57 @@ fn what_is_read_again_is_in_the_cache() {
 }
 
 #[test]
+fn what_streams_through_the_cache_is_counted_as_if_walked() {
+    // 4 MB in and out of a cache of 64 KB: from the 128th turn on every row that comes pushes a written one out.
+    let stream = program(
+        "    grid c < 2
+    set_event from=out to=in event=(0)
+    set_event from=out to=in event=(1)
+    for i in 0..8192 step 1 {
+      wait_event from=out to=in event=(mod(i, 2))
+      copy rows=1 %t#(mod(i, 2))[0 +: 1, 0 +: 64] <- @x{1, 64 -> 2*i + c + $0, $1}
+      set_event from=in to=out event=(mod(i, 2))
+      wait_event from=in to=out event=(mod(i, 2))
+      copy rows=1 @y{1, 64 -> 2*i + c + $0, $1} <- %t#(mod(i, 2))[0 +: 1, 0 +: 64]
+      set_event from=out to=in event=(mod(i, 2))
+    }
+    wait_event from=out to=in event=(0)
+    wait_event from=out to=in event=(1)",
+    );
+    let [quick, full] = [false, true].map(|full| {
+        let options = Options { full, bottlenecks: false, ..Options::default() };
+        run(&stream, &cached(65536, 8.0), 16384, options).expect("a report").kernels.remove(0)
+    });
+    let (a, b) = (&quick.bytes, &full.bytes);
+    let pairs = [(a.memory_read, b.memory_read), (a.memory_written, b.memory_written), (quick.cycles, full.cycles)];
+    for (quick, full) in pairs {
+        assert!((quick - full).abs() < 0.005 * full, "{quick} and {full}");
+    }
+    assert!(quick.walked * 20 < full.walked, "{} of {} were walked", quick.walked, full.walked);
+}
+
+#[test]
+fn loops_in_loops_are_counted_as_if_simulated() {
+    let nested = program(
+        "    grid c < 2
+    for i in 0..500 step 1 {
+      for j in 0..40 step 1 {
+        copy rows=1 %t#(mod(j, 2))[0 +: 1, 0 +: 64] <- @x{1, 64 -> mod(i, 7) + $0, $1}
+      }
+      set_event from=in to=work event=(0)
+      wait_event from=in to=work event=(0)
+      add %o[0 +: 1, 0 +: 64] <- %t[0 +: 1, 0 +: 64], 1.0
+      set_event from=work to=in event=(0)
+      wait_event from=work to=in event=(0)
+    }",
+    );
+    cycles(&nested, &machine(), 7);
+    let options = Options { bottlenecks: false, ..Options::default() };
+    let walked = run(&nested, &machine(), 7, options).expect("a report").kernels[0].walked;
+    assert!(walked < 2000, "{walked} instructions of 20000 were walked");
+}
+
+#[test]
 fn two_cores_that_read_the_same_fetch_it_once() {
     let same = program(
         "    grid c < 2
