@@ -108,8 +108,13 @@ fn alone(program: &Program, kernel: &Kernel) -> Program {
     }
 }
 
-/// What the exhaustive run cannot judge: buffers that are not told apart, and scalars that go from one kind of core to another.
-const BEYOND: [&str; 2] = ["two parameters may be one buffer", "a scalar on one of several kinds of core"];
+/// What the exhaustive run cannot judge: buffers that are not told apart, scalars that go from one kind of core to another, elements
+/// that data choose.
+const BEYOND: [&str; 3] = [
+    "two parameters may be one buffer",
+    "a scalar on one of several kinds of core",
+    "a race over chosen elements",
+];
 
 /// Whether the exhaustive run can judge changes of a kernel.
 fn can_be_judged(kernel: &Kernel, machine: &Machine) -> bool {
