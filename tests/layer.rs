@@ -93,8 +93,8 @@ fn the_full_layer_is_timed_in_few_steps() {
         let walked: u64 = report.kernels.iter().map(|kernel| kernel.walked).sum();
         println!("{sizes:?}: {:.0} us, {walked} of {instructions} instructions walked", report.microseconds);
         assert!(report.kernels.iter().all(|kernel| kernel.cycles.is_finite()) && report.microseconds > 0.0);
-        // A microsecond for each, at most: seconds.
-        assert!(walked < 8_000_000, "{walked} instructions of {instructions} were walked for {sizes:?}");
+        // A quarter of a microsecond for each.
+        assert!(walked < 50_000_000, "{walked} instructions of {instructions} were walked for {sizes:?}");
         assert!(!report.timeline.spans.is_empty());
         let most = HEAP.peak_usage() - before;
         assert!(most < 1 << 30, "compiling and timing took {most} bytes at most");

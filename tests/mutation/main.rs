@@ -23,15 +23,15 @@ use tarsia::{
     DType, Dim, Machine, Phase,
     tile::{
         Buffer, BufferId, BufferKind, Kernel, Layout, Port, Program, Step,
-        verify::{Stage, verify},
+        verify::{BindCheck, Stage, verify},
     },
 };
 use tarsia_tensor::Symbol;
 
 /// Mutants that are tried for one kernel, at least and at most; those of long kernels, which take longer, are fewer.
-const PER_KERNEL: [usize; 2] = [8, 60];
+const PER_KERNEL: [usize; 2] = [6, 60];
 /// This many mutants for a kernel of which so many could be made.
-const SHARE: usize = 12_000;
+const SHARE: usize = 6_000;
 /// Which of the mutants come first.
 const SEED: u64 = 20_261_128;
 /// Kernels of one kind that are changed on one machine.
@@ -108,8 +108,20 @@ fn alone(program: &Program, kernel: &Kernel) -> Program {
     }
 }
 
+/// What the exhaustive run cannot judge: buffers that are not told apart, scalars that go from one kind of core to another, elements
+/// that data choose.
+const BEYOND: [&str; 3] =
+    ["two parameters may be one buffer", "a scalar on one of several kinds of core", "a race over chosen elements"];
+
+/// Whether the exhaustive run can judge changes of a kernel.
+fn can_be_judged(kernel: &Kernel, machine: &Machine) -> bool {
+    let beyond = |reason: &String| BEYOND.contains(&reason.as_str());
+    let [sizes, ..] = SIZES;
+    unrolled::run(kernel, machine, &|name| sizes[name.len() % 2], false).err().is_none_or(|reason| !beyond(&reason))
+}
+
 /// Kernels to change: of every kind those with the most statements of those that are not too long.
-fn subjects<'p>(programs: &[&'p Program]) -> Vec<(&'p Program, &'p Kernel)> {
+fn subjects<'p>(programs: &[&'p Program], machine: &Machine) -> Vec<(&'p Program, &'p Kernel)> {
     let mut kinds: BTreeMap<String, Vec<(usize, &Program, &Kernel)>> = BTreeMap::new();
     for program in programs {
         for kernel in &program.kernels {
@@ -119,9 +131,17 @@ fn subjects<'p>(programs: &[&'p Program]) -> Vec<(&'p Program, &'p Kernel)> {
         }
     }
     let mut chosen = Vec::new();
-    for kernels in kinds.values_mut() {
+    for (kind, kernels) in &mut kinds {
+        let before = kernels.len();
+        kernels.retain(|(_, _, kernel)| can_be_judged(kernel, machine));
+        if kernels.len() < before {
+            println!("{}: {} of {before} kernels `{kind}` are not changed", machine.name, before - kernels.len());
+        }
         kernels.sort_by_key(|(length, program, kernel)| (*length, &program.name, &kernel.name));
         let count = kernels.len();
+        if count == 0 {
+            continue;
+        }
         let spread = (1..=PER_KIND.min(count)).map(|i| kernels[count * i / PER_KIND.min(count) * 9 / 10]);
         chosen.extend(spread.map(|(_, program, kernel)| (program, kernel)));
     }
@@ -199,11 +219,18 @@ fn judge(program: &Program, kernel: &Kernel, machine: &Machine, score: &mut Scor
     let mut reference = None;
     for (_, mutant) in all.into_iter().enumerate().filter(|(at, _)| picked.contains(at)) {
         score.mutants += 1;
-        if verify(&alone(program, &mutant.kernel), machine, Stage::Synchronised).is_err() {
+        let Ok(checks) = verify(&alone(program, &mutant.kernel), machine, Stage::Synchronised) else {
+            score.refused += 1;
+            continue;
+        };
+        let flows = reference.get_or_insert_with(|| flows(kernel, machine));
+        // What is open until the symbols are bound is decided then.
+        let holds =
+            |check: &BindCheck, sizes: &[i64; 2]| check.check(&|symbol| Some(sizes[symbol.name().len() % 2])).is_ok();
+        if flows.iter().any(|(sizes, ..)| checks.iter().any(|check| !holds(check, sizes))) {
             score.refused += 1;
             continue;
         }
-        let flows = reference.get_or_insert_with(|| flows(kernel, machine));
         match verdict(flows, &mutant.kernel, machine) {
             Verdict::Equal => score.equal += 1,
             Verdict::Values => score.values += 1,
@@ -224,7 +251,7 @@ fn mistakes_are_seen() {
         programs.extend(written.filter(|program| program.target == name));
         let mut all = Vec::new();
         programs.iter().for_each(|program| nested(program, &mut all));
-        for (program, kernel) in subjects(&all) {
+        for (program, kernel) in subjects(&all, &machine) {
             let before = (total.mutants, total.refused, total.equal + total.values);
             let (missed, start) = (total.missed.len(), std::time::Instant::now());
             judge(program, kernel, &machine, &mut total);

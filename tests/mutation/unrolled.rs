@@ -15,9 +15,9 @@ use tarsia::{
 use tarsia_tensor::Symbol;
 
 /// Statements that are unrolled.
-const STATEMENTS: usize = 4_000;
+const STATEMENTS: usize = 16_000;
 /// Elements that are looked at.
-const ELEMENTS: usize = 1_000_000;
+const ELEMENTS: usize = 4_000_000;
 /// The memory that parameters are in.
 const PARAMETERS: usize = usize::MAX;
 

@@ -151,12 +151,16 @@ impl Cache {
         self.brought as f64 / self.capacity.max(1) as f64
     }
 
+    /// Bytes from the first row of a block of a memory to that of the next.
+    pub fn block(&self, memory: &Memory) -> i64 {
+        DOWN * memory.pitch.or_else(|| self.pitches.get(&memory.id).copied()).unwrap_or(WIDTH)
+    }
+
     /// Puts what it holds of some memories so many bytes further on, to whole blocks.
     pub fn shift(&mut self, by: &[(Memory, i64)]) {
         let rounded = |value: i64, unit: i64| (value + unit / 2).div_euclid(unit);
-        let pitch = |memory: &Memory| memory.pitch.or_else(|| self.pitches.get(&memory.id).copied()).unwrap_or(WIDTH);
         let by = by.iter().map(|(memory, bytes)| {
-            let pitch = pitch(memory);
+            let pitch = self.block(memory) / DOWN;
             (memory.id, (rounded(bytes.div_euclid(pitch), DOWN), rounded(bytes.rem_euclid(pitch), WIDTH)))
         });
         let by: FxHashMap<u32, (i64, i64)> = by.collect();

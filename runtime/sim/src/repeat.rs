@@ -40,6 +40,8 @@ pub(crate) struct Period {
     /// How often the cache was turned over before, and at the ends of the last two periods.
     begin: Option<f64>,
     last: [(usize, f64); 2],
+    /// Whether every memory goes on by whole blocks, as well as can be.
+    whole_blocks: bool,
 }
 
 /// How one kind of core moves.
@@ -110,14 +112,35 @@ impl Period {
             roles.push(Motion { role: *role, var: *var, advance, accesses: each as usize });
         }
         let count = most / turns;
-        (count >= 4).then_some(Period { roles, shifts, count, begin: None, last: [(0, -1.0); 2] })
+        (count >= 4).then_some(Period { roles, shifts, count, begin: None, last: [(0, -1.0); 2], whole_blocks: false })
+    }
+
+    /// Takes several periods for one, until every memory goes on by whole blocks: what leaves the cache leaves block by block. Whether
+    /// there are still enough of them.
+    fn take_whole_blocks(&mut self, memories: &[Memory], cache: &Cache) -> bool {
+        self.whole_blocks = true;
+        let parts = |shift: &(&Memory, i64), times: i64| (shift.1 * times) % cache.block(shift.0) != 0;
+        let shifts = memories.iter().filter_map(|memory| Some((memory, *self.shifts.get(&memory.id)?)));
+        let shifts: Vec<(&Memory, i64)> = shifts.collect();
+        let times = [1, 2, 4, 8, 16].into_iter().find(|&times| !shifts.iter().any(|shift| parts(shift, times)));
+        let times = times.unwrap_or(16);
+        self.roles.iter_mut().for_each(|own| {
+            own.advance *= times;
+            own.accesses *= times as usize;
+        });
+        self.shifts.values_mut().for_each(|shift| *shift *= times);
+        self.count /= times as usize;
+        self.count >= 4
     }
 
     /// At the end of a period that was like the one before: counts the coming ones without walking them. Whether that was done, or
     /// need not be tried any more.
     pub fn leap(&mut self, memories: &[Memory], roles: &mut [Lockstep], cache: &mut Cache) -> bool {
         let Some(lead) = self.roles.first() else { return true };
-        let done = roles[lead.role].known.len();
+        let (done, whole) = (roles[lead.role].known.len(), lead.accesses);
+        if self.begin.is_some() && !self.whole_blocks && done >= whole {
+            return !self.take_whole_blocks(memories, cache);
+        }
         let turnover = cache.turnover();
         let begin = *self.begin.get_or_insert(turnover);
         if done % lead.accesses != 0 || done == self.last[1].0 {

@@ -327,11 +327,12 @@ fn what_streams_through_the_cache_is_counted_as_if_walked() {
         run(&stream, &cached(65536, 8.0), 16384, options).expect("a report").kernels.remove(0)
     });
     let (a, b) = (&quick.bytes, &full.bytes);
-    let pairs = [(a.memory_read, b.memory_read), (a.memory_written, b.memory_written), (quick.cycles, full.cycles)];
-    for (quick, full) in pairs {
-        assert!((quick - full).abs() < 0.005 * full, "{quick} and {full}");
+    for (quick, full) in [(a.memory_read, b.memory_read), (a.memory_written, b.memory_written)] {
+        assert!((quick - full).abs() < 0.005 * full, "{quick} and {full} bytes");
     }
-    assert!(quick.walked * 20 < full.walked, "{} of {} were walked", quick.walked, full.walked);
+    // Cores that are in step wait for memory at the same moments, and leave it alone at the same moments.
+    assert!((full.cycles..1.08 * full.cycles).contains(&quick.cycles), "{} and {} cycles", quick.cycles, full.cycles);
+    assert!(quick.walked * 5 < full.walked, "{} of {} were walked", quick.walked, full.walked);
 }
 
 #[test]

@@ -19,12 +19,12 @@ use crate::{
 };
 
 /// How many earlier states of a loop are compared with.
-const STATES: usize = 8;
+const STATES: usize = 24;
 /// Parts of a cycle, and of a transfer, that are told apart.
 const PER_CYCLE: f64 = 4.0;
 const PER_TRANSFER: f64 = 1024.0;
 /// Parts of the accesses' bytes, and of their numbers of readers, that are not told apart.
-const CLOSE: f64 = 0.005;
+const CLOSE: f64 = 0.003;
 
 /// What is known of earlier states.
 #[derive(Default)]
@@ -69,12 +69,12 @@ impl Engine<'_, '_> {
     /// If an instruction has no cost.
     pub(super) fn look_for_steady_state(&mut self, id: usize) -> Result<(), SimError> {
         let number = self.state_number();
-        let mut states = self.steady.states.remove(&id).unwrap_or_default();
-        let before = states.iter().rposition(|state| state.number == number);
-        if let Some(before) = before.and_then(|at| states.remove(at)) {
-            let (periods, motions) = self.periods(&before)?;
+        let mut states: VecDeque<Snapshot> = self.steady.states.remove(&id).unwrap_or_default();
+        // The shortest period first; where what the cache holds has a longer one, that.
+        for at in (0..states.len()).rev().filter(|&at| states[at].number == number) {
+            let (periods, motions) = self.periods(&states[at])?;
             if periods > 0 {
-                self.skip(&before, periods, &motions);
+                self.skip(&states[at], periods, &motions);
                 return Ok(());
             }
         }
@@ -204,6 +204,23 @@ impl Engine<'_, '_> {
         }
     }
 
+    /// How much more, as a factor, the coming periods fetch and write back than the last one does.
+    fn beside_the_period(&self, before: &Snapshot, periods: usize, motions: &[Motion]) -> [f64; 2] {
+        let Source::Known(known) = &self.source else { return [1.0; 2] };
+        let mut all = [[0.0; 2]; 2];
+        for (number, Motion { accesses, .. }) in motions.iter().enumerate() {
+            let (stream, first) = (&self.streams[number], before.ahead[number]);
+            let parts = [(first, *accesses), (first + accesses, accesses * periods)];
+            for (sum, (first, count)) in all.iter_mut().zip(parts) {
+                let [fetched, written, _] = sums(&known[stream.role], first, count).unwrap_or_default();
+                sum[0] += fetched * stream.weight;
+                sum[1] += written * stream.weight;
+            }
+        }
+        let [one, coming] = all;
+        [0, 1].map(|part| if one[part] > 0.0 { coming[part] / (one[part] * periods as f64) } else { 1.0 })
+    }
+
     /// Counts a period so many times more.
     fn skip(&mut self, before: &Snapshot, periods: i64, motions: &[Motion]) {
         let times = periods as f64;
@@ -212,6 +229,9 @@ impl Engine<'_, '_> {
         more.scale(-1.0);
         more.add(&self.out.traffic);
         more.scale(times);
+        let [fetched, written] = self.beside_the_period(before, periods as usize, motions);
+        more.fetched *= fetched;
+        more.written_back *= written;
         self.out.traffic.add(&more);
         let done = self.out.spans.len() as u64 + self.out.spans_left_out;
         self.out.spans_left_out += periods as u64 * (done - before.totals.done);
@@ -246,16 +266,18 @@ impl Engine<'_, '_> {
 
 /// How often, at most so often, so many accesses from one on come again with as much in the cache.
 fn repeats(known: &[Known], first: usize, period: usize, most: usize) -> usize {
-    let sums = |at: usize| {
-        let part = known.get(at..at + period)?;
-        Some(part.iter().fold([0.0; 3], |[fetched, written, readers], one| {
-            [fetched + one.fetched, written + one.written_back, readers + one.readers]
-        }))
-    };
-    let Some(own) = sums(first) else { return 0 };
-    let differs = CLOSE * period.max(4) as f64;
+    let Some(own) = sums(known, first, period) else { return 0 };
+    let differs = CLOSE * period.max(8) as f64;
     let same = |sums: [f64; 3]| sums.iter().zip(&own).all(|(a, b)| (a - b).abs() <= differs);
-    (1..=most).take_while(|times| sums(first + times * period).is_some_and(same)).count()
+    (1..=most).take_while(|times| sums(known, first + times * period, period).is_some_and(same)).count()
+}
+
+/// Fetched, written back and readers of so many accesses.
+fn sums(known: &[Known], first: usize, count: usize) -> Option<[f64; 3]> {
+    let part = known.get(first..first + count)?;
+    Some(part.iter().fold([0.0; 3], |[fetched, written, readers], one| {
+        [fetched + one.fetched, written + one.written_back, readers + one.readers]
+    }))
 }
 
 fn state_code(state: State) -> u64 {
