@@ -3,11 +3,12 @@
 //! A buffer is cut into blocks of 512 bytes by 16 rows, and a block into 64 sectors of 128 bytes: what a request to memory brings.
 //! The least recently used block makes room. What is written stays until then.
 //!
-//! A row is a buffer's last axis; in a buffer of one axis it is what the first access to it takes for one.
+//! A row is a buffer's last axis; in one of one axis, or of fractals, it is what the first access to it takes for one.
 
 use std::ops::Range;
 
 use rustc_hash::FxHashMap;
+use tarsia_tile::Layout;
 
 use crate::memory::Geometry;
 
@@ -15,6 +16,8 @@ use crate::memory::Geometry;
 const SECTOR: i64 = 128;
 const ACROSS: i64 = 4;
 const DOWN: i64 = 16;
+/// Bits of a block's number that say in which rows it is.
+const ROW_BITS: u32 = 40;
 /// Bytes beside each other in a block.
 const WIDTH: i64 = SECTOR * ACROSS;
 
@@ -101,13 +104,19 @@ impl Memory {
         let pitch = if row < WIDTH { row.saturating_mul((WIDTH + row - 1) / row) } else { row };
         Memory { id, pitch: (shape.len() > 1).then_some(pitch) }
     }
+
+    /// The same in a layout: only what is row-major has rows.
+    pub fn laid_out(self, layout: Layout) -> Memory {
+        Memory { pitch: self.pitch.filter(|_| layout == Layout::RowMajor), ..self }
+    }
 }
 
 /// The lowest sector of every row of a block.
 const EVERY_ROW: u64 = 0x1111_1111_1111_1111;
 
+/// Rows are what differs most, and the low bits what a hash spreads best.
 fn block_number(row: i64, across: i64) -> u64 {
-    (row.div_euclid(DOWN) as u64) << 32 | across as u64 & 0xffff_ffff
+    (across as u64) << ROW_BITS | row.div_euclid(DOWN) as u64 & ((1 << ROW_BITS) - 1)
 }
 
 /// Where the innermost axis goes down the rows of the buffer and every run stays in its row: the axes around it.
@@ -167,8 +176,8 @@ impl Cache {
         let mut places = FxHashMap::default();
         for ((memory, number), at) in self.places.drain() {
             let (down, across) = by.get(&memory).copied().unwrap_or((0, 0));
-            let row = ((number >> 32) as i64).wrapping_add(down).wrapping_mul(DOWN);
-            let key = (memory, block_number(row, (number & 0xffff_ffff) as i64 + across));
+            let row = (number & ((1 << ROW_BITS) - 1)) as i64 + down;
+            let key = (memory, block_number(row * DOWN, (number >> ROW_BITS) as i64 + across));
             self.blocks[at as usize].key = key;
             places.insert(key, at);
         }

@@ -71,7 +71,7 @@ fn parameters(kernel: &Kernel, bindings: &BTreeMap<Symbol, i64>) -> Result<Vec<M
     let memory = |(at, param): (usize, &tarsia_tile::Param)| {
         let shape = param.shape.iter().map(|dim| Ok(names.expr(dim)?.eval(&[])));
         let shape = shape.collect::<Result<Vec<i64>, SimError>>()?;
-        Ok(Memory::new(at as u32, &shape, param.dtype.bits() as i64))
+        Ok(Memory::new(at as u32, &shape, param.dtype.bits() as i64).laid_out(param.layout))
     };
     kernel.params.iter().enumerate().map(memory).collect()
 }

@@ -225,7 +225,7 @@ fn trip_count(program: &Program, buffer: BufferId) -> Option<i64> {
     Some(i64::from_le_bytes(bytes)).filter(|&times| (0..1 << 20).contains(&times))
 }
 
-/// The memory of every argument; fractals are rows of blocks.
+/// The memory of every argument.
 fn memories(
     program: &Program,
     args: &[BufferId],
@@ -234,9 +234,10 @@ fn memories(
 ) -> Result<Vec<Memory>, SimError> {
     let memory = |id: &BufferId| {
         let buffer = program.buffers.get(id.0 as usize);
-        let Buffer { shape, dtype, .. } = buffer.ok_or_else(|| SimError::Shapes("a launch has no buffer".into()))?;
+        let Buffer { shape, dtype, layout, .. } =
+            buffer.ok_or_else(|| SimError::Shapes("a launch has no buffer".into()))?;
         let shape = sizes(shape, bindings)?;
-        Ok(Memory::new(first + id.0, &shape, dtype.bits() as i64))
+        Ok(Memory::new(first + id.0, &shape, dtype.bits() as i64).laid_out(*layout))
     };
     args.iter().map(memory).collect()
 }
