@@ -22,7 +22,6 @@ use crate::{
     builder::KernelBuilder,
     load::part_of,
     matrix::staged::{Types, pieces},
-    target::Target,
 };
 
 /// Ids that are looked through at once.
@@ -33,11 +32,8 @@ const LARGE: usize = 3;
 const LOADED: usize = 512;
 /// Rows of a block at most.
 const ROWS: usize = 128;
-/// Elements of what is gathered at once, and the longest run of a row among them.
-const GATHERED: usize = 4096;
+/// The longest run of a row that is gathered at once.
 const RUN: usize = 2048;
-/// Elements of what is stored at once.
-const STORED: usize = 1024;
 
 /// Sizes of one kernel.
 struct Plan {
@@ -51,6 +47,11 @@ struct Plan {
     exchange: String,
     stages: [String; 2],
     packed: bool,
+    /// Ids that are looked through at once.
+    ids: usize,
+    /// Elements that are gathered at once, and that are stored at once.
+    gathered: usize,
+    stored: usize,
 }
 
 /// Emits the contraction; `false` if it does not fit this machine in this form.
@@ -59,8 +60,7 @@ pub(super) fn lower(routed: &mut Routed, builder: &mut KernelBuilder, constant: 
     let [ids, experts, _, _] = routed.size.clone();
     let expert = builder.grid(experts);
     let share = builder.grid(Dim::from(plan.shares)) * Dim::from(plan.share);
-    let target = builder.target;
-    let most = most_ids(target).min(target.estimate(&ids).unwrap_or(IDS)).max(1);
+    let most = plan.ids;
     let work = Work { routed, plan: &plan };
     builder.for_each(ids.clone(), most as i64, |builder, start| {
         let size = part_of(&ids, start.clone(), most).size;
@@ -79,11 +79,6 @@ pub(super) fn lower(routed: &mut Routed, builder: &mut KernelBuilder, constant: 
         })
     })?;
     Ok(true)
-}
-
-/// Chunks of ids become smaller last: an expert's weights are read once for each.
-fn most_ids(target: &Target) -> usize {
-    target.elements(IDS << LARGE).min(IDS)
 }
 
 impl Routed {
@@ -112,7 +107,14 @@ impl Routed {
             _ => Lies::AlongSide,
         };
         // Half as many again as an expert has on average, so that most have one block.
-        let average = target.estimate(ids).map(|ids| ids.min(most_ids(target)).div_ceil(experts));
+        let known = target.estimate(ids);
+        // Chunks of ids become smaller last: an expert's weights are read once for each.
+        let chunk = target.elements(IDS << LARGE).min(IDS).min(known.unwrap_or(IDS)).max(1);
+        let average = known.map(|ids| ids.min(chunk).div_ceil(experts));
+        // Half of what ids and positions leave is for what is gathered, half for what is stored, twice each.
+        let left = target.bytes_of(&target.vector_space).saturating_sub(8 * chunk + 32 * LOADED) / 2;
+        let gathered = target.elements(left / (2 * dtype.bits().div_ceil(8)));
+        let stored = target.elements(left / (2 * (4 + dtype.bits().div_ceil(8))));
         let rows = average.map_or(ROWS, |average| (average + average / 2).next_multiple_of(16).clamp(16, ROWS));
         let size = [Some(rows), Some(columns), Some(depth)];
         let block = choose_staged(target, size, 1, experts, types, [Lies::AlongDepth, lies]);
@@ -120,7 +122,20 @@ impl Routed {
         let wanted = if experts >= cores { 1 } else { (2 * cores).div_ceil(experts).min(blocks) };
         let share = blocks.div_ceil(wanted) * block.columns;
         let shares = columns.div_ceil(share);
-        Some(Plan { block, depth, columns, share, shares, types, exchange, stages, packed })
+        Some(Plan {
+            block,
+            depth,
+            columns,
+            share,
+            shares,
+            types,
+            exchange,
+            stages,
+            packed,
+            ids: chunk,
+            gathered,
+            stored,
+        })
     }
 }
 
@@ -193,7 +208,7 @@ impl Work<'_> {
         let Plan { block, depth, types: [dtype, ..], exchange, .. } = self.plan;
         let gathered = builder.tile(exchange, *dtype, vec![block.rows, *depth], Layout::RowMajor);
         let run = (*depth).min(RUN);
-        let most = (builder.target.elements(GATHERED) / run).clamp(1, block.rows);
+        let most = (self.plan.gathered / run).clamp(1, block.rows);
         self.deal(builder, &picks.size[0], most, |builder, first, rows| {
             let index = self.source_rows(builder, picks, (&first, &rows, most));
             builder.for_each(Dim::from(*depth), run as i64, |builder, at| {
@@ -296,7 +311,7 @@ impl Work<'_> {
         let shape = vec![block.rows, block.columns];
         let through = Region { tile: builder.tile(exchange, types[2], shape, Layout::RowMajor), ..sum.clone() };
         builder.copy(Operand::Tile(through.clone()), Operand::Tile(sum.clone()));
-        let most = (builder.target.elements(STORED) / block.columns).clamp(1, block.rows);
+        let most = (self.plan.stored / block.columns).clamp(1, block.rows);
         self.deal(builder, &picks.size[0], most, |builder, row, rows| {
             let (size, capacity) = (vec![rows.clone(), width.clone()], [most, block.columns]);
             let mut part = Region { size: size.clone(), ..through.clone() };

@@ -39,8 +39,19 @@ impl Indices {
         Some(Indices { start, steps: positive })
     }
 
+    /// The highest index; `None` if the number overflows.
+    fn last(&self) -> Option<i64> {
+        self.steps.iter().try_fold(self.start, |last, &(step, count)| last.checked_add(step.checked_mul(count - 1)?))
+    }
+
     /// Whether some index may be in both.
     pub fn meets(&self, other: &Indices) -> bool {
+        // Most are apart as a whole.
+        if let (Some(last), Some(others)) = (self.last(), other.last())
+            && (last < other.start || others < self.start)
+        {
+            return false;
+        }
         // start + Σ step · i = other.start + Σ other.step · j: i and j of equal steps count as one difference.
         let mut unknowns: Vec<(i64, i64, i64)> = Vec::new();
         let mut add = |step: i64, low: i64, high: i64| match unknowns.iter_mut().find(|(known, ..)| *known == step) {
