@@ -179,8 +179,8 @@ fn attention(body: &Graph, anchor: NodeId, root: Value) -> Result<(), String> {
     }
     let operands = body.operands(anchor);
     for (at, &operand) in operands.iter().take(3).enumerate() {
-        let is_key = at == 1;
-        if !is_moved_input(body, operand) && !(is_key && is_joined_head(body, operand)) {
+        let is_joined_key = at == 1 && is_joined_head(body, operand);
+        if !is_joined_key && !is_moved_input(body, operand) {
             return Err("query, key or value is more than a moved or converted input".to_owned());
         }
         Trace::of(body, &[operand])?;
