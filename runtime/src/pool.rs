@@ -11,7 +11,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,16 +29,24 @@ pub struct Pool {
 impl Pool {
     /// A pool in which `threads` threads work: the caller and `threads - 1` workers (0 counts as 1).
     ///
-    /// Threads that the system refuses to start are left out; see [`Pool::threads`].
+    /// Threads that the system refuses to start are left out; see [`Pool::threads`]. All others run when this returns: what a thread
+    /// allocates at its start is not allocated during a job.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
+        let (starting, all_started) = mpsc::channel::<()>();
         let workers = (1..threads.max(1))
             .map_while(|worker| {
-                let shared = Arc::clone(&shared);
-                let name = format!("tarsia-{worker}");
-                std::thread::Builder::new().name(name).spawn(move || shared.serve(worker)).ok()
+                let (shared, starting) = (Arc::clone(&shared), starting.clone());
+                let body = move || {
+                    drop(starting);
+                    shared.serve(worker);
+                };
+                std::thread::Builder::new().name(format!("tarsia-{worker}")).spawn(body).ok()
             })
             .collect();
+        drop(starting);
+        // Nothing is ever sent: the channel ends with the last thread that starts.
+        let _ = all_started.recv();
         Pool { shared, workers, busy: Mutex::new(()) }
     }
 
