@@ -5,6 +5,7 @@
 Exit code 3, with a message, where they cannot be installed (no network, another platform).
 """
 
+import os
 import pathlib
 import platform
 import shutil
@@ -23,10 +24,10 @@ LLVM = ["llvm-14", "libllvm14", "llvm-14-runtime"]
 LIMIT = 300
 
 
-def run(*command, cwd=None):
+def run(*command, cwd=None, environment=None):
     """Ends the script where the command fails."""
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=LIMIT)
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT)
     except (OSError, subprocess.TimeoutExpired) as error:
         print(error)
         sys.exit(3)
@@ -71,6 +72,15 @@ def debian(folder, name, packages):
     partial.rename(unpacked)
 
 
+def start(folder):
+    """The tools need libraries of the system too; where these are missing they are not there."""
+    root = folder / "mlir19/usr/lib"
+    environment = dict(os.environ, LD_LIBRARY_PATH=f"{root}/x86_64-linux-gnu:{root}/llvm-19/lib")
+    run(folder / "wheel/ascendnpuir/bin/bishengir-opt", "--version")
+    run(root / "llvm-19/bin/mlir-opt", "--version", environment=environment)
+    run("cc", "--version")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     if platform.system() != "Linux" or platform.machine() != "x86_64":
@@ -81,6 +91,7 @@ def main():
     debian(folder, "mlir19", MLIR)
     if not (shutil.which("llvm-dis") and shutil.which("llvm-extract") and shutil.which("llc")):
         debian(folder, "llvm", LLVM)
+    start(folder)
     return 0
 
 
