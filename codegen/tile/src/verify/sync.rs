@@ -24,7 +24,11 @@ mod items;
 mod turns;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
+    thread,
+};
 
 use code::{Code, NodeKind, every};
 
@@ -36,6 +40,8 @@ const SAMPLES: [[i64; 2]; 11] =
     [[1, 1], [2, 2], [3, 3], [0, 0], [65, 65], [1000, 1000], [0, 5], [5, 0], [1, 1000], [1000, 1], [300, 77]];
 /// How many of them only kernels with several symbols need.
 const MIXED: usize = 5;
+/// Kernels of fewer statements are not worth a thread.
+const SHORT: usize = 40;
 
 /// Checks the order of accesses, and that items do not depend on each other.
 pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Report) {
@@ -45,17 +51,24 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
         let mut used = BTreeMap::new();
         // Sizes that make a kernel too long to be walked are walked as far as that goes; some must be walked to the end.
         let (mut whole, mut cut) = (false, None);
-        for sample in samples(&code) {
-            for item in sampled_items(&code, &sample.values) {
-                let mut walk = walk::Walk::new(&code, item, sample.scalar);
-                walk.run();
-                whole |= walk.cut.is_none();
-                cut = cut.or(walk.cut);
-                found.extend(walk.faults);
-                walk.used.into_iter().for_each(|(copy, read)| *used.entry(copy).or_insert(false) |= read);
-            }
-            found.extend(items::independent(&code, &sample));
+        let samples = samples(&code);
+        let mut walks: Vec<(&Sample, Vec<i64>)> = Vec::new();
+        for sample in &samples {
+            walks.extend(sampled_items(&code, &sample.values).into_iter().map(|item| (sample, item)));
         }
+        let threads = if code.anchors.len() < SHORT { 1 } else { walks.len() };
+        let walked = side_by_side(threads, &walks, |(sample, item)| {
+            let mut walk = walk::Walk::new(&code, item.clone(), sample.scalar);
+            walk.run();
+            (walk.cut, walk.faults, walk.used)
+        });
+        for (at, faults, copies) in walked {
+            whole |= at.is_none();
+            cut = cut.or(at);
+            found.extend(faults);
+            copies.into_iter().for_each(|(copy, read)| *used.entry(copy).or_insert(false) |= read);
+        }
+        samples.iter().for_each(|sample| found.extend(items::independent(&code, sample)));
         match cut {
             None => found.extend(forgotten(&code, &used)),
             Some(at) if !whole => {
@@ -70,6 +83,32 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
             report.faults.push((anchor, message));
         }
     }
+}
+
+/// The results for all tasks, in their order, computed by as many threads as there are cores, but at most so many.
+fn side_by_side<T: Sync, R: Send>(most: usize, tasks: &[T], compute: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(most);
+    if threads < 2 {
+        return tasks.iter().map(compute).collect();
+    }
+    // Neighbours take about as long as each other, so that each thread takes every so manieth.
+    let compute = &compute;
+    let mut results: Vec<Option<R>> = tasks.iter().map(|_| None).collect();
+    thread::scope(|scope| {
+        let share = |first: usize| tasks.iter().skip(first).step_by(threads).map(compute).collect::<Vec<R>>();
+        let running: Vec<_> = (1..threads).map(|first| scope.spawn(move || share(first))).collect();
+        let mut shares = vec![share(0)];
+        shares.extend(running.into_iter().map(|running| running.join().unwrap_or_else(|panic| resume_unwind(panic))));
+        for (first, share) in shares.into_iter().enumerate() {
+            results
+                .iter_mut()
+                .skip(first)
+                .step_by(threads)
+                .zip(share)
+                .for_each(|(place, result)| *place = Some(result));
+        }
+    });
+    results.into_iter().flatten().collect()
 }
 
 /// Copies of a tile that a statement writes and nothing ever reads, though other copies that it writes are read: somebody takes
