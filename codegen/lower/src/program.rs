@@ -84,8 +84,9 @@ fn fit(
         let mut alone = kernel.clone();
         single = overlap(kernel, machine);
         enclose(kernel, signals);
-        if synchronise(kernel, machine).is_err() {
+        if let Err(reason) = synchronise(kernel, machine) {
             // Double buffering has taken events that are needed elsewhere.
+            tracing::info!("{} is not double-buffered: {reason}", kernel.name);
             enclose(&mut alone, signals);
             synchronise(&mut alone, machine).map_err(Unfit::Impossible)?;
             *kernel = alone;

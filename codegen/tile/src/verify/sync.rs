@@ -91,7 +91,7 @@ fn side_by_side<T: Sync, R: Send>(most: usize, tasks: &[T], compute: impl Fn(&T)
     if threads < 2 {
         return tasks.iter().map(compute).collect();
     }
-    // Neighbours take about as long as each other, so that each thread takes every so manieth.
+    // Neighbours take about as long as each other, so they go to different threads.
     let compute = &compute;
     let mut results: Vec<Option<R>> = tasks.iter().map(|_| None).collect();
     thread::scope(|scope| {
