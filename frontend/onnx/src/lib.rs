@@ -45,6 +45,7 @@ mod opset;
 mod order;
 mod problem;
 pub mod schema;
+pub mod signature;
 mod source;
 mod sparse;
 mod structure;

@@ -222,6 +222,11 @@ impl<'a> Ctx<'a, '_> {
         if let Some(until) = row.until.filter(|&until| version >= until) {
             return Err(invalid(format!("the operator was removed in version {until}")));
         }
+        let faults = self.nonconformities(node, version);
+        if !faults.is_empty() {
+            faults.into_iter().for_each(|problem| self.problems.push(problem));
+            return Err(Stop::Poisoned);
+        }
         if node.inputs().iter().any(|name| self.names.get(name.as_str()).is_some_and(Item::is_poisoned)) {
             self.survey_bodies(node);
             return Err(Stop::Poisoned);
