@@ -82,7 +82,9 @@ fn one(seed: u64) -> Result<(), String> {
     let options = random::Options::default();
     let (graph, inputs) = random::graph(seed, &options);
     let Err(reason) = guarded(&graph, &inputs, seed) else { return Ok(()) };
-    let small = random::shrink(&graph, &inputs, &|graph, inputs| guarded(graph, inputs, seed).is_err());
+    let fails =
+        |graph: &Graph, inputs: &[Tensor]| eval::run(graph, inputs).is_ok() && guarded(graph, inputs, seed).is_err();
+    let small = random::shrink(&graph, &inputs, &fails);
     let reason = guarded(&small, &inputs, seed).err().unwrap_or(reason);
     Err(format!("TARSIA_SEED={seed}: {reason}\n{small}"))
 }

@@ -112,8 +112,8 @@ fn many_passes(
                 chunks(builder, nest, rows, &outer, &mut |builder, spans| {
                     let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
                     emitter.finish(finished.clone());
-                    let source = emitter.value(operand, &inner)?;
-                    let source = emitter.materialise(source, ty.dtype, &inner);
+                    let (source, extent) = (emitter.value(operand, &inner)?, emitter.extent(&inner));
+                    let source = emitter.repeated(source, ty.dtype, extent);
                     emitter.reduce_into(node, ty, &inner, &index, source, &target, true).map(|_| ())
                 })?;
                 if *function == ReduceFn::Mean {
@@ -135,8 +135,8 @@ fn many_passes(
                     let start = Operand::Index(spans[rows[0]].start.clone());
                     let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
                     emitter.finish(finished.clone());
-                    let source = emitter.value(operand, &inner)?;
-                    let source = emitter.materialise(source, ty.dtype, &inner);
+                    let (source, extent) = (emitter.value(operand, &inner)?, emitter.extent(&inner));
+                    let source = emitter.repeated(source, ty.dtype, extent);
                     let dst = vec![Operand::Tile(best.clone()), Operand::Tile(target.clone())];
                     let axis =
                         emitter.axes.iter().position(|&group| group == rows[0]).ok_or("an index along no axis")?;

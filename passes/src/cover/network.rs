@@ -2,7 +2,10 @@
 //!
 //! A plain graph is the network in which every class has one alternative; an e-graph has several.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use smallvec::SmallVec;
 use tarsia_graph::{Attr, Graph, KernelKind, Kind, NodeId, Op, Origin, Type, Value};
@@ -65,6 +68,8 @@ pub(crate) struct Class {
 pub(crate) struct Network {
     pub classes: Vec<Class>,
     pub outputs: Vec<(String, Pin)>,
+    /// Classes that are computed although nothing may read them: they tell sizes.
+    pub tellers: Vec<u32>,
 }
 
 impl Network {
@@ -80,8 +85,15 @@ impl Network {
             network.alternative(id.index() as u32, node.op.clone(), operands, node.origin.clone());
         }
         network.outputs = graph.outputs().iter().map(|o| (o.name.clone(), pin(&o.value))).collect();
+        let tellers: BTreeSet<u32> = graph.tellers().into_values().map(|id| id.index() as u32).collect();
+        network.tellers = tellers.into_iter().collect();
         network.count_users();
         network
+    }
+
+    /// What must be computed.
+    pub fn roots(&self) -> impl Iterator<Item = u32> {
+        self.outputs.iter().map(|(_, pin)| pin.class).chain(self.tellers.iter().copied())
     }
 
     /// Adds a class without alternatives.
@@ -112,7 +124,7 @@ impl Network {
             used.dedup();
             used.into_iter().for_each(|class| users[class as usize] += 1);
         }
-        self.outputs.iter().for_each(|(_, pin)| users[pin.class as usize] += 1);
+        self.roots().for_each(|class| users[class as usize] += 1);
         self.classes.iter_mut().zip(users).for_each(|(class, users)| class.users = users);
     }
 

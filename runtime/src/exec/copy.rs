@@ -28,9 +28,19 @@ impl End<'_> {
             End::Strided(array) | End::Clipped(array, ..) | End::Blocked(array, _) => array,
         }
     }
+
+    /// This end with the axes of the other, if it is a strided matrix and the other has more or fewer axes.
+    fn with_axes_of(self, other: &End, rows: usize) -> Self {
+        match (self, other.array()) {
+            (End::Strided(matrix), other) if matrix.rank == 2 && other.rank != 2 => {
+                matrix.unfolded(other.shape(), rows).map_or(self, End::Strided)
+            }
+            _ => self,
+        }
+    }
 }
 
-/// `dst = src`; where one end is blocked and the other is not, the first `rows` axes of the other are the matrix's rows.
+/// `dst = src`; where one end is a matrix and the other has more than two axes, the first `rows` axes of the other are the matrix's rows.
 ///
 /// # Errors
 /// The sizes, if they do not fit each other.
@@ -39,6 +49,7 @@ impl End<'_> {
 /// Strided ends and blocked matrices lie inside of their memory (clipped ones need not), and the two do not overlap
 /// unless they are the same array.
 pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), String> {
+    let (dst, src) = (&dst.with_axes_of(src, rows), &src.with_axes_of(dst, rows));
     if let (End::Strided(to), End::Strided(from)) = (dst, src) {
         // SAFETY: the caller's contract.
         return unsafe { copy_strided(isa, to, from) };

@@ -44,6 +44,24 @@ impl Array {
         Some(self)
     }
 
+    /// A matrix under other axes, of which the first `rows` make up its rows; `None` if they do not.
+    pub fn unfolded(&self, shape: &[usize], rows: usize) -> Option<Array> {
+        let (down, across) = shape.split_at_checked(rows)?;
+        let product = |sizes: &[usize]| sizes.iter().product::<usize>();
+        if self.rank != 2 || shape.len() > MAX_RANK || [product(down), product(across)] != self.size[..2] {
+            return None;
+        }
+        let mut array = Array { rank: shape.len(), ..*self };
+        for (side, range) in [(0, 0..rows), (1, rows..shape.len())] {
+            let mut step = self.stride[side];
+            for axis in range.rev() {
+                (array.size[axis], array.stride[axis]) = (shape[axis], step);
+                step *= shape[axis] as isize;
+            }
+        }
+        Some(array)
+    }
+
     /// One element that stands for all of an array of this rank.
     pub fn single(base: *mut u8, dtype: DType, rank: usize) -> Array {
         Array { base, dtype, at: 0, rank, size: [1; MAX_RANK], stride: [0; MAX_RANK] }
