@@ -107,7 +107,11 @@ impl Load<'_> {
             None => emitter.raw(self.value, self.index)?,
         };
         let Some(source) = source else { return Ok(None) };
+        // What is the same along an axis is repeated on its way.
         let Operand::Global(view) = &source else { return Ok(None) };
+        if view.size != emitter.whole().0 {
+            return Ok(None);
+        }
         let mut needed = access_transforms(&source, &Layout::RowMajor);
         needed.push(Transform::Layout);
         let target = builder.target;
