@@ -26,8 +26,8 @@ use tarsia::{Error, Isa, Limits, Options, SessionOptions, Weights};
 
 /// Compiles ONNX models into tiled programs and runs them.
 ///
-/// A MODEL is an ONNX file, a dump of any stage (`tarsia compile --emit`) or a compiled `.tarsia` file: what it is, its content
-/// tells. Exit codes: 0 success, 1 an internal error or results that differ, 2 an error in the arguments or files.
+/// A MODEL is an ONNX model (binary or textual), a dump of any stage (`tarsia compile --emit`) or a compiled `.tarsia` file: what it
+/// is, its content tells. Any of them may be compressed by gzip, and `-` reads it from standard input. Exit codes: 0 success, 1 an internal error or results that differ, 2 an error in the arguments or files.
 #[derive(Parser)]
 #[command(name = "tarsia", version, max_term_width = 100)]
 pub struct Arguments {
@@ -188,7 +188,7 @@ fn spinner(what: &str) -> ProgressBar {
 
 /// The only model of a folder with its first data set, or the file itself.
 fn model_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>), Error> {
-    if !path.is_dir() {
+    if path == Path::new(tarsia::STANDARD_INPUT) || !path.is_dir() {
         return Ok((path.to_owned(), None));
     }
     let folder = tarsia::Folder::open(path)?;
