@@ -176,34 +176,79 @@ pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Err
 /// # Errors
 /// As [`load`].
 pub fn read(path: &Path, limits: Limits, machine: &Machine) -> Result<Loaded, Error> {
-    let source = open(path, &limits)?;
-    let alone = |start| Loaded { start, notes: Vec::new() };
+    start(open(path, &limits)?, &limits, machine)
+}
+
+/// What bytes hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Compiled,
+    Graph,
+    Program,
+    Module,
+    Model,
+}
+
+impl Form {
+    /// What users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Compiled => "compiled program",
+            Form::Graph => "dumped graph",
+            Form::Program => "dumped program",
+            Form::Module => "scheduled kernels",
+            Form::Model => "ONNX model",
+        }
+    }
+}
+
+/// What a source holds, as its first bytes tell; a model if nothing else.
+pub(crate) fn form(source: &Source) -> Form {
+    /// As much of a file as tells what it is.
+    const HEAD: usize = 4096;
     let head = source.bytes().get(..HEAD).unwrap_or(source.bytes());
-    if head.starts_with(&tarsia_tile::artifact::MAGIC) {
-        let limits = tarsia_tile::artifact::Limits::default();
-        let program = tarsia_tile::artifact::read_for(source.bytes().clone(), &limits, machine);
-        return Ok(alone(Start::Program(program.map_err(|e| text_error(&source, e.to_string()))?)));
+    match head {
+        head if head.starts_with(&tarsia_tile::artifact::MAGIC) => Form::Compiled,
+        head if head.starts_with(b"graph ") => Form::Graph,
+        head if head.starts_with(b"program ") => Form::Program,
+        head if tarsia_hivm::import::is_module(&String::from_utf8_lossy(head)) => Form::Module,
+        _ => Form::Model,
     }
-    if head.starts_with(b"graph ") {
-        let graph = text(&source, &limits)?.parse::<Graph>().map_err(|e| text_error(&source, e.to_string()))?;
-        let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
-        return Ok(alone(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) }));
+}
+
+/// Parses, verifies or imports what a source holds.
+pub(crate) fn start(source: Source, limits: &Limits, machine: &Machine) -> Result<Loaded, Error> {
+    let wrong = |reason: String| Error::Text { path: source.label().into(), reason };
+    let alone = |start| Loaded { start, notes: Vec::new() };
+    match form(&source) {
+        Form::Compiled => {
+            let limits = tarsia_tile::artifact::Limits::default();
+            let program = tarsia_tile::artifact::read_for(source.bytes().clone(), &limits, machine);
+            Ok(alone(Start::Program(program.map_err(|e| wrong(e.to_string()))?)))
+        }
+        Form::Graph => {
+            let graph = text(&source, limits)?.parse::<Graph>().map_err(|e| wrong(e.to_string()))?;
+            let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
+            Ok(alone(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) }))
+        }
+        Form::Program => {
+            let program = text(&source, limits)?.parse::<Program>().map_err(|e| wrong(e.to_string()))?;
+            let stage = tarsia_tile::verify::Stage::Synchronised;
+            let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
+            tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| wrong(e.to_string()))?;
+            Ok(alone(Start::Program(program)))
+        }
+        Form::Module => {
+            let options = tarsia_hivm::import::Options::default();
+            let imported = tarsia_hivm::import::import(text(&source, limits)?, machine, &options);
+            let imported = imported.map_err(|e| wrong(e.to_string()))?;
+            Ok(Loaded { start: Start::Program(imported.program), notes: imported.notes })
+        }
+        Form::Model => {
+            let model = Model::from_source(source, *limits)?;
+            Ok(alone(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?)))
+        }
     }
-    if head.starts_with(b"program ") {
-        let program = text(&source, &limits)?.parse::<Program>().map_err(|e| text_error(&source, e.to_string()))?;
-        let stage = tarsia_tile::verify::Stage::Synchronised;
-        let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
-        tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| text_error(&source, e.to_string()))?;
-        return Ok(alone(Start::Program(program)));
-    }
-    if tarsia_hivm::import::is_module(&String::from_utf8_lossy(head)) {
-        let options = tarsia_hivm::import::Options::default();
-        let imported = tarsia_hivm::import::import(text(&source, &limits)?, machine, &options);
-        let imported = imported.map_err(|e| text_error(&source, e.to_string()))?;
-        return Ok(Loaded { start: Start::Program(imported.program), notes: imported.notes });
-    }
-    let model = Model::from_source(source, limits)?;
-    Ok(alone(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?)))
 }
 
 /// The path that stands for standard input.
@@ -220,20 +265,14 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Source, Error> {
     Ok(Source::open(path, limits)?)
 }
 
-fn text_error(source: &Source, reason: String) -> Error {
-    Error::Text { path: source.label().into(), reason }
-}
-
-/// As much of a file as tells what it is.
-const HEAD: usize = 4096;
-
 fn text<'a>(source: &'a Source, limits: &Limits) -> Result<&'a str, Error> {
+    let wrong = |reason: String| Error::Text { path: source.label().into(), reason };
     let size = source.bytes().len() as u64;
     // Constants are in base64 in a dump.
     if size > limits.max_bytes.saturating_mul(2) {
-        return Err(text_error(source, format!("{size} bytes of text are more than the limit allows")));
+        return Err(wrong(format!("{size} bytes of text are more than the limit allows")));
     }
-    std::str::from_utf8(source.bytes()).map_err(|e| text_error(source, e.to_string()))
+    std::str::from_utf8(source.bytes()).map_err(|e| wrong(e.to_string()))
 }
 
 /// Compiles for a machine up to and including `last`.

@@ -12,6 +12,7 @@
 //! # Ok::<(), tarsia::Error>(())
 //! ```
 
+mod check;
 mod compare;
 mod compile;
 mod cost;
@@ -19,6 +20,7 @@ mod error;
 mod folder;
 pub mod tensors;
 
+pub use check::{Check, Finding, HostWork, Memory, OperatorUse, Opset, PortType, Size, check};
 pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
 pub use compile::{
     Compiled, Loaded, Options, Phase, Precision, STANDARD_INPUT, Start, compile, compile_with, cover, load, lower,

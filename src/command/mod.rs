@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod check;
 mod compare;
 mod compile;
 mod explain;
@@ -42,6 +43,7 @@ pub struct Arguments {
 enum Command {
     Compile(compile::Arguments),
     Run(run::Arguments),
+    Check(check::Arguments),
     Inspect(inspect::Arguments),
     Explain(explain::Arguments),
     Bench(bench::Arguments),
@@ -153,6 +155,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
