@@ -30,7 +30,7 @@ pub use placing::HostWork;
 /// What is known of a file.
 #[derive(Debug, Default, Serialize)]
 pub struct Check {
-    /// What the file holds.
+    /// What the file holds; empty where that cannot be told.
     pub form: &'static str,
     /// The machine that it was compiled for.
     pub target: String,
@@ -131,6 +131,20 @@ impl Size {
     fn new(dim: &Dim, sizes: &Sizes) -> Size {
         Size { formula: dim.to_string(), value: dim.eval(&|symbol: &Symbol| sizes.get(symbol.name()).copied()).ok() }
     }
+
+    /// The largest of several, of which none is known to be; 0 of none.
+    fn largest(dims: &[Dim], sizes: &Sizes) -> Size {
+        let all: Vec<Size> = dims.iter().map(|dim| Size::new(dim, sizes)).collect();
+        match all.as_slice() {
+            [] => Size::new(&Dim::ZERO, sizes),
+            [only] => only.clone(),
+            _ => {
+                let formulas: Vec<&str> = all.iter().map(|size| size.formula.as_str()).collect();
+                let value = all.iter().map(|size| size.value).reduce(|a, b| Some(a?.max(b?))).flatten();
+                Size { formula: format!("max({})", formulas.join(", ")), value }
+            }
+        }
+    }
 }
 
 /// Looks at the file of a model, a dump or a program without running it. Formulas are evaluated where `options` gives sizes.
@@ -156,7 +170,14 @@ pub fn check(path: &Path, limits: Limits, machine: &Machine, options: &Options) 
 impl Check {
     /// Surveys and imports an ONNX model; `None` if that fails.
     fn model(&mut self, source: Source, limits: Limits) -> Option<Graph> {
-        let proto = source.model(&limits).map_err(|error| self.read_error(error)).ok()?;
+        let proto = match source.model(&limits) {
+            Ok(proto) => proto,
+            Err(error) => {
+                self.form = "";
+                self.read_error(error);
+                return None;
+            }
+        };
         self.survey(Survey::new(&proto));
         let model = match Model::from_source(source, limits) {
             Ok(model) => model,
@@ -168,7 +189,7 @@ impl Check {
                     let version = version.map_or("not imported".to_owned(), |version| version.to_string());
                     self.problems.push(Finding {
                         problem: format!(
-                            "the operator {name} of {domain} ({version}) is not supported; {count} nodes use it"
+                            "the operator {name} of {domain} ({version}) is not supported (used {count} times)"
                         ),
                         nodes: Vec::new(),
                         operator: Some(name.clone()),

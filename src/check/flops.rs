@@ -34,7 +34,7 @@ fn of_node(graph: &Graph, id: NodeId, node: &Node, operands: &[&Type]) -> Dim {
         Op::WindowReduce { window, .. } => result * Dim::from(window.iter().product::<usize>()),
         Op::ScatterRows { .. } | Op::ScatterAlong { .. } => operand(2),
         Op::If { then_branch, else_branch, .. } => flops(then_branch).maximum(&flops(else_branch)),
-        Op::Loop { body, .. } => iterations(graph, id) * flops(body),
+        Op::Loop { body, carried, types } => iterations(graph, id, types.get(*carried)) * flops(body),
         Op::ScanLoop { body, states, input_axes, .. } => {
             let scanned = operands.get(*states).zip(input_axes.first());
             scanned.and_then(|(ty, &axis)| ty.shape.get(axis).cloned()).unwrap_or(Dim::ONE) * flops(body)
@@ -58,8 +58,8 @@ fn contraction(lhs: &[u8], rhs: &[u8], operands: &[&Type]) -> Dim {
     Dim::Const(2) * left.count() * Dim::product(free)
 }
 
-/// How often a loop runs: its trip count where the graph knows it, else a symbol named after the loop.
-fn iterations(graph: &Graph, id: NodeId) -> Dim {
+/// How often a loop runs: its trip count where the graph knows it, else how many results it stacks, else a symbol named after it.
+fn iterations(graph: &Graph, id: NodeId, stacked: Option<&Type>) -> Dim {
     // A larger count only says that the condition ends the loop.
     const LONGEST: i64 = 1 << 40;
     let count = graph.operands(id).first().copied();
@@ -70,7 +70,7 @@ fn iterations(graph: &Graph, id: NodeId) -> Dim {
             _ => None,
         },
     });
-    known.unwrap_or_else(|| {
+    known.or_else(|| stacked?.shape.first().cloned()).unwrap_or_else(|| {
         let name = graph[id].origin.names().next().unwrap_or("loop").to_owned();
         Dim::symbol(&format!("{name}.iterations"))
     })

@@ -24,20 +24,24 @@ pub struct Memory {
 
 impl Memory {
     pub(super) fn new(program: &Program, sizes: &Sizes) -> Memory {
-        let constants = program.constants.iter().map(|constant| constant.data.len() as u64);
         let ports = |ports: &[Port]| ports.iter().fold(Dim::ZERO, |sum, port| sum + of_port(program, port));
-        let most = peak(program).into_iter().reduce(|a, b| a.maximum(&b)).unwrap_or(Dim::ZERO);
         let bind = |symbol: &Symbol| sizes.get(symbol.name()).copied();
-        let buffers = Size::new(&most, sizes);
+        let buffers = Size::largest(&peak(program), sizes);
         let arena = buffers.value.and_then(|_| Plan::new(program).bind(&bind, usize::MAX).ok());
         Memory {
-            constants: constants.fold(0, u64::saturating_add),
+            constants: constants(program),
             inputs: Size::new(&ports(&program.inputs), sizes),
             outputs: Size::new(&ports(&program.outputs), sizes),
             buffers,
             arena: arena.map(|arena| arena.bytes() as u64),
         }
     }
+}
+
+/// Bytes of the constants, those of bodies included.
+fn constants(program: &Program) -> u64 {
+    let own = program.constants.iter().map(|constant| constant.data.len() as u64);
+    own.chain(program.steps.iter().flat_map(bodies).map(constants)).fold(0, u64::saturating_add)
 }
 
 /// What the temporary buffers take at the steps at which they take most: sizes of which none is known to be at most another.

@@ -10,16 +10,25 @@ use super::{ChoiceArguments, LimitArguments, TargetArgument, model_of, print_jso
 
 /// Says whether a model compiles, and what it takes, without running it.
 ///
-/// Everything that stands in the way is listed at once, with the node it is about: what is wrong with the file, operators and types
-/// that are not supported, and kernels that the target has no program for. The exit code is 2 then, and 0 for a model that compiles.
+/// Everything that stands in the way is listed at once, with the node it is about: what is wrong
+/// with the file, operators and types that are not supported, kernels that the target has no
+/// program for. The exit code is 2 then, and 0 for a model that compiles.
 ///
-/// Shown are the tool that wrote the model, its operator sets, inputs and outputs with element types and sizes, operators and
-/// weights by count; the kernels for the target by kind; what runs on the host between them, and why; the memory that is needed
-/// (constants, inputs, outputs, and the most that values between kernels take at once), and the arithmetic operations of one run. The
-/// last two are functions of the sizes that the inputs decide, and numbers where --assume gives those sizes.
+/// Shown are:
+///   file       what it is, its operator sets, the tool that wrote it
+///   inputs     with element types and sizes, as are the outputs
+///   weights    constant tensors in the file and beside it
+///   operators  by count; nodes of functions and sub-graphs count once each
+///   kernels    what the target launches, by kind; bodies of loops and branches count once
+///   host       what runs on the host between the kernels, why, and for which nodes
+///   memory     constants as the kernels read them, inputs, outputs, and the most that values
+///              between kernels take at once
+///   FLOPs      arithmetic operations of one run: a multiply-add is two, a function of one
+///              element one, moving data nothing
 ///
-/// A multiply-add is two operations, a function of one element is one; moving data is none. A loop whose length only the data tell
-/// has a symbol LOOP.iterations, which --assume may set too.
+/// Memory and FLOPs are functions of the sizes that the inputs decide, and numbers too where
+/// --assume gives those. A size that only the data decide (the length of a loop, how many
+/// elements are not zero) has a symbol that --assume may set as well.
 ///
 /// Examples:
 ///   tarsia check model.onnx
@@ -60,14 +69,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 fn print(check: &Check, model: &str) {
     let verdict = match check.problems.len() {
         0 => format!("{} {}", "compiles for".green(), check.target),
-        1 => "does not compile: 1 problem".red().to_string(),
-        count => format!("does not compile: {count} problems").red().to_string(),
+        problems => format!("does not compile: {}", count(problems, "problem")).red().to_string(),
     };
     anstream::println!("{}: {verdict}", plain(model).bold());
     for finding in &check.problems {
         anstream::println!("  {} {}", "-".red(), plain(&finding.problem));
     }
-    line("file", &file(check));
+    if !check.form.is_empty() {
+        line("file", &file(check));
+    }
     let ports = |label: &str, ports: &[tarsia::PortType]| {
         let width = ports.iter().map(|port| plain(&port.name).chars().count()).max().unwrap_or(0);
         for (i, port) in ports.iter().enumerate() {
@@ -77,7 +87,7 @@ fn print(check: &Check, model: &str) {
     ports("inputs", &check.inputs);
     ports("outputs", &check.outputs);
     if check.weights > 0 {
-        line("weights", &format!("{} tensors, {}", check.weights, bytes(check.weight_bytes)));
+        line("weights", &format!("{}, {}", count(check.weights, "tensor"), bytes(check.weight_bytes)));
     }
     operators(&check.operators);
     placing(check);
@@ -100,7 +110,7 @@ fn operators(operators: &[OperatorUse]) {
     let width = operators.iter().map(|operator| plain(&operator.name).chars().count()).max().unwrap_or(0);
     let nodes: usize = operators.iter().map(|operator| operator.count).sum();
     if nodes > 0 {
-        line("operators", &format!("{nodes} nodes, {} operators", operators.len()));
+        line("operators", &format!("{}, {}", count(nodes, "node"), count(operators.len(), "operator")));
     }
     for operator in operators {
         let version = operator.version.map(|version| format!(" {version}")).unwrap_or_default();
@@ -138,17 +148,17 @@ fn placing(check: &Check) {
 
 fn needs(check: &Check) {
     if let Some(memory) = &check.memory {
-        line("memory", &format!("{} of constants", bytes(memory.constants)));
-        let held = |what: &str, size: &Size| line("", &format!("{} of {what}", formula(size, bytes)));
+        line("memory", &format!("constants  {}", bytes(memory.constants)));
+        let held = |what: &str, size: &Size| line("", &format!("{what:<9}  {}", formula(size, " bytes", bytes)));
         held("inputs", &memory.inputs);
         held("outputs", &memory.outputs);
-        held("values between kernels at once", &memory.buffers);
+        held("values", &memory.buffers);
         if let Some(arena) = memory.arena {
-            line("", &format!("{} allocated for them", bytes(arena)));
+            line("", &format!("allocated  {}", bytes(arena)));
         }
     }
     if let Some(flops) = &check.flops {
-        line("FLOPs", &formula(flops, |count| scaled(count as f64, 1000.0, &["", " k", " M", " G", " T", " P"])));
+        line("FLOPs", &formula(flops, "", |count| scaled(count as f64, 1000.0, &["", " k", " M", " G", " T", " P"])));
     }
     let formulas = check.memory.iter().flat_map(|memory| [&memory.inputs, &memory.outputs, &memory.buffers]);
     if formulas.chain(&check.flops).any(|size| size.value.is_none()) && !check.symbols.is_empty() {
@@ -162,7 +172,7 @@ fn line(label: &str, text: &str) {
 }
 
 /// A formula with its value, or only the one that says something.
-fn formula(size: &Size, show: impl Fn(u64) -> String) -> String {
+fn formula(size: &Size, unit: &str, show: impl Fn(u64) -> String) -> String {
     /// Longer formulas are cut; JSON has them whole.
     const LONGEST: usize = 160;
     let mut formula = plain(&size.formula);
@@ -173,15 +183,19 @@ fn formula(size: &Size, show: impl Fn(u64) -> String) -> String {
     }
     match size.value.and_then(|value| u64::try_from(value).ok()) {
         Some(value) if size.formula.parse::<i64>().is_ok() => show(value),
-        Some(value) => format!("{formula} = {}", show(value)),
-        None => formula,
+        Some(value) => format!("{formula}{unit} = {}", show(value)),
+        None => formula + unit,
     }
 }
 
-fn bytes(count: u64) -> String {
-    match count {
-        0..1024 => format!("{count} bytes"),
-        _ => scaled(count as f64, 1024.0, &["", " KiB", " MiB", " GiB", " TiB"]),
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn bytes(number: u64) -> String {
+    match number {
+        0..1024 => count(number as usize, "byte"),
+        _ => scaled(number as f64, 1024.0, &["", " KiB", " MiB", " GiB", " TiB"]),
     }
 }
 

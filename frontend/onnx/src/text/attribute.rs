@@ -70,7 +70,7 @@ impl Cursor<'_> {
             let name = cursor.required_word("the name of an attribute")?.to_owned();
             cursor.attribute(name)
         })?;
-        self.expect(">")?;
+        self.token(">")?;
         Ok(attributes)
     }
 
@@ -83,7 +83,7 @@ impl Cursor<'_> {
             kind = known.ok_or_else(|| self.expected("a kind of attribute, such as `int` or `floats`"))?.1;
             self.word();
         }
-        self.expect("=")?;
+        self.token("=")?;
         let mut attribute = AttributeProto { name, r#type: kind as i32, ..AttributeProto::default() };
         if self.eat(b'@') {
             attribute.ref_attr_name = self.name()?;
@@ -111,7 +111,7 @@ impl Cursor<'_> {
             None if kind == AttributeType::Undefined => kind,
             None => return Err(self.expected(&format!("one {}, no list", kind_name(kind)))),
         };
-        self.expect("[")?;
+        self.token("[")?;
         if kind == AttributeType::Undefined && self.peek() == Some(b']') {
             return Err(self.expected("a value: an empty list needs a kind, as in `axes: ints = []`"));
         }

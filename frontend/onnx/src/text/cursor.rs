@@ -114,7 +114,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over some text that must be next.
-    pub fn expect(&mut self, text: &str) -> Parsed<()> {
+    pub fn token(&mut self, text: &str) -> Parsed<()> {
         self.skip();
         if !self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(text.as_bytes())) {
             return Err(self.expected(&format!("`{text}`")));

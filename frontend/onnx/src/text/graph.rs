@@ -25,7 +25,7 @@ impl Cursor<'_> {
                 "model_version" => model.model_version = cursor.int()?,
                 "doc_string" => model.doc_string = cursor.string()?.into(),
                 "metadata_props" => {
-                    cursor.expect("[")?;
+                    cursor.token("[")?;
                     model.metadata_props = cursor.entries()?;
                 }
                 _ => return Ok(Some(MODEL_KEYS)),
@@ -47,7 +47,7 @@ impl Cursor<'_> {
         self.several(|cursor| {
             let start = cursor.place();
             let key = cursor.required_word("a key")?;
-            cursor.expect(":")?;
+            cursor.token(":")?;
             match entry(cursor, key)? {
                 Some(known) => {
                     cursor.back_to(start);
@@ -56,14 +56,14 @@ impl Cursor<'_> {
                 None => Ok(()),
             }
         })?;
-        self.expect(">")
+        self.token(">")
     }
 
     fn opsets(&mut self) -> Parsed<Vec<OperatorSetIdProto>> {
-        self.expect("[")?;
+        self.token("[")?;
         self.until(b']', |cursor| {
             let domain = cursor.string()?;
-            cursor.expect(":")?;
+            cursor.token(":")?;
             Ok(OperatorSetIdProto { domain, version: cursor.int()? })
         })
     }
@@ -82,8 +82,8 @@ impl Cursor<'_> {
             if cursor.eat(b'(') {
                 graph.input = cursor.until(b')', |cursor| cursor.initialised(&mut graph.initializer))?;
             }
-            cursor.expect("=>")?;
-            cursor.expect("(")?;
+            cursor.token("=>")?;
+            cursor.token("(")?;
             graph.output = cursor.until(b')', Cursor::value_info)?;
             if cursor.eat(b'<') {
                 let tensors = &mut graph.initializer;
@@ -113,7 +113,7 @@ impl Cursor<'_> {
     }
 
     fn nodes(&mut self) -> Parsed<Vec<NodeProto>> {
-        self.expect("{")?;
+        self.token("{")?;
         let mut nodes = Vec::new();
         while !self.eat(b'}') {
             nodes.push(self.node()?);
@@ -126,7 +126,7 @@ impl Cursor<'_> {
         let mut node = NodeProto::default();
         if self.eat(b'[') {
             node.name = self.name_opt()?.unwrap_or_default();
-            self.expect("]")?;
+            self.token("]")?;
         }
         node.output = self.names()?;
         if !self.eat(b'=') {
@@ -141,9 +141,9 @@ impl Cursor<'_> {
             node.overload = self.name()?;
         }
         node.attribute = self.attributes()?;
-        self.expect("(")?;
+        self.token("(")?;
         node.input = self.names()?;
-        self.expect(")")?;
+        self.token(")")?;
         // Attributes stand before or after the inputs.
         if node.attribute.is_empty() {
             node.attribute = self.attributes()?;
@@ -179,7 +179,7 @@ impl Cursor<'_> {
                 "opset_import" => function.opset_import = cursor.opsets()?,
                 "doc_string" => function.doc_string = cursor.string()?.into(),
                 "metadata_props" => {
-                    cursor.expect("[")?;
+                    cursor.token("[")?;
                     function.metadata_props = cursor.entries()?;
                 }
                 _ => return Ok(Some(FUNCTION_KEYS)),
@@ -189,10 +189,10 @@ impl Cursor<'_> {
         function.name = self.name()?;
         if self.eat(b'<') {
             self.several(|cursor| cursor.parameter(&mut function))?;
-            self.expect(">")?;
+            self.token(">")?;
         }
         function.input = self.ports(&mut function.value_info)?;
-        self.expect("=>")?;
+        self.token("=>")?;
         function.output = self.ports(&mut function.value_info)?;
         if self.eat(b'<') {
             function.value_info.extend(self.until(b'>', Cursor::value_info)?);
@@ -214,7 +214,7 @@ impl Cursor<'_> {
 
     /// The names of a function's inputs or outputs; those with types are added to `typed`.
     fn ports(&mut self, typed: &mut Vec<ValueInfoProto>) -> Parsed<Vec<String>> {
-        self.expect("(")?;
+        self.token("(")?;
         self.until(b')', |cursor| {
             let value = cursor.value_info()?;
             let name = value.name.clone();

@@ -114,7 +114,7 @@ impl Cursor<'_> {
     pub fn entries(&mut self) -> Parsed<Vec<StringStringEntryProto>> {
         self.until(b']', |cursor| {
             let key = cursor.string()?;
-            cursor.expect(":")?;
+            cursor.token(":")?;
             Ok(StringStringEntryProto { key, value: cursor.string()? })
         })
     }

@@ -61,9 +61,9 @@ impl Cursor<'_> {
         let constructor = self.peek_word().filter(|word| CONSTRUCTORS.contains(word));
         let constructor = constructor.ok_or_else(|| self.expected("a type"))?;
         self.word();
-        self.expect("(")?;
+        self.token("(")?;
         let value = self.nested(|cursor| cursor.constructed(constructor))?;
-        self.expect(")")?;
+        self.token(")")?;
         Ok(TypeProto { value: Some(value), denotation: String::new() })
     }
 
@@ -73,7 +73,7 @@ impl Cursor<'_> {
             "optional" => TypeValue::OptionalType(self.element_type()?),
             "map" => {
                 let key_type = self.element()?;
-                self.expect(",")?;
+                self.token(",")?;
                 let value_type = Some(Box::new(self.type_proto()?));
                 TypeValue::MapType(Box::new(MapTypeProto { key_type, value_type }))
             }
