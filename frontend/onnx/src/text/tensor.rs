@@ -79,7 +79,7 @@ impl Cursor<'_> {
             }
             DataType::Int64 => tensor.int64_data = self.until(b'}', |c| c.one(Cursor::int))?,
             DataType::Uint32 | DataType::Uint64 => {
-                let read = |c: &mut Self| c.number("an unsigned integer", |text, is_float| plain(text, is_float));
+                let read = |c: &mut Self| c.number("an unsigned integer", plain);
                 tensor.uint64_data = self.until(b'}', |c| c.one(read))?;
             }
             DataType::String => {
@@ -96,7 +96,7 @@ impl Cursor<'_> {
                     tensor.raw_data = pack(&self.until(b'}', |c| c.one(read))?, bits).into();
                 }
                 None => {
-                    let read = |c: &mut Self| c.number("a 32-bit integer", |text, is_float| plain(text, is_float));
+                    let read = |c: &mut Self| c.number("a 32-bit integer", plain);
                     tensor.int32_data = self.until(b'}', |c| c.one(read))?;
                 }
             },
