@@ -10,6 +10,9 @@ environment beside OUT, installs the pinned packages there, and runs itself in i
     model.onnx
     test_data_set_N/{input,output}_K.pb    TensorProto, SequenceProto or OptionalProto
     meta.json                              {"rtol": …, "atol": …}: the tolerance of ONNX's runner
+    model.onnxtxt, model.onnxtxt.pb        the model as ONNX prints it, and what ONNX's parser makes of that
+
+The last two are missing where the model is large or ONNX's parser does not read what its printer wrote.
 
 OUT/stamp is a copy of this script, written last: while it equals the script there is nothing to do.
 The exit status is 0 when OUT is complete.
@@ -24,6 +27,7 @@ from pathlib import Path
 
 PACKAGES = ["onnx==1.23.2", "numpy==2.4.6", "ml_dtypes==0.6.0", "protobuf==7.36.2", "typing_extensions==4.16.0"]
 KINDS = ["node", "simple", "pytorch-operator", "pytorch-converted"]
+TEXT_OF = 100_000  # bytes of a model up to which its text is written
 CASES = 2024  # in onnx 1.23.2; another number means that the package or this script changed
 SCRIPT = Path(__file__).resolve()
 
@@ -100,6 +104,22 @@ def write_case(case, folder):
             write_values(data_set, "input", inputs, case.model.graph.input)
             write_values(data_set, "output", outputs, case.model.graph.output)
     (folder / "meta.json").write_text(json.dumps({"rtol": case.rtol, "atol": case.atol}) + "\n")
+    write_text(folder)
+
+
+def write_text(folder):
+    import onnx
+
+    path = folder / "model.onnx"
+    if path.stat().st_size > TEXT_OF:
+        return
+    text = onnx.printer.to_text(onnx.load(path))
+    try:
+        parsed = onnx.parser.parse_model(text)
+    except onnx.parser.ParseError:
+        return
+    (folder / "model.onnxtxt").write_text(text)
+    (folder / "model.onnxtxt.pb").write_bytes(parsed.SerializeToString())
 
 
 def write_values(folder, role, values, infos):

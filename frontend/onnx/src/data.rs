@@ -41,7 +41,7 @@ pub enum Keys {
 /// # Errors
 /// If the file is no tensor, or the tensor is not right.
 pub fn read_tensor(path: &Path, limits: &Limits) -> Result<(String, Tensor), ReadError> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, limits)?;
     let proto: TensorProto = source.decode("an ONNX tensor", &layout::TENSOR, limits)?;
     let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let tensor = weights::read(&proto, &reader.files, reader.limit);
@@ -53,7 +53,7 @@ pub fn read_tensor(path: &Path, limits: &Limits) -> Result<(String, Tensor), Rea
 /// # Errors
 /// If the file is no sequence, or a tensor in it is not right.
 pub fn read_sequence(path: &Path, limits: &Limits) -> Result<(String, Data), ReadError> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, limits)?;
     let proto: SequenceProto = source.decode("an ONNX sequence", &layout::SEQUENCE_DATA, limits)?;
     let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let elements = reader.sequence(&proto).map_err(|error| weight(&source, error))?;
@@ -65,7 +65,7 @@ pub fn read_sequence(path: &Path, limits: &Limits) -> Result<(String, Data), Rea
 /// # Errors
 /// If the file is no optional value, or a tensor in it is not right.
 pub fn read_optional(path: &Path, limits: &Limits) -> Result<(String, Data), ReadError> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, limits)?;
     let proto: OptionalProto = source.decode("an ONNX optional value", &layout::OPTIONAL_DATA, limits)?;
     let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let value = reader.optional(&proto).map_err(|error| weight(&source, error))?;

@@ -78,6 +78,11 @@ impl Row {
         Row { domain: "", name, since, until: None, import }
     }
 
+    /// Whether a version of the domain has the operator, in a form that is imported.
+    pub fn covers(&self, version: i64) -> bool {
+        self.since <= version && self.until.is_none_or(|until| version < until)
+    }
+
     /// The same operator of another domain.
     const fn of(mut self, domain: &'static str) -> Row {
         self.domain = domain;
