@@ -29,7 +29,7 @@ pub(super) const ROWS: Rows = &[
 ];
 
 /// How scales lie along the axes of a tensor.
-enum Grain {
+pub(super) enum Grain {
     /// Broadcastable as they are: one for all, or one per index of an axis.
     Broadcast(Vec<Dim>),
     /// One per block of so many elements along an axis.
@@ -78,12 +78,23 @@ fn shifts(ctx: &Ctx<'_, '_>, zero: Value) -> bool {
 
 impl Scaled {
     fn of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, wide: DType) -> Outcome<Scaled> {
-        let (x, scale) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
-        let zero = ctx.value_opt(node, 2)?.filter(|&zero| shifts(ctx, zero));
-        let shape = ctx.shape(x);
+        let (x, scale, zero) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
         let grain = Grain::of(ctx, node, x, scale)?;
+        Scaled::new(ctx, x, scale, zero, &grain, wide)
+    }
+
+    fn new(
+        ctx: &mut Ctx<'_, '_>,
+        x: Value,
+        scale: Value,
+        zero: Option<Value>,
+        grain: &Grain,
+        wide: DType,
+    ) -> Outcome<Scaled> {
+        let zero = zero.filter(|&zero| shifts(ctx, zero));
+        let shape = ctx.shape(x);
         let x = ctx.cast(x, wide)?;
-        let x = match &grain {
+        let x = match grain {
             Grain::Blocks { axis, size } if shape[*axis].exact_div(size).is_some() => {
                 let mut split = shape.clone();
                 split[*axis] = shape[*axis].floor_div(size);
@@ -94,7 +105,7 @@ impl Scaled {
         };
         let mut fit = |value: Value| -> Outcome<Value> {
             let value = ctx.cast(value, wide)?;
-            match &grain {
+            match grain {
                 Grain::Broadcast(shape) => ctx.reshape(value, shape),
                 Grain::Blocks { axis, size } if shape[*axis].exact_div(size).is_some() => {
                     ctx.unsqueeze(value, axis + 1)
@@ -123,15 +134,28 @@ fn repeated(ctx: &mut Ctx<'_, '_>, x: Value, axis: usize, block: &Dim, size: &Di
 
 /// `(x - zero point)·scale`.
 fn dequantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let scale = ctx.value(node, 1)?;
-    let scaled = Scaled::of(ctx, node, DType::F32)?;
+    let (x, scale, zero) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
+    let grain = Grain::of(ctx, node, x, scale)?;
+    let dtype = node.attr_dtype_opt("output_dtype")?.unwrap_or_else(|| ctx.dtype(scale));
+    dequantized(ctx, x, scale, zero, &grain, dtype)
+}
+
+/// `(x - zero point)·scale`, computed in f32.
+pub(super) fn dequantized(
+    ctx: &mut Ctx<'_, '_>,
+    x: Value,
+    scale: Value,
+    zero: Option<Value>,
+    grain: &Grain,
+    dtype: DType,
+) -> Outcome<Value> {
+    let scaled = Scaled::new(ctx, x, scale, zero, grain, DType::F32)?;
     let mut x = scaled.x;
     if let Some(zero) = scaled.zero {
         x = ctx.binary(BinaryFn::Sub, x, zero)?;
     }
     let y = ctx.binary(BinaryFn::Mul, x, scaled.scale)?;
     let y = ctx.reshape(y, &scaled.shape)?;
-    let dtype = node.attr_dtype_opt("output_dtype")?.unwrap_or_else(|| ctx.dtype(scale));
     ctx.cast(y, dtype)
 }
 
