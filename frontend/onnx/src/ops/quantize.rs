@@ -106,6 +106,7 @@ impl Scaled {
         let mut fit = |value: Value| -> Outcome<Value> {
             let value = ctx.cast(value, wide)?;
             match grain {
+                _ if ctx.rank(value) == 0 => Ok(value),
                 Grain::Broadcast(shape) => ctx.reshape(value, shape),
                 Grain::Blocks { axis, size } if shape[*axis].exact_div(size).is_some() => {
                     ctx.unsqueeze(value, axis + 1)
