@@ -18,6 +18,8 @@ pub(super) struct Window {
     pub dilations: Vec<usize>,
     pub low: Vec<usize>,
     pub high: Vec<usize>,
+    /// Padding that depends on symbols, before and after each axis: the operand is padded with it first.
+    pub edges: Option<Vec<(Dim, Dim)>>,
 }
 
 /// What `auto_pad` says.
@@ -67,7 +69,7 @@ impl Window {
         }
         let strides = spatial_list(node, "strides", count, 1, 1)?;
         let dilations = spatial_list(node, "dilations", count, 1, 1)?;
-        let mut window = Window { kernel, strides, dilations, low: vec![0; count], high: vec![0; count] };
+        let mut window = Window { kernel, strides, dilations, low: vec![0; count], high: vec![0; count], edges: None };
         match AutoPad::of(node)? {
             AutoPad::Valid => {}
             AutoPad::Explicit => {
@@ -75,7 +77,7 @@ impl Window {
                 let (low, high) = pads.split_at(count);
                 (window.low, window.high) = (low.to_vec(), high.to_vec());
             }
-            auto => window.pad_to_same(sizes, auto == AutoPad::SameUpper)?,
+            auto => window.pad_to_same(sizes, auto == AutoPad::SameUpper),
         }
         Ok(window)
     }
@@ -86,26 +88,36 @@ impl Window {
     }
 
     /// Padding with which there are ⌈size / stride⌉ windows.
-    fn pad_to_same(&mut self, sizes: &[Dim], upper: bool) -> Outcome<()> {
+    fn pad_to_same(&mut self, sizes: &[Dim], upper: bool) {
+        let mut edges = Vec::with_capacity(sizes.len());
         for (axis, size) in sizes.iter().enumerate() {
-            let (stride, reach) = (self.strides[axis], self.reach(axis));
-            let total = match size.as_usize() {
+            let (stride, reach) = (Dim::from(self.strides[axis]), Dim::from(self.reach(axis)));
+            let total = match self.strides[axis] {
                 // With stride 1 the padding does not depend on the size.
-                _ if stride == 1 => reach,
-                Some(size) => {
-                    let last = size.div_ceil(stride).saturating_sub(1).saturating_mul(stride);
-                    last.saturating_add(reach).saturating_add(1).saturating_sub(size)
-                }
-                None => {
-                    return Err(unsupported(format!(
-                        "`auto_pad` on an axis of size {size}; give that size, or `pads`"
-                    )));
+                1 => reach,
+                _ => {
+                    let last = (size.ceil_div(&stride) - Dim::ONE).maximum(&Dim::ZERO) * stride;
+                    (last + reach + Dim::ONE - size.clone()).maximum(&Dim::ZERO)
                 }
             };
-            let (small, large) = (total / 2, total - total / 2);
-            (self.low[axis], self.high[axis]) = if upper { (small, large) } else { (large, small) };
+            let small = total.floor_div(&Dim::Const(2));
+            let large = total - small.clone();
+            edges.push(if upper { (small, large) } else { (large, small) });
         }
-        Ok(())
+        let known = |(low, high): &(Dim, Dim)| Some((low.as_usize()?, high.as_usize()?));
+        match edges.iter().map(known).collect::<Option<Vec<_>>>() {
+            Some(known) => (self.low, self.high) = known.into_iter().unzip(),
+            None => self.edges = Some(edges),
+        }
+    }
+
+    /// The operand with the padding that depends on symbols, filled with `value`.
+    pub fn padded(&self, ctx: &mut Ctx<'_, '_>, x: Value, value: f64) -> Outcome<Value> {
+        let Some(edges) = &self.edges else { return Ok(x) };
+        let fill = ctx.scalar_like(x, value);
+        let (low, high): (Vec<Dim>, Vec<Dim>) = edges.iter().cloned().unzip();
+        let all = |edge: Vec<Dim>| [vec![Dim::ZERO; 2], edge].concat();
+        ctx.pad(x, fill, all(low), all(high))
     }
 }
 
@@ -160,6 +172,7 @@ pub(super) fn convolve<'a>(
         return Err(invalid(format!("`kernel_shape` is {given:?}, but the weights have {kernel:?}")));
     }
     let window = Window::of(node, kernel, &spatial(ctx, x)?)?;
+    let x = window.padded(ctx, x, 0.0)?;
     let groups = groups(node)?;
     let Window { strides, dilations, low, high, .. } = window;
     ctx.add(Op::Conv { strides, low, high, dilations, groups, dtype }, &[x, weights])
@@ -180,6 +193,7 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
         dilations: spatial_list(node, "dilations", count, 1, 1)?,
         low: vec![0; count],
         high: vec![0; count],
+        edges: None,
     };
     let edges = transposed_edges(node, &window, &sizes)?;
     let mirrored = mirrored(ctx, weights, groups)?;

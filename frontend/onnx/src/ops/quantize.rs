@@ -202,11 +202,15 @@ fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype: DType) ->
     ctx.cast(y, dtype)
 }
 
-/// Quantisation to u8 with the scale and zero point that hold the data's range and 0.
 fn dynamic_quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
+    Ok(dynamically_quantised(ctx, x)?.to_vec())
+}
+
+/// Quantisation to u8 with the scale and zero point that hold the data's range and 0: codes, scale, zero point.
+fn dynamically_quantised(ctx: &mut Ctx<'_, '_>, x: Value) -> Outcome<[Value; 3]> {
     let axes: Vec<usize> = (0..ctx.rank(x)).collect();
-    let extreme = |ctx: &mut Ctx<'a, '_>, reduce, function| {
+    let extreme = |ctx: &mut Ctx<'_, '_>, reduce, function| {
         let y = ctx.reduce(reduce, x, &axes)?;
         let y = ctx.reshape(y, &[])?;
         ctx.with_scalar(function, y, 0.0)
@@ -225,7 +229,52 @@ fn dynamic_quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<V
     let zero = ctx.unary(UnaryFn::Round, zero)?;
     let y = ctx.binary(BinaryFn::Div, x, scale)?;
     let y = stored(ctx, y, Some(zero), DType::U8)?;
-    Ok(vec![y, scale, ctx.cast(zero, DType::U8)?])
+    Ok([y, scale, ctx.cast(zero, DType::U8)?])
+}
+
+/// Stored integers with what they stand for, `(codes - zero)·scale`; scale and zero point broadcast against the codes, and the scale
+/// against what the codes are factors of.
+#[derive(Clone, Copy)]
+pub(super) struct Quantised {
+    pub codes: Value,
+    pub scale: Value,
+    pub zero: Option<Value>,
+}
+
+impl Quantised {
+    /// The codes in i32, without the zero point.
+    fn shifted(&self, ctx: &mut Ctx<'_, '_>) -> Outcome<Value> {
+        let codes = ctx.cast(self.codes, DType::I32)?;
+        let Some(zero) = self.zero.filter(|&zero| shifts(ctx, zero)) else { return Ok(codes) };
+        let zero = ctx.cast(zero, DType::I32)?;
+        ctx.binary(BinaryFn::Sub, codes, zero)
+    }
+}
+
+/// A product in integers of what two stand for, in f32; `multiply` gives the i32 product of two i32 operands.
+pub(super) fn product_of_quantised<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    a: Quantised,
+    b: Quantised,
+    multiply: impl FnOnce(&mut Ctx<'a, 'o>, Value, Value) -> Outcome<Value>,
+) -> Outcome<Value> {
+    let (x, y) = (a.shifted(ctx)?, b.shifted(ctx)?);
+    let sum = multiply(ctx, x, y)?;
+    let sum = ctx.cast(sum, DType::F32)?;
+    let (a_scale, b_scale) = (ctx.cast(a.scale, DType::F32)?, ctx.cast(b.scale, DType::F32)?);
+    let scale = ctx.binary(BinaryFn::Mul, a_scale, b_scale)?;
+    ctx.binary(BinaryFn::Mul, sum, scale)
+}
+
+/// As [`product_of_quantised`] with a float operand that is quantised on the way.
+pub(super) fn product_with_quantised<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    x: Value,
+    b: Quantised,
+    multiply: impl FnOnce(&mut Ctx<'a, 'o>, Value, Value) -> Outcome<Value>,
+) -> Outcome<Value> {
+    let [codes, scale, zero] = dynamically_quantised(ctx, x)?;
+    product_of_quantised(ctx, Quantised { codes, scale, zero: Some(zero) }, b, multiply)
 }
 
 /// An integer operand in i32 without its zero point, which `place` shapes to broadcast against it.
