@@ -145,8 +145,14 @@ pub(super) fn per_channel(ctx: &mut Ctx<'_, '_>, function: BinaryFn, x: Value, v
     ctx.binary(function, x, value)
 }
 
-fn conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, weights, bias) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
+pub(super) fn conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    conv_of(ctx, node, x)
+}
+
+/// The convolution of an image that stands for the first input.
+pub(super) fn conv_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let (weights, bias) = (ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
     let dtype = ctx.dtype(x);
     let Some(bias) = bias else { return convolve(ctx, node, x, weights, dtype) };
     // The bias meets the f32 sum of narrow floats before that is rounded.
@@ -180,7 +186,18 @@ pub(super) fn convolve<'a>(
 
 /// The adjoint of a convolution: a convolution by the mirrored weights of the input with gaps between its elements.
 fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, weights, bias) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
+    let bias = ctx.value_opt(node, 2)?;
+    conv_transpose_with(ctx, node, bias, None)
+}
+
+/// The same with a bias, and perhaps padding that is no attribute.
+pub(super) fn conv_transpose_with<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    bias: Option<Value>,
+    pads: Option<&[i64]>,
+) -> Outcome<Value> {
+    let (x, weights) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     let (sizes, groups, dtype) = (spatial(ctx, x)?, groups(node)?, ctx.dtype(x));
     let kernel = known_sizes(ctx, weights)?.split_off(2);
     let count = kernel.len();
@@ -195,7 +212,7 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
         high: vec![0; count],
         edges: None,
     };
-    let edges = transposed_edges(node, &window, &sizes)?;
+    let edges = transposed_edges(node, &window, &sizes, pads)?;
     let mirrored = mirrored(ctx, weights, groups)?;
     let zero = ctx.scalar(dtype, 0.0);
     let mut interior = vec![0, 0];
@@ -227,10 +244,16 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
 }
 
 /// Zeros before and after the spread input, per spatial axis; negative where the result is cut instead.
-fn transposed_edges(node: &Node<'_>, window: &Window, sizes: &[Dim]) -> Outcome<Vec<(i64, i64)>> {
+fn transposed_edges(node: &Node<'_>, window: &Window, sizes: &[Dim], pads: Option<&[i64]>) -> Outcome<Vec<(i64, i64)>> {
     let count = sizes.len();
     let extra = spatial_list(node, "output_padding", count, 0, 0)?;
-    let pads = spatial_list(node, "pads", 2 * count, 0, 0)?;
+    let pads = match pads {
+        Some(pads) if pads.len() == 2 * count && pads.iter().all(|&pad| (0..=i64::from(i32::MAX)).contains(&pad)) => {
+            pads.iter().map(|&pad| pad as usize).collect()
+        }
+        Some(pads) => return Err(invalid(format!("the padding is {pads:?} for {count} axes"))),
+        None => spatial_list(node, "pads", 2 * count, 0, 0)?,
+    };
     let wanted = node.attr_ints_opt("output_shape")?.filter(|shape| !shape.is_empty());
     let auto = AutoPad::of(node)?;
     let mut edges = Vec::with_capacity(count);

@@ -46,6 +46,7 @@ use crate::{
 };
 
 pub(crate) use pointwise::operands;
+use recurrent::fused_activation;
 
 /// How a node is imported.
 #[derive(Clone, Copy)]

@@ -148,6 +148,13 @@ fn global<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: ReduceFn) -> Out
     ctx.reduce(function, x, &axes)
 }
 
+/// The largest elements of the windows of an operand.
+pub(super) fn maxima<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let (window, overhang) = window(ctx, node, x)?;
+    let x = window.padded(ctx, x, lowest(ctx.dtype(x)))?;
+    reduce_windows(ctx, ReduceFn::Max, x, &window, &overhang)
+}
+
 fn max_pool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
     let (window, overhang) = window(ctx, node, x)?;

@@ -134,7 +134,7 @@ fn repeated(ctx: &mut Ctx<'_, '_>, x: Value, axis: usize, block: &Dim, size: &Di
 }
 
 /// `(x - zero point)·scale`.
-fn dequantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn dequantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, scale, zero) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
     let grain = Grain::of(ctx, node, x, scale)?;
     let dtype = node.attr_dtype_opt("output_dtype")?.unwrap_or_else(|| ctx.dtype(scale));
@@ -161,7 +161,7 @@ pub(super) fn dequantized(
 }
 
 /// `x/scale`, rounded to the nearest integer with ties to even, plus the zero point, within the type.
-fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let dtype = match (ctx.input_type(node, 2), node.attr_dtype_opt("output_dtype")?) {
         (Some(zero), _) => zero.dtype,
         (None, Some(dtype)) => dtype,
@@ -186,7 +186,7 @@ fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 /// A float in units of the scale as it is stored: rounded, shifted, kept within the integer type.
-fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype: DType) -> Outcome<Value> {
+pub(super) fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype: DType) -> Outcome<Value> {
     let bits = dtype.bits() as i32;
     let (low, high) = match dtype.class() {
         Class::Uint => (0.0, 2f64.powi(bits) - 1.0),
@@ -303,7 +303,7 @@ fn per_row(ctx: &mut Ctx<'_, '_>, value: Value) -> Outcome<Value> {
 }
 
 /// One for all without axes; one per column as it is.
-fn per_column(ctx: &mut Ctx<'_, '_>, value: Value) -> Outcome<Value> {
+pub(super) fn per_column(ctx: &mut Ctx<'_, '_>, value: Value) -> Outcome<Value> {
     if ctx.ty(value).count().is(1) { ctx.reshape(value, &[]) } else { Ok(value) }
 }
 
@@ -365,8 +365,15 @@ fn quantised_matmul<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value
 }
 
 fn quantised_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    quantised_conv_of(ctx, node, x)
+}
+
+/// The quantised convolution of an image that stands for the first input.
+pub(super) fn quantised_conv_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
     let after = ctx.input_type(node, 3).map_or(0, |ty| ty.rank().saturating_sub(1));
-    let x = shifted(ctx, node, 0, 2, |ctx, zero| per_column(ctx, zero))?;
+    let zero = ctx.value_opt(node, 2)?.map(|zero| per_column(ctx, zero)).transpose()?;
+    let x = Quantised { codes: x, scale: x, zero }.shifted(ctx)?;
     let weights = shifted(ctx, node, 3, 5, |ctx, zero| per_output(ctx, zero, after))?;
     let mut sum = convolve(ctx, node, x, weights, DType::I32)?;
     if let Some(bias) = ctx.value_opt(node, 8)? {

@@ -97,6 +97,35 @@ impl Function {
     }
 }
 
+/// The activation that a node names, with its parameters, of what the node computes; nothing without the attribute `activation`.
+pub(super) fn fused_activation<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let Some(name) = node.attr_str_opt("activation")?.filter(|name| !name.is_empty()) else { return Ok(x) };
+    let listed = node.attr_floats_opt("activation_params")?.unwrap_or_default();
+    let parameter = |index: usize, attribute: &str| -> Outcome<Option<f64>> {
+        let given = node.attr_f32_opt(attribute)?.or_else(|| listed.get(index).copied());
+        Ok(given.map(f64::from))
+    };
+    let (alpha, beta) = (parameter(0, "activation_alpha")?, parameter(1, "activation_beta")?);
+    match name {
+        "Clip" => {
+            let x = ctx.with_scalar(BinaryFn::Max, x, alpha.unwrap_or(f64::NEG_INFINITY))?;
+            ctx.with_scalar(BinaryFn::Min, x, beta.unwrap_or(f64::INFINITY))
+        }
+        "HardSwish" => {
+            let gate = Activation { function: Function::HardSigmoid, alpha: 1.0 / 6.0, beta: 0.5 }.apply(ctx, x)?;
+            ctx.binary(BinaryFn::Mul, x, gate)
+        }
+        "Gelu" => ctx.add(Op::Gelu { tanh: false }, &[x]),
+        _ => {
+            let alpha = alpha.or(node.attr_f32_opt("leaky_relu_alpha")?.map(f64::from));
+            let (function, usual_alpha, usual_beta) = Function::of(name)?;
+            let alpha = usual_alpha.map_or(0.0, |usual| alpha.unwrap_or(usual));
+            let beta = usual_beta.map_or(0.0, |usual| beta.unwrap_or(usual));
+            Activation { function, alpha, beta }.apply(ctx, x)
+        }
+    }
+}
+
 impl Activation {
     /// All activations of a node; parameters are listed for those that have them only.
     fn all(node: &Node<'_>, kind: Kind, directions: usize) -> Outcome<Vec<Activation>> {
@@ -198,7 +227,10 @@ fn layer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, kind: Kind) -> Outcome<Vec<
     let (time, batch) = if batch_first { (second, first) } else { (first, second) };
     let weights = ctx.value(node, 2)?;
     let quantised = node.op_type() == "DynamicQuantizeLSTM";
-    let hidden = ctx.size(weights, if quantised { 1 } else { 2 })?.as_usize().ok_or_else(|| unsupported("weights whose shape is not known"))?;
+    let hidden = ctx
+        .size(weights, if quantised { 1 } else { 2 })?
+        .as_usize()
+        .ok_or_else(|| unsupported("weights whose shape is not known"))?;
     let (direction, directions) = match node.attr_str_or("direction", "forward")? {
         "forward" => (&[false][..], 1),
         "reverse" => (&[true][..], 1),
@@ -307,13 +339,7 @@ fn rows(ctx: &mut Ctx<'_, '_>, x: Value, start: usize, count: usize) -> Outcome<
 }
 
 /// A product with weights in bytes, of an operand that is quantised on the way.
-fn weighed(
-    ctx: &mut Ctx<'_, '_>,
-    spec: &str,
-    x: Value,
-    codes: Value,
-    [scale, zero]: [Value; 2],
-) -> Outcome<Value> {
+fn weighed(ctx: &mut Ctx<'_, '_>, spec: &str, x: Value, codes: Value, [scale, zero]: [Value; 2]) -> Outcome<Value> {
     let weights = Quantised { codes, scale, zero: Some(zero) };
     product_with_quantised(ctx, x, weights, |ctx, x, weights| ctx.contract_to(spec, x, weights, DType::I32))
 }

@@ -9,7 +9,7 @@ use tarsia_tensor::{DType, Dim, Numbers, Tensor};
 use super::row;
 use crate::{
     Node,
-    import::{Ctx, Outcome, invalid, unsupported},
+    import::{Ctx, Outcome, axis_of, invalid, unsupported},
     ops::{
         Importer::One,
         Rows,
@@ -18,7 +18,11 @@ use crate::{
     },
 };
 
-pub(super) const ROWS: Rows = &[row("MatMulNBits", One(matmul_nbits))];
+pub(super) const ROWS: Rows = &[
+    row("GatherBlockQuantized", One(gather)),
+    row("MatMulBnb4", One(matmul_bnb4)),
+    row("MatMulNBits", One(matmul_nbits)),
+];
 
 /// `A · dequantised(B)ᵀ + bias` with B `[N, blocks, bytes]`.
 fn matmul_nbits<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
@@ -181,4 +185,129 @@ fn regrouped(ctx: &mut Ctx<'_, '_>, codes: Value, scales: Value, zeros: Value, g
     let zeros = ctx.cast(zeros, DType::F32)?;
     let shifted = ctx.binary(BinaryFn::Sub, wide, zeros)?;
     ctx.binary(BinaryFn::Mul, shifted, scales)
+}
+
+/// Rows of a table whose elements have a scale per block, dequantised after they are chosen.
+fn gather<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (table, indices, scales) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value(node, 2)?);
+    let (rank, packed) = (ctx.rank(table), ctx.dtype(table) == DType::U8);
+    let bits = if packed { bits_of(node, "bits", 4)? } else { 8 };
+    let chosen_axis = axis_of(node.attr_int_or("gather_axis", 0)?, rank)?;
+    let block_axis = axis_of(node.attr_int_or("quantize_axis", 1)?, rank)?;
+    let size = ctx.size(table, chosen_axis)?;
+    let indices = ctx.indices(indices, &size)?;
+    let wanted = ctx.rank(indices);
+    let zeros = match ctx.value_opt(node, 3)? {
+        Some(zeros) if packed => Some(spread(ctx, zeros, bits)?),
+        None if packed => Some(ctx.scalar(DType::U8, 2f64.powi(bits as i32 - 1))),
+        other => other,
+    };
+    let block = match node.attr_int_or("block_size", 128)? {
+        0 => ctx.size(table, block_axis)?,
+        block if block > 0 => Dim::Const(block),
+        block => return Err(invalid(format!("`block_size` is {block}"))),
+    };
+    // Along the axis that is chosen from, the block of an index is the index over the size of a block.
+    let of_blocks = if chosen_axis == block_axis {
+        let block = ctx.dim_scalar(&block, ctx.dtype(indices))?;
+        ctx.binary(BinaryFn::Div, indices, block)?
+    } else {
+        indices
+    };
+    let mut codes = ctx.add(Op::Gather { axis: chosen_axis }, &[table, indices])?;
+    if packed {
+        codes = spread(ctx, codes, bits)?;
+    }
+    let of_rows = |ctx: &mut Ctx<'a, '_>, x: Value| -> Outcome<Value> {
+        match ctx.rank(x) {
+            0 => Ok(x),
+            _ if ctx.size(x, chosen_axis)?.is(1) => {
+                // One for all rows.
+                let mut shape = ctx.shape(x);
+                shape.splice(chosen_axis..chosen_axis + 1, vec![Dim::ONE; wanted]);
+                ctx.reshape(x, &shape)
+            }
+            _ => {
+                let wide = ctx.cast(x, DType::F32)?;
+                ctx.add(Op::Gather { axis: chosen_axis }, &[wide, of_blocks])
+            }
+        }
+    };
+    let dtype = ctx.dtype(scales);
+    let scales = of_rows(ctx, scales)?;
+    let zeros = zeros.map(|zeros| of_rows(ctx, zeros)).transpose()?;
+    let grain = if chosen_axis == block_axis {
+        Grain::Broadcast(ctx.shape(scales))
+    } else {
+        let axis = if block_axis > chosen_axis { block_axis + wanted - 1 } else { block_axis };
+        Grain::Blocks { axis, size: block }
+    };
+    dequantized(ctx, codes, scales, zeros, &grain, dtype)
+}
+
+/// The values of the four-bit floats of bitsandbytes, by code.
+const FP4: [f32; 16] = [
+    0.0,
+    0.005_208_333,
+    0.666_666_7,
+    1.0,
+    0.333_333_34,
+    0.5,
+    0.166_666_67,
+    0.25,
+    -0.0,
+    -0.005_208_333,
+    -0.666_666_7,
+    -1.0,
+    -0.333_333_34,
+    -0.5,
+    -0.166_666_67,
+    -0.25,
+];
+/// The values of NormalFloat (arXiv 2305.14314, appendix E), by code.
+const NF4: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// A product with weights of four-bit floats, each block of which has a largest magnitude; codes start with the high half of a byte.
+fn matmul_bnb4<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (a, packed, largest) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value(node, 2)?);
+    let (n, k, block) = (size_of(node, "N")?, size_of(node, "K")?, size_of(node, "block_size")?);
+    let values = match node.attr_int("quant_type")? {
+        0 => FP4,
+        1 => NF4,
+        other => return Err(invalid(format!("`quant_type` is {other}"))),
+    };
+    let (count, dtype) = (n.checked_mul(k).ok_or_else(|| invalid("the weights are too large"))?, ctx.dtype(a));
+    let bytes = ctx.ty(packed).count();
+    let packed = ctx.reshape(packed, &[bytes.clone(), Dim::ONE])?;
+    let codes = spread(ctx, packed, 4)?;
+    let (low, high) =
+        (ctx.slice_axis(codes, 1, Dim::ZERO, Dim::ONE, 1)?, ctx.slice_axis(codes, 1, Dim::ONE, Dim::ONE, 1)?);
+    let codes = ctx.concat(&[high, low], 1)?;
+    let codes = ctx.reshape(codes, &[bytes * Dim::Const(2)])?;
+    let codes = ctx.slice_axis(codes, 0, Dim::ZERO, Dim::Const(count), 1)?;
+    let codes = ctx.cast(codes, DType::I32)?;
+    let table = ctx.add_constant(Tensor::from_slice(&[16], &values)?);
+    let values = ctx.add(Op::Gather { axis: 0 }, &[table, codes])?;
+    let grain = Grain::Blocks { axis: 0, size: Dim::Const(block) };
+    let weights = dequantized(ctx, values, largest, None, &grain, dtype)?;
+    let weights = ctx.reshape(weights, &[Dim::Const(n), Dim::Const(k)])?;
+    let weights = if node.attr_bool_or("transB", true)? { ctx.transpose(weights, &[1, 0])? } else { weights };
+    product(ctx, a, weights, dtype)
 }

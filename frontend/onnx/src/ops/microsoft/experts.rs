@@ -8,14 +8,21 @@
 use tarsia_graph::{BinaryFn, Op, ReduceFn, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
-use super::row;
+use super::{
+    blocks::{bits_of, codes, zero_points},
+    row,
+};
 use crate::{
     Node,
     import::{Ctx, Outcome, invalid, unsupported},
-    ops::{Importer::One, Rows},
+    ops::{
+        Importer::One,
+        Rows,
+        quantize::{Grain, dequantized},
+    },
 };
 
-pub(super) const ROWS: Rows = &[row("MoE", One(mixture))];
+pub(super) const ROWS: Rows = &[row("MoE", One(mixture)), row("QMoE", One(quantised_mixture))];
 
 /// Where the inputs of a layer stand.
 struct Layer {
@@ -32,6 +39,52 @@ fn mixture<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (first, second, gate) = (layer(2)?.ok_or_else(missing)?, layer(4)?.ok_or_else(missing)?, layer(6)?);
     let scores = ctx.value(node, 1)?;
     mixed(ctx, node, scores, &first, &second, gate.as_ref())
+}
+
+fn quantised_mixture<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let kind = node.attr_str_or("quant_type", "int")?;
+    if kind != "int" {
+        return Err(unsupported(format!("experts of `quant_type` = {kind}; int is")));
+    }
+    let missing = || invalid("it has no weights");
+    let first = quantised_layer(ctx, node, 0)?.ok_or_else(missing)?;
+    let second = quantised_layer(ctx, node, 1)?.ok_or_else(missing)?;
+    let up = quantised_layer(ctx, node, 2)?;
+    let scores = ctx.value(node, 1)?;
+    mixed(ctx, node, scores, &first, &second, up.as_ref())
+}
+
+/// Layer number `index` of experts whose weights `[experts, out, in]` are codes with a scale per row or per block of a row.
+fn quantised_layer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, index: usize) -> Outcome<Option<Layer>> {
+    let Some(packed) = ctx.value_opt(node, 2 + 3 * index)? else { return Ok(None) };
+    let scales = ctx.value(node, 3 + 3 * index)?;
+    let usual = node.attr_int_or("expert_weight_bits", 4)?;
+    let bits = bits_of(node, &format!("fc{}_expert_weight_bits", index + 1), usual)?;
+    let codes = codes(ctx, packed, bits)?;
+    let dtype = ctx.input_type(node, 0).map_or(DType::F32, |ty| ty.dtype);
+    let shape = ctx.shape(scales);
+    let sizes = shape.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>();
+    let sizes = sizes.ok_or_else(|| unsupported("scales whose shape is not known"))?;
+    let block = node.attr_int_or("block_size", 0)?;
+    let mut zeros = zero_points(ctx, node, 11 + index, bits, &sizes)?;
+    let mut grain = Grain::Blocks { axis: 2, size: Dim::Const(block) };
+    let mut scales = scales;
+    if block <= 0 || shape.len() == 2 {
+        let column = [&shape[..2.min(shape.len())], &[Dim::ONE]].concat();
+        scales = ctx.reshape(scales, &column)?;
+        if ctx.rank(zeros) > 0 {
+            zeros = ctx.reshape(zeros, &column)?;
+        }
+        grain = Grain::Broadcast(column);
+    }
+    if ctx.rank(zeros) == 0
+        && let Grain::Broadcast(column) = &grain
+    {
+        zeros = ctx.broadcast(zeros, column)?;
+    }
+    let weights = dequantized(ctx, codes, scales, Some(zeros), &grain, dtype)?;
+    let bias = ctx.value_opt(node, 4 + 3 * index)?;
+    Ok(Some(Layer { weights, bias }))
 }
 
 /// The layers of the experts that each token chooses, summed by its weights for them.
@@ -86,7 +139,19 @@ fn chosen<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, scores: Value) -> Outcome<
         let id = ctx.add_node(Op::TopK { axis: 1, k: Dim::Const(k), largest: true }, &[x])?;
         Ok((Value { node: id, output: 1 }, Value { node: id, output: 0 }))
     };
-    if node.attr_bool_or("normalize_routing_weights", false)? {
+    let normalised = node.attr_bool_or("normalize_routing_weights", false)?;
+    if let ("QMoE", Some(weights)) = (node.op_type(), ctx.value_opt(node, 14)?) {
+        // One tensor decides which experts, another one how much of each.
+        let (ids, _) = top(ctx, scores)?;
+        let weights = ctx.widen(weights)?;
+        let own = ctx.add(Op::TakeAlong { axis: 1 }, &[weights, ids])?;
+        if !normalised {
+            return Ok((ids, own));
+        }
+        let sum = ctx.reduce(ReduceFn::Sum, own, &[1])?;
+        return Ok((ids, ctx.binary(BinaryFn::Div, own, sum)?));
+    }
+    if normalised {
         let (ids, best) = top(ctx, scores)?;
         return Ok((ids, ctx.add(Op::Softmax { axis: 1 }, &[best])?));
     }
@@ -105,10 +170,7 @@ fn sparse_mixer(ctx: &mut Ctx<'_, '_>, scores: Value, k: i64) -> Outcome<(Value,
     let (mut left, mut ids, mut weights) = (scores, Vec::new(), Vec::new());
     for _ in 0..2 {
         let best = ctx.reduce(ReduceFn::Max, left, &[1])?;
-        let id = ctx.add(
-            Op::ArgReduce { function: tarsia_graph::ArgReduceFn::Max, axis: 1, last: false },
-            &[left],
-        )?;
+        let id = ctx.add(Op::ArgReduce { function: tarsia_graph::ArgReduceFn::Max, axis: 1, last: false }, &[left])?;
         let size = ctx.unary(UnaryFn::Abs, scores)?;
         let size = ctx.binary(BinaryFn::Max, size, best)?;
         let distance = ctx.binary(BinaryFn::Sub, best, scores)?;
