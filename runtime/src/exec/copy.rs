@@ -30,7 +30,8 @@ impl End<'_> {
     }
 }
 
-/// `dst = src`; where one end is blocked and the other is not, the first `rows` axes of the other are the matrix's rows.
+/// `dst = src`; where one end is a matrix, blocked or with two axes, and the other is not, the first `rows` axes of the other are the
+/// matrix's rows.
 ///
 /// # Errors
 /// The sizes, if they do not fit each other.
@@ -39,6 +40,8 @@ impl End<'_> {
 /// Strided ends and blocked matrices lie inside of their memory (clipped ones need not), and the two do not overlap
 /// unless they are the same array.
 pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), String> {
+    let (split_dst, split_src) = (split(dst, src, rows), split(src, dst, rows));
+    let (dst, src) = (split_dst.as_ref().unwrap_or(dst), split_src.as_ref().unwrap_or(src));
     if let (End::Strided(to), End::Strided(from)) = (dst, src) {
         // SAFETY: the caller's contract.
         return unsafe { copy_strided(isa, to, from) };
@@ -55,6 +58,17 @@ pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// A strided matrix with the axes of the other end, if that has more.
+fn split(end: &End, other: &End, rows: usize) -> Option<End<'static>> {
+    match (end, other) {
+        (_, End::Blocked(..)) => None,
+        (End::Strided(matrix), other) if matrix.rank == 2 && other.array().rank > 2 => {
+            matrix.split(other.array().shape(), rows).map(End::Strided)
+        }
+        _ => None,
+    }
 }
 
 /// A strided copy, plane by plane.

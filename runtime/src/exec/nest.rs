@@ -44,6 +44,24 @@ impl Array {
         Some(self)
     }
 
+    /// A matrix seen with the axes of `shape`, the first `rows` of which are its rows, if they have as many elements.
+    pub fn split(&self, shape: &[usize], rows: usize) -> Option<Array> {
+        let (rows, columns) = shape.split_at_checked(rows)?;
+        let fits = [rows, columns].map(|axes| axes.iter().product::<usize>());
+        if self.rank != 2 || shape.len() > MAX_RANK || fits != [self.size[0], self.size[1]] {
+            return None;
+        }
+        let mut array = Array { rank: shape.len(), ..*self };
+        for (group, first) in [(rows, 0), (columns, rows.len())] {
+            let mut step = self.stride[usize::from(first > 0 || rows.is_empty())];
+            for (i, &size) in group.iter().enumerate().rev() {
+                (array.size[first + i], array.stride[first + i]) = (size, step);
+                step *= size as isize;
+            }
+        }
+        Some(array)
+    }
+
     /// One element that stands for all of an array of this rank.
     pub fn single(base: *mut u8, dtype: DType, rank: usize) -> Array {
         Array { base, dtype, at: 0, rank, size: [1; MAX_RANK], stride: [0; MAX_RANK] }

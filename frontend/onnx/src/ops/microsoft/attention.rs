@@ -301,6 +301,9 @@ fn of_projection<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, y: Value, inputs: &
         None => None,
     };
     let y = masked(ctx, node, &heads, [Some(inputs.mask), None], bias, length)?.0;
+    if node.output(1).is_none() {
+        return Ok(vec![y]);
+    }
     let (k, v) = (ctx.unsqueeze(heads.k, 0)?, ctx.unsqueeze(heads.v, 0)?);
     Ok(vec![y, ctx.concat(&[k, v], 0)?])
 }

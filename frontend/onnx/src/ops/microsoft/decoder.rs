@@ -89,25 +89,26 @@ struct Step {
     before: Value,
     /// How many it has with them: `[batch, 1]`.
     total: Value,
-    /// The largest of them, the size of the attention bias.
-    most: Dim,
-    /// The size of all keys.
-    capacity: Dim,
 }
 
 fn group_query<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     refuse(ctx, node)?;
     let mut heads = grouped_operands(ctx, node)?;
-    let (past_k, past_v) = (ctx.value_opt(node, 3)?, ctx.value_opt(node, 4)?);
-    let step = step(ctx, node, past_k, &heads)?;
+    let past = match (ctx.value_opt(node, 3)?, ctx.value_opt(node, 4)?) {
+        (Some(k), Some(v)) if !ctx.size(k, 2)?.is(0) => Some(roomy(ctx, node, k, v)?),
+        _ => None,
+    };
+    let step = step(ctx, node, past.is_some(), &heads)?;
     if node.attr_bool_or("do_rotary", false)? {
         turn(ctx, node, &mut heads, &step)?;
     }
-    heads.k = remembered(ctx, past_k, heads.k, &step)?;
-    heads.v = remembered(ctx, past_v, heads.v, &step)?;
+    if let Some(past) = past {
+        heads.k = remembered(ctx, past.k, heads.k, &past.capacity, &step)?;
+        heads.v = remembered(ctx, past.v, heads.v, &past.capacity, &step)?;
+    }
     let mask = visible(ctx, node, &heads, &step)?;
     let bias = match ctx.value_opt(node, 10)? {
-        Some(bias) => Some(lengthened(ctx, bias, &step)?),
+        Some(bias) => Some(lengthened(ctx, bias, heads.k)?),
         None => None,
     };
     let sink = match ctx.value_opt(node, 11)? {
@@ -169,40 +170,54 @@ fn grouped_operands<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Heads
     Ok(Heads { q, k, v, scale })
 }
 
+/// Keys and values of the past, and how many there are with the new ones.
+struct Past {
+    k: Value,
+    v: Value,
+    capacity: Dim,
+}
+
+/// The past, in a buffer that has room for the new ones: run-time data may say how large.
+fn roomy<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, k: Value, v: Value) -> Outcome<Past> {
+    let room = ctx.size(k, 2)?;
+    if let Some(total) = ctx.known(node, 6).and_then(|known| known.only().cloned()) {
+        return Ok(Past { k, v, capacity: room.maximum(&total) });
+    }
+    let total = length(ctx, node, 6)?.ok_or(Stop::Fault(Fault::MissingInput(6)))?;
+    let room = ctx.dim_scalar(&room, DType::I64)?;
+    let missing = ctx.binary(BinaryFn::Sub, total, room)?;
+    let missing = ctx.with_scalar(BinaryFn::Max, missing, 0.0)?;
+    let missing = ctx.reshape(missing, &[Dim::ONE])?;
+    let (before, last) = (ctx.ints(&[0; 6])?, ctx.ints(&[0])?);
+    let amounts = ctx.concat(&[before, missing, last], 0)?;
+    let capacity = ctx.fresh("kept");
+    let mut padded = |x: Value| -> Outcome<Value> {
+        let mut ty = ctx.ty(x).clone();
+        ty.shape[2] = capacity.clone();
+        let zero = ctx.scalar_like(x, 0.0);
+        let op = Op::Host { function: "pad".into(), ints: vec![0], reals: Vec::new(), types: vec![ty] };
+        ctx.add(op, &[x, amounts, zero])
+    };
+    let (k, v) = (padded(k)?, padded(v)?);
+    Ok(Past { k, v, capacity })
+}
+
 /// The lengths before and after: all new elements are the first ones where there are as many as the most that any batch has.
-fn step<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, past: Option<Value>, heads: &Heads) -> Outcome<Step> {
+fn step<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, follows: bool, heads: &Heads) -> Outcome<Step> {
     let (batch, new) = (ctx.size(heads.q, 0)?, ctx.size(heads.q, 2)?);
     let totals = ctx.value(node, 5)?;
     let totals = ctx.cast(totals, DType::I64)?;
     let totals = ctx.reshape(totals, &[batch, Dim::ONE])?;
     let total = ctx.with_scalar(BinaryFn::Add, totals, 1.0)?;
-    let room = match past {
-        Some(past) => ctx.size(past, 2)?,
-        None => Dim::ZERO,
-    };
     let zero = ctx.scalar(DType::I64, 0.0);
-    if room.is(0) {
-        return Ok(Step { before: zero, total, most: new.clone(), capacity: new });
+    if !follows {
+        return Ok(Step { before: zero, total });
     }
-    let most = most(ctx, node)?;
+    let most = length(ctx, node, 6)?.ok_or(Stop::Fault(Fault::MissingInput(6)))?;
     let length = ctx.dim_scalar(&new, DType::I64)?;
     let before = ctx.binary(BinaryFn::Sub, total, length)?;
-    let whole = ctx.dim_scalar(&most, DType::I64)?;
-    let first = ctx.binary(BinaryFn::Eq, whole, length)?;
-    let before = ctx.select(first, zero, before)?;
-    let capacity = room.maximum(&most);
-    Ok(Step { before, total, most, capacity })
-}
-
-/// The total length, the size of what is computed: run-time data become a size here.
-fn most<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Dim> {
-    if let Some(known) = ctx.known(node, 6).and_then(|known| known.only().cloned()) {
-        return Ok(known);
-    }
-    let total = length(ctx, node, 6)?.ok_or(Stop::Fault(Fault::MissingInput(6)))?;
-    let (zero, one) = (ctx.scalar(DType::I64, 0.0), ctx.scalar(DType::I64, 1.0));
-    let counted = ctx.host("range", Vec::new(), &[zero, total, one], DType::I64, 1)?;
-    ctx.size(counted, 0)
+    let first = ctx.binary(BinaryFn::Eq, most, length)?;
+    Ok(Step { before: ctx.select(first, zero, before)?, total })
 }
 
 /// Turns queries and keys by the angles of their positions.
@@ -225,22 +240,14 @@ fn turn<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, heads: &mut Heads, step: &St
 }
 
 /// The past and the new ones after it, in the buffer of the past where that has room for them.
-fn remembered(ctx: &mut Ctx<'_, '_>, past: Option<Value>, new: Value, step: &Step) -> Outcome<Value> {
-    let Some(past) = past else { return Ok(new) };
+fn remembered(ctx: &mut Ctx<'_, '_>, past: Value, new: Value, capacity: &Dim, step: &Step) -> Outcome<Value> {
     let (room, length) = (ctx.size(past, 2)?, ctx.size(new, 2)?);
-    if room.is(0) {
-        return Ok(new);
-    }
-    if ctx.size(new, 0)?.is(1) && step.capacity == room + length {
+    if ctx.size(new, 0)?.is(1) && *capacity == room + length {
         return ctx.concat(&[past, new], 2);
     }
-    let start = if ctx.rank(step.before) == 0 {
-        step.before
-    } else {
-        let batch = ctx.size(step.before, 0)?;
-        ctx.reshape(step.before, &[batch, Dim::ONE, Dim::ONE, Dim::ONE])?
-    };
-    placed(ctx, past, new, start, &step.capacity)
+    let batch = ctx.size(step.before, 0)?;
+    let start = ctx.reshape(step.before, &[batch, Dim::ONE, Dim::ONE, Dim::ONE])?;
+    placed(ctx, past, new, start, capacity)
 }
 
 /// The additive mask `[batch, 1, queries, keys]` of the keys that a query sees: those up to it, not too far back.
@@ -275,12 +282,12 @@ fn visible<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, heads: &Heads, step: &Ste
 }
 
 /// A bias for the largest length as one for all keys of a buffer.
-fn lengthened(ctx: &mut Ctx<'_, '_>, bias: Value, step: &Step) -> Outcome<Value> {
+fn lengthened(ctx: &mut Ctx<'_, '_>, bias: Value, keys: Value) -> Outcome<Value> {
     let zero = ctx.scalar_like(bias, 0.0);
     let rank = ctx.rank(bias);
-    let own = rank.checked_sub(1).ok_or_else(|| invalid("its bias has no axes"))?;
+    let last = rank.checked_sub(1).ok_or_else(|| invalid("its bias has no axes"))?;
     let mut high = vec![Dim::ZERO; rank];
-    high[own] = (step.capacity.clone() - step.most.clone()).maximum(&Dim::ZERO);
+    high[last] = ctx.size(keys, 2)? - ctx.size(bias, last)?;
     ctx.pad(bias, zero, vec![Dim::ZERO; rank], high)
 }
 

@@ -205,7 +205,8 @@ fn activated(ctx: &mut Ctx<'_, '_>, function: &str, x: Value) -> Outcome<Value> 
             let x = ctx.with_scalar(BinaryFn::Max, x, 0.0)?;
             ctx.binary(BinaryFn::Mul, x, x)
         }
-        "gelu" => ctx.add(Op::Gelu { tanh: false }, &[x]),
+        // onnxruntime's own kernel has the approximation.
+        "gelu" => ctx.add(Op::Gelu { tanh: true }, &[x]),
         "silu" => ctx.add(Op::Silu {}, &[x]),
         "identity" => Ok(x),
         other => Err(invalid(format!("`activation_type` is `{other}`"))),
