@@ -1,9 +1,10 @@
 //! Every model folder with test data, compiled and compared, one test per folder and setting.
 //!
-//! The folders are those of `examples/`, of `tests/models/`, and of the folder that the environment variable
-//! `TARSIA_MODELS` names. Settings: one thread and two with the machine's best instructions, one thread with
+//! The folders are those of `examples/`, of `tests/models/`, of the folder that the environment variable
+//! `TARSIA_MODELS` names, and, with two of the settings, the trained models that `tests/shipped/fetch.py` downloads. Settings: one thread and two with the machine's best instructions, one thread with
 //! less, half precision, the machine with two pipes, and the Ascend 910B2 with all and with few of its cores in
-//! both precisions. A model that needs operators outside ONNX's own domain is shown as ignored.
+//! both precisions. A model that needs operators of domains that are not supported is shown as ignored, and so is one that cannot
+//! be downloaded.
 //! `models_not_passing.txt` lists what is known to fail; see `support/suite.rs`.
 
 #[path = "support/mod.rs"]
@@ -18,21 +19,35 @@ use libtest_mimic::Arguments;
 use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto};
 use protobuf::Message;
 use support::library::{self, Case, Setting};
+use support::shipped;
 use support::suite::Suite;
 
 /// Domains whose operators are not part of this compiler yet.
-const FOREIGN: &[&str] = &["com.microsoft", "ai.onnx.ml"];
+const FOREIGN: &[&str] = &["ai.onnx.ml"];
+/// The settings that the shipped models, which are larger, are run in.
+const SHIPPED: &[&str] = &["1-thread", "2-threads"];
 
 fn main() -> ExitCode {
     support::isolated::serve_if_worker(library::compare);
     let (mut cases, mut skipped) = (BTreeMap::new(), BTreeMap::new());
-    for (name, folder) in folders() {
+    let shipped = match shipped::all() {
+        Ok(shipped) => shipped,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    skipped.extend(shipped.missing.into_iter().map(|(name, reason)| (format!("shipped/{name}"), reason)));
+    let shipped = shipped.folders.into_iter().map(|(name, folder)| (format!("shipped/{name}"), folder));
+    for (name, folder) in folders().into_iter().chain(shipped) {
         if let Some(operator) = foreign_operator(&folder) {
             skipped.insert(name, format!("needs {operator}"));
             continue;
         }
         for (label, setting) in settings() {
-            cases.insert(format!("{name}@{label}"), Case { folder: folder.clone(), setting });
+            if SHIPPED.contains(&label) || !name.starts_with("shipped/") {
+                cases.insert(format!("{name}@{label}"), Case { folder: folder.clone(), setting });
+            }
         }
     }
     Suite {

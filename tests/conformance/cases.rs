@@ -9,7 +9,7 @@ pub fn all() -> Result<BTreeMap<String, PathBuf>, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/generate.py");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?;
     let out = target.join("conformance");
-    if !is_fresh(&out, &script) {
+    if !is_fresh(&out, &[&script, &script.with_file_name("contrib.py")]) {
         make(&out, &script)?;
     }
     let mut cases = BTreeMap::new();
@@ -22,13 +22,14 @@ pub fn all() -> Result<BTreeMap<String, PathBuf>, String> {
     Ok(cases)
 }
 
-/// The script leaves a copy of itself when it is done.
-fn is_fresh(out: &Path, script: &Path) -> bool {
-    matches!((std::fs::read(out.join("stamp")), std::fs::read(script)), (Ok(stamp), Ok(script)) if stamp == script)
+/// The script leaves a copy of itself and its part when it is done.
+fn is_fresh(out: &Path, scripts: &[&Path]) -> bool {
+    let scripts: std::io::Result<Vec<Vec<u8>>> = scripts.iter().map(std::fs::read).collect();
+    matches!((std::fs::read(out.join("stamp")), scripts), (Ok(stamp), Ok(scripts)) if stamp == scripts.concat())
 }
 
 fn make(out: &Path, script: &Path) -> Result<(), String> {
-    eprintln!("making ONNX's conformance cases in {} (once)", out.display());
+    eprintln!("making the conformance cases in {} (once)", out.display());
     let status =
         Command::new("python3").arg(script).arg(out).status().map_err(|e| format!("cannot start python3: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("generate.py failed: {status}")) }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes ONNX's own conformance cases to OUT/KIND/CASE/ in the standard layout.
+"""Writes ONNX's own conformance cases, and those of com.microsoft, to OUT/KIND/CASE/ in the standard layout.
 
     python3 tests/conformance/generate.py [OUT]        (OUT: target/conformance)
 
 The cases come with the `onnx` package: one-operator models with inputs and expected outputs (kind
-`node`), small graphs (`simple`) and graphs converted from PyTorch. This script makes a virtual
+`node`), small graphs (`simple`) and graphs converted from PyTorch; contrib.py makes those of
+com.microsoft (kind `contrib`) with onnxruntime. This script makes a virtual
 environment beside OUT, installs the pinned packages there, and runs itself in it. Written per case:
 
     model.onnx
@@ -14,7 +15,7 @@ environment beside OUT, installs the pinned packages there, and runs itself in i
 
 The last two are missing where the model is large or ONNX's parser does not read what its printer wrote.
 
-OUT/stamp is a copy of this script, written last: while it equals the script there is nothing to do.
+OUT/stamp is a copy of both scripts, written last: while it equals them there is nothing to do.
 The exit status is 0 when OUT is complete.
 """
 import fcntl
@@ -25,11 +26,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ["onnx==1.23.2", "numpy==2.4.6", "ml_dtypes==0.6.0", "protobuf==7.36.2", "typing_extensions==4.16.0"]
+PACKAGES = [
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "numpy==2.4.6",
+    "ml_dtypes==0.6.0",
+    "protobuf==7.36.2",
+    "typing_extensions==4.16.0",
+    "flatbuffers==25.12.19",
+    "packaging==26.4",
+]
 KINDS = ["node", "simple", "pytorch-operator", "pytorch-converted"]
 TEXT_OF = 100_000  # bytes of a model up to which its text is written
 CASES = 2024  # in onnx 1.23.2; another number means that the package or this script changed
 SCRIPT = Path(__file__).resolve()
+SCRIPTS = [SCRIPT, SCRIPT.with_name("contrib.py")]
 
 
 def main():
@@ -45,7 +56,11 @@ def main():
 
 def is_fresh(out):
     stamp = out / "stamp"
-    return stamp.is_file() and stamp.read_bytes() == SCRIPT.read_bytes()
+    return stamp.is_file() and stamp.read_bytes() == wanted_stamp()
+
+
+def wanted_stamp():
+    return b"".join(script.read_bytes() for script in SCRIPTS)
 
 
 def generate(out):
@@ -54,7 +69,7 @@ def generate(out):
     fresh = out.with_name(out.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     subprocess.run([python, SCRIPT, "--inside", fresh], check=True)
-    shutil.copyfile(SCRIPT, fresh / "stamp")
+    (fresh / "stamp").write_bytes(wanted_stamp())
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
 
@@ -85,9 +100,28 @@ def write_all(out):
         for case in load_model_tests(kind=kind):
             write_case(case, out / kind / case.name)
             count += 1
-    print(f"{count} conformance cases in {out}")
     if count != CASES:
-        sys.exit(f"expected {CASES} cases")
+        sys.exit(f"{count} cases, but {CASES} are expected")
+    print(f"{count + write_contrib(out)} conformance cases in {out}")
+
+
+def write_contrib(out):
+    """The cases of com.microsoft."""
+    import onnx
+
+    import contrib
+
+    count = 0
+    for name, model, inputs, outputs, rtol, atol in contrib.all_cases():
+        folder = out / "contrib" / name
+        data_set = folder / "test_data_set_0"
+        data_set.mkdir(parents=True)
+        onnx.save(model, folder / "model.onnx")
+        write_values(data_set, "input", inputs, model.graph.input)
+        write_values(data_set, "output", outputs, model.graph.output)
+        (folder / "meta.json").write_text(json.dumps({"rtol": rtol, "atol": atol}) + "\n")
+        count += 1
+    return count
 
 
 def write_case(case, folder):

@@ -1,4 +1,4 @@
-//! ONNX's own conformance cases, one test each.
+//! ONNX's own conformance cases and those of com.microsoft's operators, one test each.
 //!
 //! The cases are data made by `generate.py` into `target/conformance`, at the first run. Where that is not
 //! possible (no Python, no registry) nothing is run and standard error says so; with `CI=true` it is a failure.

@@ -304,6 +304,26 @@ impl<'a> Ctx<'a, '_> {
         }
     }
 
+    /// `f` with an input of a node standing for another value.
+    pub fn with_input<T>(
+        &mut self,
+        node: &Node<'a>,
+        index: usize,
+        value: Value,
+        f: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let name = node.input(index).ok_or(Stop::Fault(Fault::MissingInput(index)))?;
+        if node.inputs().iter().filter(|other| *other == name).count() > 1 {
+            return Err(unsupported(format!("`{name}` as several of its inputs")));
+        }
+        let own = self.names.insert(name, value.into());
+        let result = f(self);
+        if let Some(own) = own {
+            self.names.insert(name, own);
+        }
+        result
+    }
+
     /// The values of all inputs, none of which may be left out.
     pub fn values(&mut self, node: &Node<'a>) -> Outcome<Vec<Value>> {
         (0..node.inputs().len()).map(|index| self.value(node, index)).collect()

@@ -100,7 +100,7 @@ impl Region {
 }
 
 /// `result[b…, i…, k…] = x[b…, indices[b…, i…, :]…, k…]`.
-fn gather_nd<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn gather_nd<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, indices) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     let batch = usize::try_from(node.attr_int_or("batch_dims", 0)?).map_err(|_| invalid("`batch_dims` is negative"))?;
     let tuple = tuple(ctx, indices)?;

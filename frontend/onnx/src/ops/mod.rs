@@ -14,6 +14,7 @@ mod einsum;
 mod gather;
 mod index;
 mod loss;
+mod microsoft;
 mod movement;
 mod normalisation;
 mod order;
@@ -45,6 +46,7 @@ use crate::{
 };
 
 pub(crate) use pointwise::operands;
+use recurrent::fused_activation;
 
 /// How a node is imported.
 #[derive(Clone, Copy)]
@@ -131,10 +133,15 @@ const FAMILIES: &[Rows] = &[
     transformer::ROWS,
 ];
 
+/// All rows.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    FAMILIES.iter().chain(microsoft::FAMILIES).copied().flatten()
+}
+
 /// The row of an operator.
 pub(crate) fn find(domain: &str, name: &str) -> Option<&'static Row> {
     static TABLE: LazyLock<FxHashMap<(&str, &str), &Row>> =
-        LazyLock::new(|| FAMILIES.iter().copied().flatten().map(|row| ((row.domain, row.name), row)).collect());
+        LazyLock::new(|| rows().map(|row| ((row.domain, row.name), row)).collect());
     TABLE.get(&(domain, name)).copied()
 }
 
@@ -180,8 +187,7 @@ mod tests {
 
     #[test]
     fn no_operator_has_two_rows() {
-        let mut names: Vec<(&str, &str)> =
-            FAMILIES.iter().copied().flatten().map(|row| (row.domain, row.name)).collect();
+        let mut names: Vec<(&str, &str)> = rows().map(|row| (row.domain, row.name)).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();
