@@ -114,6 +114,9 @@ fn result_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
         Op::TopK { axis, k, .. } => {
             check_axis(*axis, x[0].rank())?;
             let mut shape = x[0].shape.clone();
+            if (k.clone() - shape[*axis].clone()).range().low > 0 {
+                return Err(format!("there are no {k} elements along axis {axis}, but {}", shape[*axis]));
+            }
             shape[*axis] = k.clone();
             Ok(smallvec![Type::new(x[0].dtype, shape.clone()), Type::new(DType::I64, shape)])
         }

@@ -108,6 +108,10 @@ impl Scaled {
             match grain {
                 _ if ctx.rank(value) == 0 => Ok(value),
                 Grain::Broadcast(shape) => ctx.reshape(value, shape),
+                Grain::Blocks { .. } if ctx.rank(value) != shape.len() => {
+                    let (found, expected) = (ctx.rank(value), shape.len());
+                    Err(invalid(format!("zero points with {found} axes for blocks of {expected} axes")))
+                }
                 Grain::Blocks { axis, size } if shape[*axis].exact_div(size).is_some() => {
                     ctx.unsqueeze(value, axis + 1)
                 }
