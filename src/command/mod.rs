@@ -131,12 +131,18 @@ struct SessionArguments {
     /// Highest instruction set to use: avx512, avx2 or portable. Also set by TARSIA_ISA.
     #[arg(long, value_name = "NAME", env = "TARSIA_ISA")]
     isa: Option<Isa>,
+    /// Stop a loop of the model after so many iterations.
+    #[arg(long, value_name = "N", default_value_t = 1 << 24)]
+    iteration_limit: u64,
 }
 
 impl SessionArguments {
     fn options(self, limits: LimitArguments) -> SessionOptions {
-        let mut options =
-            SessionOptions { memory_limit: limits.limits().max_bytes as usize, ..SessionOptions::default() };
+        let mut options = SessionOptions {
+            memory_limit: limits.limits().max_bytes as usize,
+            iteration_limit: self.iteration_limit,
+            ..SessionOptions::default()
+        };
         if let Some(threads) = self.threads {
             options.threads = threads;
         }

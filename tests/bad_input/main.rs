@@ -153,7 +153,8 @@ fn one(subject: &Subject, folder: &Path, seed: u64) -> Result<(), Error> {
         Subject::Model(_, path) => inputs(&program, path, &mut random),
         Subject::Operator(_) => drawn_inputs(&program, &mut random),
     };
-    let options = SessionOptions { threads: 1, memory_limit: DECLARED as usize, ..Default::default() };
+    let options =
+        SessionOptions { threads: 1, memory_limit: DECLARED as usize, iteration_limit: 1000, ..Default::default() };
     let session = Session::new(program, &options)?;
     for set in inputs {
         // What a run says is its own affair; that it ends is what is tested, once per set.

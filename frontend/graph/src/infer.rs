@@ -377,7 +377,9 @@ fn index_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
             check_len("indices", x[1].rank(), rank)?;
             check_len("updates", x[2].rank(), rank)?;
             check_within("indices", &x[1].shape, &x[0].shape, *axis)?;
-            check_within("indices", &x[1].shape, &x[2].shape, rank)?;
+            if !x[1].shape.iter().zip(&x[2].shape).all(|(a, b)| agree(a, b)) {
+                return Err("there must be as many updates as indices along every axis".into());
+            }
             x[0].shape.clone()
         }
         _ => unreachable!("not an index op"),

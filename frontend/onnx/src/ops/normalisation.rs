@@ -188,12 +188,15 @@ fn local_response<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
     let square = ctx.binary(BinaryFn::Mul, x, x)?;
     let channel =
         |value: usize, other: usize| (0..rank).map(|axis| if axis == 1 { value } else { other }).collect::<Vec<_>>();
+    // A window that reaches beyond all channels is no wider than they are.
+    let most = ctx.size(x, 1)?.as_usize().unwrap_or(usize::MAX);
+    let (low, high) = (((size - 1) / 2).min(most), (size / 2).min(most));
     let sum = Op::WindowReduce {
         function: ReduceFn::Sum,
-        window: channel(size, 1),
+        window: channel(low + high + 1, 1),
         strides: vec![1; rank],
-        low: channel((size - 1) / 2, 0),
-        high: channel(size / 2, 0),
+        low: channel(low, 0),
+        high: channel(high, 0),
         dilations: vec![1; rank],
     };
     let sum = ctx.add(sum, &[square])?;
