@@ -233,12 +233,11 @@ impl Check {
     /// Compiles what the file holds as far as that goes, and notes what each stage tells.
     fn start(&mut self, start: Start, machine: &Machine, options: &Options) {
         let sizes = &options.sizes;
-        let is_model = self.form == Form::Model.name();
         match &start {
             Start::Graph(graph) | Start::Kernels(graph) => {
                 self.ports(graph);
                 self.flops = Some(Size::new(&flops::flops(graph), sizes));
-                if !is_model {
+                if self.ir_version.is_none() {
                     (self.weights, self.weight_bytes) = placing::constants(graph);
                 }
             }

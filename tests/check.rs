@@ -121,6 +121,33 @@ fn standard_input_and_gzip_files_stand_for_models_everywhere() {
     );
 }
 
+/// What is told as a formula is what the memory plan takes when the sizes are bound.
+#[test]
+fn memory_is_that_of_the_plan() {
+    let machine = tarsia::machine("cpu").expect("it is built in");
+    let models =
+        ["examples/digits/digits.onnx", "tests/models/gpt2_tiny_kv/model.onnx", "tests/models/scan_rnn/model.onnx"];
+    for model in models {
+        let path = Path::new(ROOT).join(model);
+        let symbols = tarsia::check(&path, tarsia::Limits::default(), &machine, &tarsia::Options::default());
+        let symbols = symbols.expect("it is there").symbols;
+        let sizes = symbols.into_iter().zip([3, 5, 7, 11]).collect();
+        let options = tarsia::Options { sizes, ..tarsia::Options::default() };
+        let check = tarsia::check(&path, tarsia::Limits::default(), &machine, &options).expect("it is there");
+        let memory = check.memory.expect("it compiles");
+        let start = tarsia::load(&path, tarsia::Limits::default(), &machine).expect("it loads");
+        let compiled =
+            tarsia::compile_with(start, tarsia::Phase::Tiles, &machine, options.clone()).expect("it compiles");
+        let program = compiled.program.expect("to the end");
+        let plan = tarsia::tile::Plan::new(&program);
+        let arena = plan.bind(&|symbol| options.sizes.get(symbol.name()).copied(), usize::MAX).expect("it has a place");
+        let bodies = program.steps.iter().any(|step| matches!(step, tarsia::tile::Step::Scan(_)));
+        let (told, most) = (memory.buffers.value.expect("all sizes are given"), plan.most_alive(&arena) as i64);
+        assert!(if bodies { told > most } else { told == most }, "{model}: {told} of {most}");
+        assert_eq!(memory.arena, Some(arena.bytes() as u64), "{model}");
+    }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).expect("memory takes it");

@@ -120,6 +120,7 @@ def write_contrib(out):
         write_values(data_set, "input", inputs, model.graph.input)
         write_values(data_set, "output", outputs, model.graph.output)
         (folder / "meta.json").write_text(json.dumps({"rtol": rtol, "atol": atol}) + "\n")
+        write_text(folder)
         count += 1
     return count
 
