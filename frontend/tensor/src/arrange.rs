@@ -117,6 +117,15 @@ pub fn assemble(
         count: sources.get(source).map_or(0, |tensor| tensor.count()),
     };
     match dtype.bits() {
+        0 if dtype == DType::Value => {
+            let values: Result<Vec<Tensor>, TensorError> = places
+                .map(|(source, place)| {
+                    let found = sources.get(source).and_then(|tensor| tensor.values()?.get(place));
+                    found.cloned().ok_or_else(|| missing((source, place)))
+                })
+                .collect();
+            Tensor::from_values(shape, values?)
+        }
         0 => {
             let strings: Result<Vec<Bytes>, TensorError> = places
                 .map(|(source, place)| {

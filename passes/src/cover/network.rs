@@ -148,9 +148,9 @@ pub(crate) fn is_direct(op: &Op) -> bool {
 
 fn role(graph: &Graph, id: NodeId) -> Role {
     let node = &graph[id];
-    let strings = |value: Value| graph.ty(value).dtype == DType::String;
+    let strings = |value: Value| !graph.ty(value).dtype.is_numeric();
     match &node.op {
-        Op::Constant { value } if value.count() == 1 && value.dtype() != DType::String => Role::Immediate,
+        Op::Constant { value } if value.count() == 1 && value.dtype().is_numeric() => Role::Immediate,
         Op::Input { .. } | Op::Constant { .. } => Role::Stored,
         op if matches!(op.kind(), Kind::Control | Kind::Host) => Role::Plain,
         _ if strings(id.into()) || graph.operands(id).iter().any(|&operand| strings(operand)) => Role::Plain,

@@ -3,7 +3,7 @@
 use tarsia_graph::{BinaryFn, Contraction, NodeId, Op, ReduceFn, Type, UnaryFn, Value, composite::Builder};
 use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, Tensor};
 
-use super::{Ctx, Element, Item, Known, Outcome, invalid, unsupported};
+use super::{Ctx, Element, Known, Outcome, invalid, unsupported};
 use crate::Node;
 
 impl<'a> Ctx<'a, '_> {
@@ -308,12 +308,4 @@ impl<'a> Ctx<'a, '_> {
         }
     }
 
-    /// The values of an item that is a sequence.
-    pub fn sequence(&self, node: &Node<'a>, index: usize) -> Outcome<Vec<Item>> {
-        match self.item(node, index) {
-            Some(Item::Sequence(items)) => Ok(items.clone()),
-            Some(Item::Poison) => Err(super::Stop::Poisoned),
-            _ => Err(invalid(format!("input {index} is no sequence"))),
-        }
-    }
 }

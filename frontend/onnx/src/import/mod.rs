@@ -13,6 +13,7 @@ mod build;
 mod context;
 mod evaluate;
 mod facts;
+mod form;
 mod item;
 mod known;
 mod subgraph;
@@ -26,6 +27,7 @@ use thiserror::Error;
 use crate::{Model, Problems, ReadError};
 
 pub(crate) use context::{Ctx, Outcome, Stop, axis_of, invalid, unsupported};
+pub(crate) use form::Form;
 pub(crate) use item::Item;
 pub(crate) use known::{Element, Known};
 
