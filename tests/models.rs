@@ -21,7 +21,7 @@ use support::library::{self, Case, Setting};
 use support::suite::Suite;
 
 /// Domains whose operators are not part of this compiler yet.
-const FOREIGN: &[&str] = &["com.microsoft", "ai.onnx.ml"];
+const FOREIGN: &[&str] = &["com.microsoft"];
 
 fn main() -> ExitCode {
     support::isolated::serve_if_worker(library::compare);

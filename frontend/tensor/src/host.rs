@@ -42,6 +42,8 @@
 //! | `map_parts` | map | | | keys, values |
 //! | `map_row` | map from integers | columns (negative: one for each value) | | `[1, columns]` |
 //! | `pairwise_coupling` | f32 `[rows, pairs]`: how likely the first of two classes is | classes | | `[rows, classes]` |
+//! | `image` | bytes of an encoded image | RGB (0), BGR (1), gray (2) | | u8 `[height, width, channels]`; empty if it does not decode |
+//! | `random` | shape | seed (its low 32 bits), uniform (0) or normal | | f64, as NumPy's `RandomState` |
 //! | `zip_map` | x `[rows, n]`, keys `[n]` | | | sequence of a map for each row |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
@@ -51,6 +53,8 @@
 //! extrapolation value. Results keep the element type of x unless said otherwise.
 
 mod coupling;
+mod image;
+mod random;
 mod regions;
 mod resample;
 mod select;
@@ -117,6 +121,8 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "map_parts", operands: (1, 1), results: Some(2), run: sequence::map_parts },
     Function { name: "map_row", operands: (1, 1), results: Some(1), run: sequence::map_row },
     Function { name: "pairwise_coupling", operands: (1, 1), results: Some(1), run: coupling::pairwise },
+    Function { name: "image", operands: (1, 1), results: Some(1), run: image::decode },
+    Function { name: "random", operands: (1, 1), results: Some(1), run: random::drawn },
     Function { name: "zip_map", operands: (2, 2), results: Some(1), run: sequence::zip_map },
 ];
 

@@ -2,7 +2,10 @@
 //!
 //! A plain graph is the network in which every class has one alternative; an e-graph has several.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use smallvec::SmallVec;
 use tarsia_graph::{Attr, Graph, KernelKind, Kind, NodeId, Op, Origin, Type, Value};
@@ -65,6 +68,8 @@ pub(crate) struct Class {
 pub(crate) struct Network {
     pub classes: Vec<Class>,
     pub outputs: Vec<(String, Pin)>,
+    /// Values that tell a size, whether or not an operand reads them.
+    pub tellers: Vec<Pin>,
 }
 
 impl Network {
@@ -80,6 +85,8 @@ impl Network {
             network.alternative(id.index() as u32, node.op.clone(), operands, node.origin.clone());
         }
         network.outputs = graph.outputs().iter().map(|o| (o.name.clone(), pin(&o.value))).collect();
+        let tellers: BTreeSet<NodeId> = graph.tellers().into_values().collect();
+        network.tellers = tellers.into_iter().map(|id| pin(&id.into())).collect();
         network.count_users();
         network
     }
@@ -112,8 +119,13 @@ impl Network {
             used.dedup();
             used.into_iter().for_each(|class| users[class as usize] += 1);
         }
-        self.outputs.iter().for_each(|(_, pin)| users[pin.class as usize] += 1);
+        self.roots().for_each(|pin| users[pin.class as usize] += 1);
         self.classes.iter_mut().zip(users).for_each(|(class, users)| class.users = users);
+    }
+
+    /// What must be there in the end: the outputs, and what tells sizes.
+    pub fn roots(&self) -> impl Iterator<Item = Pin> {
+        self.outputs.iter().map(|(_, pin)| *pin).chain(self.tellers.iter().copied())
     }
 
     /// The type of a value.

@@ -29,7 +29,7 @@ impl<'a> Selection<'a> {
     pub fn new(network: &'a Network, cuts: &'a [Cuts], rounds: usize) -> Selection<'a> {
         let count = network.classes.len();
         let mut selection = Selection { network, cuts, chosen: vec![0; count], readers: vec![0; count] };
-        for (_, pin) in &network.outputs {
+        for pin in network.roots() {
             selection.read(pin.class);
         }
         for _ in 0..rounds {

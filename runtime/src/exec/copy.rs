@@ -30,7 +30,7 @@ impl End<'_> {
     }
 }
 
-/// `dst = src`; where one end is blocked and the other is not, the first `rows` axes of the other are the matrix's rows.
+/// `dst = src`; where one end is a matrix and the other has more axes, the first `rows` axes of the other are the matrix's rows.
 ///
 /// # Errors
 /// The sizes, if they do not fit each other.
@@ -41,7 +41,7 @@ impl End<'_> {
 pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), String> {
     if let (End::Strided(to), End::Strided(from)) = (dst, src) {
         // SAFETY: the caller's contract.
-        return unsafe { copy_strided(isa, to, from) };
+        return unsafe { copy_strided(isa, to, from, rows) };
     }
     let walk = Walk::new(dst, src, rows)?;
     // SAFETY: the caller's contract; `Walk::new` checked that the sizes fit.
@@ -61,7 +61,13 @@ pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), St
 ///
 /// # Safety
 /// Both arrays lie inside of their memory.
-unsafe fn copy_strided(isa: Isa, to: &Array, from: &Array) -> Result<(), String> {
+unsafe fn copy_strided(isa: Isa, to: &Array, from: &Array, rows: usize) -> Result<(), String> {
+    let refuse = || mismatch(to.shape(), from.shape());
+    let (to, from) = match (to.rank, from.rank) {
+        (2, more) if more > 2 => (&to.split_as(from.shape(), rows).ok_or_else(refuse)?, from),
+        (more, 2) if more > 2 => (to, &from.split_as(to.shape(), rows).ok_or_else(refuse)?),
+        _ => (to, from),
+    };
     let nest = Nest::of([to, from]).map_err(|_| mismatch(to.shape(), from.shape()))?;
     let bits = to.dtype.bits();
     if to.dtype == from.dtype

@@ -44,6 +44,24 @@ impl Array {
         Some(self)
     }
 
+    /// A matrix with its rows seen as the first `rows` axes of a shape, its columns as the others.
+    pub fn split_as(&self, shape: &[usize], rows: usize) -> Option<Array> {
+        let (outer, inner) = shape.split_at_checked(rows)?;
+        if self.size[..self.rank] != [outer.iter().product::<usize>(), inner.iter().product()] || shape.len() > MAX_RANK {
+            return None;
+        }
+        let mut split = Array { rank: shape.len(), ..*self };
+        split.size[..shape.len()].copy_from_slice(shape);
+        for (axes, own) in [(0..rows, self.stride[0]), (rows..shape.len(), self.stride[1])] {
+            let mut stride = own;
+            for axis in axes.rev() {
+                split.stride[axis] = stride;
+                stride *= shape[axis] as isize;
+            }
+        }
+        Some(split)
+    }
+
     /// One element that stands for all of an array of this rank.
     pub fn single(base: *mut u8, dtype: DType, rank: usize) -> Array {
         Array { base, dtype, at: 0, rank, size: [1; MAX_RANK], stride: [0; MAX_RANK] }

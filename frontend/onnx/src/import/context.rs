@@ -308,6 +308,11 @@ impl<'a> Ctx<'a, '_> {
         self.names.get(node.input(index)?).filter(|item| !matches!(item, Item::Nothing))
     }
 
+    /// The value of a name of the graph at hand.
+    pub fn value_named(&mut self, name: &str) -> Outcome<Value> {
+        self.named(name)
+    }
+
     /// What a name stands for, be it nothing.
     pub fn raw_item(&self, name: &str) -> Option<Item> {
         self.names.get(name).cloned()

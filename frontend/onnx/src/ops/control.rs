@@ -73,7 +73,8 @@ fn branch<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
     let condition = ctx.value(node, 0)?;
     let condition = ctx.reshape(condition, &[])?;
     let captured = ctx.captures(&[&yes, &no])?;
-    let (then_branch, else_branch, forms) = branches(ctx, &yes, &no, &captured)?;
+    let (mut then_branch, mut else_branch, forms) = branches(ctx, &yes, &no, &captured)?;
+    level_single_elements(&mut then_branch, &mut else_branch)?;
     let outer: Vec<Type> = captured.iter().map(|(_, value)| ctx.ty(*value).clone()).collect();
     let outer: Vec<&Type> = outer.iter().collect();
     let inner = &inner_symbols(&then_branch, &outer) | &inner_symbols(&else_branch, &outer);
@@ -100,6 +101,22 @@ fn opened(ctx: &Ctx<'_, '_>, values: Vec<Value>, forms: &[Option<Form>]) -> Vec<
     let form = |index: usize| forms.get(index).and_then(Option::as_ref);
     let item = |(index, value)| form(index).map_or(Item::Tensor(value), |form| ctx.opened(value, form));
     values.into_iter().enumerate().map(item).collect()
+}
+
+/// A single element with more axes in one branch than in the other has them in both: which form an exporter gives it in a branch is
+/// an accident, and arithmetic on it is the same.
+fn level_single_elements(yes: &mut Graph, no: &mut Graph) -> Outcome<()> {
+    for index in 0..yes.outputs().len() {
+        let (a, b) = (output_type(yes, index)?, output_type(no, index)?);
+        if a.dtype == b.dtype && a.rank() != b.rank() && a.count().is(1) && b.count().is(1) {
+            let (graph, shape) = if a.rank() < b.rank() { (&mut *yes, b.shape) } else { (&mut *no, a.shape) };
+            let value = graph.outputs()[index].value;
+            let origin = graph[value.node].origin.clone();
+            let value = graph.add(Op::Reshape { shape }, &[value], origin)?.into();
+            graph.replace_output(index, value);
+        }
+    }
+    Ok(())
 }
 
 /// Both branches, and the forms of the outputs that are whole values.

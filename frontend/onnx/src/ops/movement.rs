@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Fault, Node,
-    import::{Ctx, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Outcome, axis_of, invalid},
 };
 
 pub(super) const ROWS: Rows = &[
@@ -66,15 +66,8 @@ fn squeeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     }
     let axes = match axes(ctx, node, 1, shape.len())? {
         Some(axes) => axes,
-        None => match shape.iter().position(|dim| dim.as_const().is_none()) {
-            Some(axis) => {
-                let found = &shape[axis];
-                return Err(unsupported(format!(
-                    "squeezing every axis of size 1, as axis {axis} has size {found}; give `axes`"
-                )));
-            }
-            None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
-        },
+        // The number of axes of a result cannot depend on the data: sizes that are not known are taken not to be 1.
+        None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
     };
     for &axis in &axes {
         if shape[axis].as_const().is_some_and(|size| size != 1) {
