@@ -225,7 +225,9 @@ fn pullback(b: &mut Builder, step: &Step) -> Adjoints {
         Op::Pad { low, interior, .. } => structure::pad(b, low, interior, step),
         Op::Concat { axis } => structure::concat(b, *axis, step),
         Op::Reduce { function, axes } => reduce::reduce(b, *function, axes, step),
-        Op::Scan { function, axis, exclusive, reverse } => reduce::scan(b, *function, *axis, *exclusive, *reverse, step),
+        Op::Scan { function, axis, exclusive, reverse } => {
+            reduce::scan(b, *function, *axis, *exclusive, *reverse, step)
+        }
         Op::Contract { spec, .. } => contract::contract(b, spec, step),
         Op::Gather { axis } => structure::gather(b, *axis, step),
         Op::TakeAlong { axis } => structure::take_along(b, *axis, step),

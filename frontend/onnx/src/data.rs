@@ -90,7 +90,9 @@ impl Reader {
                 let read = |v: &SparseTensorProto| sparse::read(v, &self.files, self.limit);
                 proto.sparse_tensor_values.iter().map(read).collect::<Result<_, _>>()?
             }
-            ElementKind::Sequence => proto.sequence_values.iter().map(|v| self.sequence(v)).collect::<Result<_, _>>()?,
+            ElementKind::Sequence => {
+                proto.sequence_values.iter().map(|v| self.sequence(v)).collect::<Result<_, _>>()?
+            }
             ElementKind::Map => proto.map_values.iter().map(|v| self.map(v)).collect::<Result<_, _>>()?,
             ElementKind::Optional => {
                 proto.optional_values.iter().map(|v| self.sequence(&as_sequence(v))).collect::<Result<_, _>>()?

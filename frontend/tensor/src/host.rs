@@ -40,10 +40,15 @@
 //! | `sequence_split` | x, then optional sizes (a scalar: of each part; none: 1) | axis, keep the axis | | sequence of the parts |
 //! | `map` | keys `[n]`, values `[n]` | | | map |
 //! | `map_parts` | map | | | keys, values |
-//! | `map_row` | map from integers | columns (negative: one for each value) | | `[1, columns]` |
+//! | `map_row` | map from integers | columns (negative: one for each value), numbers become texts of 6 decimals | | `[1, columns]` |
 //! | `pairwise_coupling` | f32 `[rows, pairs]`: how likely the first of two classes is | classes | | `[rows, classes]` |
 //! | `image` | bytes of an encoded image | RGB (0), BGR (1), gray (2) | | u8 `[height, width, channels]`; empty if it does not decode |
 //! | `random` | shape | seed (its low 32 bits), uniform (0) or normal | | f64, as NumPy's `RandomState` |
+//! | `gather`, `take_along` | x, indices | axis | | slices, or single elements, along the axis |
+//! | `transpose` | x | permutation | | its axes in that order |
+//! | `strided` | x, starts, sizes | steps | | so many elements of each axis |
+//! | `concat` | any | axis | | joined |
+//! | `select` | bool, a, b, which broadcast | | | `condition ? a : b` |
 //! | `zip_map` | x `[rows, n]`, keys `[n]` | | | sequence of a map for each row |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
@@ -52,6 +57,7 @@
 //! 2 not_smaller), then the axes that scales, sizes and region are about (none: all), and the reals cubic coefficient and
 //! extrapolation value. Results keep the element type of x unless said otherwise.
 
+mod arranged;
 mod coupling;
 mod image;
 mod random;
@@ -123,6 +129,12 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "pairwise_coupling", operands: (1, 1), results: Some(1), run: coupling::pairwise },
     Function { name: "image", operands: (1, 1), results: Some(1), run: image::decode },
     Function { name: "random", operands: (1, 1), results: Some(1), run: random::drawn },
+    Function { name: "gather", operands: (2, 2), results: Some(1), run: arranged::gather },
+    Function { name: "take_along", operands: (2, 2), results: Some(1), run: arranged::take_along },
+    Function { name: "transpose", operands: (1, 1), results: Some(1), run: arranged::transpose },
+    Function { name: "strided", operands: (3, 3), results: Some(1), run: arranged::strided },
+    Function { name: "concat", operands: (1, usize::MAX), results: Some(1), run: arranged::joined },
+    Function { name: "select", operands: (3, 3), results: Some(1), run: arranged::select },
     Function { name: "zip_map", operands: (2, 2), results: Some(1), run: sequence::zip_map },
 ];
 

@@ -43,6 +43,27 @@ pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), St
         // SAFETY: the caller's contract.
         return unsafe { copy_strided(isa, to, from, rows) };
     }
+    let plain = |end: &End| !matches!(end, End::Blocked(..));
+    let axes = |end: &End| end.array().rank;
+    if let End::Strided(to) = dst
+        && to.rank == 2
+        && axes(src) > 2
+        && plain(src)
+    {
+        let to = to.split_as(src.array().shape(), rows).ok_or_else(|| mismatch(to.shape(), src.array().shape()))?;
+        // SAFETY: the caller's contract; the elements are the same.
+        return unsafe { copy(isa, &End::Strided(to), src, rows) };
+    }
+    if let End::Strided(from) = src
+        && from.rank == 2
+        && axes(dst) > 2
+        && plain(dst)
+    {
+        let from =
+            from.split_as(dst.array().shape(), rows).ok_or_else(|| mismatch(dst.array().shape(), from.shape()))?;
+        // SAFETY: the caller's contract; the elements are the same.
+        return unsafe { copy(isa, dst, &End::Strided(from), rows) };
+    }
     let walk = Walk::new(dst, src, rows)?;
     // SAFETY: the caller's contract; `Walk::new` checked that the sizes fit.
     unsafe {

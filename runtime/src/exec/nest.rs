@@ -47,7 +47,8 @@ impl Array {
     /// A matrix with its rows seen as the first `rows` axes of a shape, its columns as the others.
     pub fn split_as(&self, shape: &[usize], rows: usize) -> Option<Array> {
         let (outer, inner) = shape.split_at_checked(rows)?;
-        if self.size[..self.rank] != [outer.iter().product::<usize>(), inner.iter().product()] || shape.len() > MAX_RANK {
+        if self.size[..self.rank] != [outer.iter().product::<usize>(), inner.iter().product()] || shape.len() > MAX_RANK
+        {
             return None;
         }
         let mut split = Array { rank: shape.len(), ..*self };

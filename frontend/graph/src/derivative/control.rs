@@ -208,8 +208,7 @@ fn backward_body(
     let kept: Vec<Value> = (0..states + scanned).map(|at| add(&mut graph, at)).collect();
     let result_adjoints: Vec<Value> = (own + states..types.len()).map(|at| add(&mut graph, at)).collect();
     let captured: Vec<Value> = (states + scanned..own).map(|at| add(&mut graph, at)).collect();
-    let arguments: Vec<Value> =
-        kept.into_iter().chain(captured).chain(state_adjoints).chain(result_adjoints).collect();
+    let arguments: Vec<Value> = kept.into_iter().chain(captured).chain(state_adjoints).chain(result_adjoints).collect();
     let mut copies = std::collections::BTreeMap::new();
     for ((_, id), &argument) in inner.inputs().iter().zip(&arguments) {
         copies.insert(Value::from(*id), argument);

@@ -25,7 +25,11 @@ fn spread(shape: &[usize], low: f64, high: f64) -> Tensor {
     Tensor::from_slice(shape, &values).unwrap()
 }
 
-fn case(name: impl Into<String>, inputs: Vec<Tensor>, build: impl Fn(&mut Builder, &[Value]) -> Value + 'static) -> Case {
+fn case(
+    name: impl Into<String>,
+    inputs: Vec<Tensor>,
+    build: impl Fn(&mut Builder, &[Value]) -> Value + 'static,
+) -> Case {
     Case { name: name.into(), inputs, build: Box::new(build) }
 }
 
@@ -86,7 +90,11 @@ fn check(case: &Case, symbolic: bool) {
             let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
             let off = (expected - derivative[i]).abs();
             let name = &case.name;
-            assert!(off <= 1e-5 * (1.0 + expected.abs()), "{name}: {} instead of {expected} by {at}[{i}]", derivative[i]);
+            assert!(
+                off <= 1e-5 * (1.0 + expected.abs()),
+                "{name}: {} instead of {expected} by {at}[{i}]",
+                derivative[i]
+            );
         }
     }
 }
@@ -164,7 +172,9 @@ fn movement() {
     let x = || vec![spread(&[3, 4], -1.0, 1.0)];
     let slice = move |starts: [i64; 2], sizes: [i64; 2], steps: [i64; 2]| {
         let op = Op::Slice { starts: dims(&starts), sizes: dims(&sizes), steps: steps.to_vec() };
-        case(format!("slice by {steps:?}"), x(), move |b: &mut Builder, x: &[Value]| b.add(op.clone(), &[x[0]]).unwrap())
+        case(format!("slice by {steps:?}"), x(), move |b: &mut Builder, x: &[Value]| {
+            b.add(op.clone(), &[x[0]]).unwrap()
+        })
     };
     check_all(&[
         slice([1, 0], [2, 2], [1, 3]),
@@ -214,7 +224,9 @@ fn reductions() {
 #[test]
 fn contractions_and_windows() {
     let mut cases = Vec::new();
-    for (text, a, b) in [("mk,kn->mn", &[2, 3][..], &[3, 2][..]), ("bi,bj->jbi", &[2, 3], &[2, 4]), ("k,k->", &[3], &[3])] {
+    for (text, a, b) in
+        [("mk,kn->mn", &[2, 3][..], &[3, 2][..]), ("bi,bj->jbi", &[2, 3], &[2, 4]), ("k,k->", &[3], &[3])]
+    {
         let spec: Contraction = text.parse().unwrap();
         let op = Op::Contract { spec, dtype: DType::F64 };
         let inputs = vec![spread(a, -1.0, 1.0), spread(b, -1.0, 1.0)];

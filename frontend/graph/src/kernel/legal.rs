@@ -1,6 +1,5 @@
 //! The one predicate for bodies of kernels: what covering may form and lowering has to accept.
 
-
 use crate::{Graph, GraphError, KernelKind, Kind, NodeId, Op, Value, classify, composite, kernel::trace::Trace};
 
 /// The kind of kernel that `body` is.

@@ -156,14 +156,19 @@ fn input_types<'a>(source: &view::Graph<'a>) -> (Vec<InputType<'a>>, Problems) {
         };
         match value.value_type() {
             Ok(Some(ValueType::Tensor(tensor))) => match tensor.shape {
-                Some(shape) => {
-                    inputs.push(InputType { name: value.name(), form: Form::Tensor(tensor.dtype, Some(shape.len())), shape })
-                }
+                Some(shape) => inputs.push(InputType {
+                    name: value.name(),
+                    form: Form::Tensor(tensor.dtype, Some(shape.len())),
+                    shape,
+                }),
                 None => refuse("does not say how many axes it has; give it a shape in the model"),
             },
             Ok(Some(other)) => match Form::declared(&other) {
                 Some(form) => inputs.push(InputType { name: value.name(), form, shape: vec![Dimension::Unknown] }),
-                None => refuse(&format!("is {}, and only tensors, sequences, optional values and maps can be", kind(&other))),
+                None => refuse(&format!(
+                    "is {}, and only tensors, sequences, optional values and maps can be",
+                    kind(&other)
+                )),
             },
             Ok(None) => refuse("has no type; give it one in the model"),
             Err(problem) => problems.push(problem),

@@ -194,7 +194,16 @@ fn expand<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         Some(None) => {
             let shape = ctx.value(node, 1)?;
             let (dtype, rank) = (ctx.dtype(x), ctx.vector_length(shape)?.max(ctx.rank(x)));
-            return ctx.host("broadcast", Vec::new(), &[x, shape], dtype, rank);
+            let mut sizes = ctx.fresh_shape("broadcast", rank);
+            // A size other than 1 stays what it is.
+            for (size, own) in sizes.iter_mut().rev().zip(ctx.shape(x).into_iter().rev()) {
+                if own.as_const().is_some_and(|own| own != 1) {
+                    *size = own;
+                }
+            }
+            let types = vec![Type::new(dtype, sizes)];
+            let op = Op::Host { function: "broadcast".into(), ints: Vec::new(), reals: Vec::new(), types };
+            return ctx.add(op, &[x, shape]);
         }
         target => target.flatten().ok_or(Fault::MissingInput(1))?,
     };

@@ -92,7 +92,13 @@ fn at<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
 }
 
 /// A sequence that a host function gives.
-fn changed<'a>(ctx: &mut Ctx<'a, '_>, function: &str, operands: &[Value], length: Dim, form: Form) -> Outcome<Vec<Item>> {
+fn changed<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    function: &str,
+    operands: &[Value],
+    length: Dim,
+    form: Form,
+) -> Outcome<Vec<Item>> {
     let types = vec![Type::new(DType::Value, [length])];
     let op = Op::Host { function: function.into(), ints: Vec::new(), reals: Vec::new(), types };
     Ok(vec![Item::Whole(ctx.add(op, operands)?, Form::Sequence(Box::new(form)))])
@@ -247,7 +253,8 @@ fn split<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
         };
         let types = vec![Type::new(DType::Value, [length])];
         let ints = vec![axis as i64, i64::from(keep)];
-        let value = ctx.add(Op::Host { function: "sequence_split".into(), ints, reals: Vec::new(), types }, &operands)?;
+        let value =
+            ctx.add(Op::Host { function: "sequence_split".into(), ints, reals: Vec::new(), types }, &operands)?;
         let element = Form::Tensor(ctx.dtype(x), Some(ctx.rank(x) - usize::from(!keep)));
         return Ok(vec![Item::Whole(value, Form::Sequence(Box::new(element)))]);
     };

@@ -27,7 +27,12 @@ fn gradient<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let zs = node.attr_strs_opt("zs")?.unwrap_or_default();
     let inputs = ctx.values(node)?;
     if inputs.len() != xs.len() + zs.len() {
-        return Err(invalid(format!("{} inputs for {} names `xs` and {} names `zs`", inputs.len(), xs.len(), zs.len())));
+        return Err(invalid(format!(
+            "{} inputs for {} names `xs` and {} names `zs`",
+            inputs.len(),
+            xs.len(),
+            zs.len()
+        )));
     }
     let y = ctx.value_named(y)?;
     let names = xs.iter().chain(&zs).map(|name| ctx.value_named(name)).collect::<Outcome<Vec<Value>>>()?;

@@ -6,7 +6,7 @@
 mod jpeg;
 mod samples;
 
-use image::{ImageReader, Limits};
+use image::{ImageDecoder, Limits};
 
 use super::{Call, HostError};
 use crate::Tensor;
@@ -48,13 +48,40 @@ fn decoded(bytes: &[u8], most: usize) -> Option<Rgb> {
     if bytes.starts_with(b"\0\0\0\x0cjP  \r\n\x87\n") || bytes.starts_with(&[0xff, 0x4f, 0xff, 0x51]) {
         return jpeg2000(bytes, most);
     }
-    let mut reader = ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().ok()?;
+    use image::{ImageFormat, codecs};
+    let reader = std::io::Cursor::new(bytes);
+    match image::guess_format(bytes).ok()? {
+        ImageFormat::Bmp => pixels(codecs::bmp::BmpDecoder::new(reader).ok()?, most),
+        ImageFormat::Png => pixels(codecs::png::PngDecoder::new(reader).ok()?, most),
+        ImageFormat::Pnm => pixels(codecs::pnm::PnmDecoder::new(reader).ok()?, most),
+        ImageFormat::Tiff => pixels(codecs::tiff::TiffDecoder::new(reader).ok()?, most),
+        ImageFormat::WebP => pixels(codecs::webp::WebPDecoder::new(reader).ok()?, most),
+        _ => None,
+    }
+}
+
+/// The pixels of an image of 8 or 16 bits, without transparency. (The library's own conversion would bring its colour management.)
+fn pixels(mut decoder: impl ImageDecoder, most: usize) -> Option<Rgb> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(most as u64);
-    reader.limits(limits);
-    let image = reader.decode().ok()?.into_rgb8();
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    Some(Rgb { width, height, samples: image.into_raw() })
+    decoder.set_limits(limits).ok()?;
+    let (width, height) = (decoder.dimensions().0 as usize, decoder.dimensions().1 as usize);
+    let color = decoder.color_type();
+    let (channels, bytes) = (usize::from(color.channel_count()), usize::from(color.bytes_per_pixel()));
+    let width_of_sample = bytes.checked_div(channels)?;
+    let size = width.checked_mul(height)?.checked_mul(bytes.max(3)).filter(|&size| size <= most)?;
+    let mut data = vec![0; size / bytes.max(3) * bytes];
+    decoder.read_image(&mut data).ok()?;
+    let samples: Vec<u8> = match width_of_sample {
+        1 => data,
+        2 => data
+            .chunks_exact(2)
+            .map(|s| ((u32::from(u16::from_ne_bytes([s[0], s[1]])) * 255 + 32767) / 65535) as u8)
+            .collect(),
+        _ => return None,
+    };
+    let rgb = |pixel: &[u8]| if channels < 3 { [pixel[0]; 3] } else { [pixel[0], pixel[1], pixel[2]] };
+    Some(Rgb { width, height, samples: samples.chunks_exact(channels).flat_map(rgb).collect() })
 }
 
 fn jpeg2000(bytes: &[u8], most: usize) -> Option<Rgb> {

@@ -163,7 +163,12 @@ pub(super) fn map_parts(call: &Call) -> Result<Vec<Tensor>, HostError> {
 /// The values of a map whose keys are columns, zeros (or empty texts) elsewhere: `[1, columns]`. Without a given number of columns
 /// the values stand in the order of their keys.
 pub(super) fn map_row(call: &Call) -> Result<Vec<Tensor>, HostError> {
-    let parts = map_parts(call)?;
+    let mut parts = map_parts(call)?;
+    if call.flag(1) && parts[1].dtype().is_numeric() {
+        let numbers = parts[1].numbers().map_err(|error| call.tensor_error(error))?.to_f64();
+        let texts = numbers.iter().map(|number| format!("{number:.6}").into()).collect();
+        parts[1] = Tensor::from_strings(&[numbers.len()], texts).map_err(|error| call.tensor_error(error))?;
+    }
     let keys = parts[0].numbers().map_err(|error| call.tensor_error(error))?.to_i64();
     let columns = call.int(0)?;
     let mut order: Vec<usize> = (0..keys.len()).collect();
@@ -183,7 +188,9 @@ pub(super) fn map_row(call: &Call) -> Result<Vec<Tensor>, HostError> {
     };
     let zero = match parts[1].dtype() {
         DType::String => Tensor::from_strings(&[], vec![bytes::Bytes::new()]),
-        dtype => Tensor::from_numbers(dtype, &[], &Numbers::Int(vec![0]).cast(DType::I64, dtype, crate::Overflow::Special)),
+        dtype => {
+            Tensor::from_numbers(dtype, &[], &Numbers::Int(vec![0]).cast(DType::I64, dtype, crate::Overflow::Special))
+        }
     };
     let zero = zero.map_err(|error| call.tensor_error(error))?;
     call.made(crate::arrange::assemble(&[&parts[1], &zero], &[1, sources.len()], sources.into_iter()))

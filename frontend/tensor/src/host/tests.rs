@@ -175,13 +175,14 @@ fn resizing_follows_the_onnx_examples() {
 fn hostile_calls_are_errors() {
     assert!(matches!(call("magic", &[], &[], &[]), Err(HostError::Unknown(_))));
     for row in FUNCTIONS {
-        assert!(matches!(call(row.name, &[], &[], &[]), Err(HostError::Arity { .. })), "{}", row.name);
+        let too_few = call(row.name, &[], &[], &[]);
+        assert!(row.operands.0 == 0 || matches!(too_few, Err(HostError::Arity { .. })), "{}", row.name);
         let strings = Tensor::from_strings(&[1], vec!["x".into()]).unwrap();
         let empty = Tensor::from_numbers(DType::I4, &[0, 3], &Numbers::Int(vec![])).unwrap();
         for tensor in [strings, empty, Tensor::scalar(i64::MIN), ints(&[i64::MAX, i64::MIN])] {
             for parameters in [&[][..], &[-1; 8], &[i64::MAX; 8], &[0; 8]] {
                 // No panic; some of these calls are even meaningful.
-                let _ = call_within(row.name, parameters, &[], &vec![tensor.clone(); row.operands.1], 1000);
+                let _ = call_within(row.name, parameters, &[], &vec![tensor.clone(); row.operands.1.min(3)], 1000);
             }
         }
     }
@@ -198,7 +199,10 @@ fn sequences_are_read_and_changed() {
     assert_eq!((ab.dtype(), ab.shape()), (DType::Value, &[2usize][..]));
     let place = |at: i64| Tensor::scalar(at);
     assert_eq!(one("sequence_at", &[], &[ab.clone(), place(-1)]), b);
-    assert_eq!(one("sequence_insert", &[], &[ab.clone(), c.clone(), place(0)]), sequence(&[c.clone(), a.clone(), b.clone()]));
+    assert_eq!(
+        one("sequence_insert", &[], &[ab.clone(), c.clone(), place(0)]),
+        sequence(&[c.clone(), a.clone(), b.clone()])
+    );
     assert_eq!(one("sequence_insert", &[], &[ab.clone(), c.clone()]), sequence(&[a.clone(), b.clone(), c]));
     assert_eq!(one("sequence_erase", &[], std::slice::from_ref(&ab)), sequence(std::slice::from_ref(&a)));
     assert_eq!(one("sequence_concat", &[-1, 0], std::slice::from_ref(&ab)), floats(&[3], &[1.0, 2.0, 3.0]));
@@ -250,7 +254,9 @@ fn seeded_numbers_are_those_of_numpy() {
 
 #[test]
 fn what_is_no_image_gives_no_pixels() {
-    for bytes in [&[][..], b"\xff\xd8\xff", b"\xff\xd8\xff\xda\0\x02", b"P6 99999999 99999999 255\n", b"\x89PNG\r\n\x1a\n"] {
+    for bytes in
+        [&[][..], b"\xff\xd8\xff", b"\xff\xd8\xff\xda\0\x02", b"P6 99999999 99999999 255\n", b"\x89PNG\r\n\x1a\n"]
+    {
         let encoded = Tensor::from_slice(&[bytes.len()], bytes).unwrap();
         assert_eq!(one("image", &[0], &[encoded]).shape(), [0, 0, 3]);
     }

@@ -139,11 +139,14 @@ pub(super) fn cast_map<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Va
         "SPARSE" => Some(node.attr_int_or("max_map", 1)?),
         other => return Err(invalid(format!("`map_form` is `{other}`"))),
     };
-    let columns = columns.map(|columns| usize::try_from(columns).map_err(|_| invalid(format!("`max_map` is {columns}"))));
+    let columns =
+        columns.map(|columns| usize::try_from(columns).map_err(|_| invalid(format!("`max_map` is {columns}"))));
     let columns = columns.transpose()?;
     let length = columns.map_or_else(|| ctx.fresh("map"), Dim::from);
+    let as_texts = node.attr_str_or("cast_to", "TO_FLOAT")? == "TO_STRING";
+    let dtype = if as_texts { DType::String } else { dtype };
     let types = vec![Type::new(dtype, [Dim::ONE, length])];
-    let ints = vec![columns.map_or(-1, |columns| columns as i64)];
+    let ints = vec![columns.map_or(-1, |columns| columns as i64), i64::from(as_texts)];
     let row = ctx.add(Op::Host { function: "map_row".into(), ints, reals: Vec::new(), types }, &[map])?;
     let to = match node.attr_str_or("cast_to", "TO_FLOAT")? {
         "TO_FLOAT" => DType::F32,

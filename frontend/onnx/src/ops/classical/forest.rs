@@ -108,7 +108,9 @@ impl Forest {
                 let children = if node.mode == Mode::Leaf { [None; 2] } else { [Some(node.yes), Some(node.no)] };
                 let next = children.into_iter().flatten().find(|&child| depths[child].is_none());
                 match next {
-                    Some(child) if open[child] || child == at => return Err(invalid("the nodes of a tree form a cycle")),
+                    Some(child) if open[child] || child == at => {
+                        return Err(invalid("the nodes of a tree form a cycle"));
+                    }
                     Some(child) if depths[at].is_none() => {
                         open[at] = true;
                         stack.push(child);

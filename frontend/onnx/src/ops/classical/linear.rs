@@ -65,7 +65,13 @@ pub(super) fn classifier<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<
     let intercepts = node.attr_floats_opt("intercepts")?.map_or(0, <[f32]>::len);
     let targets = match width.filter(|&width| width > 0) {
         Some(width) => coefficients / width,
-        None => if intercepts > 0 { intercepts } else { labels.count().max(1) },
+        None => {
+            if intercepts > 0 {
+                intercepts
+            } else {
+                labels.count().max(1)
+            }
+        }
     };
     let scores = product(ctx, node, x, targets, "intercepts")?;
     let transform = PostTransform::of_node(node)?;
@@ -76,7 +82,7 @@ pub(super) fn classifier<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<
         let best = ctx.cast(above, DType::I64)?;
         let best = ctx.squeeze(best, &[1])?;
         let both = labels.count() == 2;
-        (best, if both { two_classes(ctx, scores, transform, false)? } else { transformed(ctx, scores, transform)? })
+        (best, if both { two_classes(ctx, scores, transform, true)? } else { transformed(ctx, scores, transform)? })
     };
     let scores = ctx.cast(scores, DType::F32)?;
     Ok(vec![labelled(ctx, &labels, best)?, scores])
@@ -147,7 +153,10 @@ impl Pairs {
         let vectors = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)).unwrap_or(usize::MAX);
         let classes = sizes.len();
         if (classes - 1).checked_mul(vectors) != Some(coefficients.len()) {
-            return Err(invalid(format!("{} coefficients for {vectors} vectors of {classes} classes", coefficients.len())));
+            return Err(invalid(format!(
+                "{} coefficients for {vectors} vectors of {classes} classes",
+                coefficients.len()
+            )));
         }
         let pairs: Vec<(usize, usize)> = (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))).collect();
         let starts: Vec<usize> = sizes.iter().scan(0, |at, &size| Some(std::mem::replace(at, *at + size))).collect();
@@ -216,7 +225,12 @@ pub(super) fn svm_classifier<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outc
 }
 
 /// The probabilities of the classes, if the node has what they need: a sigmoid of each decision (Platt 1999), then pairwise coupling.
-fn probabilities<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, decisions: Value, classes: usize) -> Outcome<Option<Value>> {
+fn probabilities<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    decisions: Value,
+    classes: usize,
+) -> Outcome<Option<Value>> {
     let Some(slopes) = node.attr_floats_opt("prob_a")?.filter(|list| !list.is_empty()) else { return Ok(None) };
     let offsets = node.attr_floats("prob_b")?;
     let pairs = ctx.size(decisions, 1)?.as_usize().unwrap_or(0);

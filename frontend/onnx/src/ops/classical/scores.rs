@@ -94,7 +94,8 @@ fn probit(ctx: &mut Ctx<'_, '_>, x: Value) -> Outcome<Value> {
     ctx.with_scalar(BinaryFn::Mul, inverse, std::f64::consts::SQRT_2)
 }
 
-/// Scores of both classes from that of the second: the rest to 1 for `probabilities`, else the opposite, which is transformed.
+/// Scores of both classes from that of the second: the rest to 1 for `probabilities`, else the opposite. Of the transforms only the
+/// logistic one is applied, to both scores.
 pub(super) fn two_classes(
     ctx: &mut Ctx<'_, '_>,
     score: Value,
@@ -104,14 +105,14 @@ pub(super) fn two_classes(
     if transform == PostTransform::Probit {
         return probit(ctx, score);
     }
-    if probabilities {
+    if probabilities && transform != PostTransform::Logistic {
         let one = ctx.scalar_like(score, 1.0);
         let rest = ctx.binary(BinaryFn::Sub, one, score)?;
         return ctx.concat(&[rest, score], 1);
     }
     let opposite = ctx.unary(UnaryFn::Neg, score)?;
     let both = ctx.concat(&[opposite, score], 1)?;
-    transformed(ctx, both, transform)
+    if transform == PostTransform::Logistic { transformed(ctx, both, transform) } else { Ok(both) }
 }
 
 /// The column of the largest score of each row, the first among equals.

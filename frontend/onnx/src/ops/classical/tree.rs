@@ -58,7 +58,8 @@ fn plain_forest<'a>(node: &Node<'a>) -> Outcome<Forest> {
     let members = node.attr_tensor_opt("membership_values")?.map(|tensor| tensor.numbers()).transpose()?;
     let members = members.map(|numbers| numbers.to_f64()).unwrap_or_default();
     let mut sets = members.split(|member| member.is_nan());
-    let child = |index: i64, leaf: i64| Ok::<usize, crate::import::Stop>(place(index)? + if leaf != 0 { count } else { 0 });
+    let child =
+        |index: i64, leaf: i64| Ok::<usize, crate::import::Stop>(place(index)? + if leaf != 0 { count } else { 0 });
     let (mut nodes, mut chains) = (Vec::with_capacity(count), Vec::new());
     let weights = node.attr_tensor("leaf_weights")?.numbers()?.to_f64();
     let leaves = weights.len();
@@ -80,7 +81,8 @@ fn plain_forest<'a>(node: &Node<'a>) -> Outcome<Forest> {
             5 => BinaryFn::Ne,
             6 => {
                 // A set is a chain of nodes, one for each member.
-                let set = sets.next().ok_or_else(|| invalid("`membership_values` has fewer sets than nodes ask for"))?;
+                let set =
+                    sets.next().ok_or_else(|| invalid("`membership_values` has fewer sets than nodes ask for"))?;
                 let Some((&first, rest)) = set.split_first() else { return Err(invalid("a set has no members")) };
                 let last = row.no;
                 row.split = first;
@@ -101,9 +103,11 @@ fn plain_forest<'a>(node: &Node<'a>) -> Outcome<Forest> {
     let targets = node.attr_ints("leaf_targetids")?;
     let most = targets.iter().copied().max().unwrap_or(0).saturating_add(1);
     let targets_count = place(node.attr_int_or("n_targets", most)?)?;
-    let weights = weights.iter().zip(targets).enumerate().map(|(leaf, (&value, &target))| {
-        Ok(Weight { leaf: count + leaf, target: place(target)?, value })
-    });
+    let weights = weights
+        .iter()
+        .zip(targets)
+        .enumerate()
+        .map(|(leaf, (&value, &target))| Ok(Weight { leaf: count + leaf, target: place(target)?, value }));
     Ok(Forest {
         nodes,
         roots: node.attr_ints("tree_roots")?.iter().map(|&root| place(root)).collect::<Outcome<_>>()?,

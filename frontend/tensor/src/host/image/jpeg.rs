@@ -12,8 +12,9 @@ pub(super) type Block = [i16; 64];
 
 /// The row-major place of each coefficient in the order of the code.
 const ZIGZAG: [usize; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35,
-    42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63,
 ];
 
 /// A colour component.
@@ -375,7 +376,13 @@ fn refined(bits: &mut Bits, code: &Huffman, block: &mut Block, band: &mut Band) 
                     band.run = (1 << zeros) + bits.take(zeros as u32) as u32;
                     break;
                 }
-                _ => if bits.take(1) == 1 { one } else { -one },
+                _ => {
+                    if bits.take(1) == 1 {
+                        one
+                    } else {
+                        -one
+                    }
+                }
             };
             while k <= band.last {
                 let coefficient = &mut block[ZIGZAG[k]];
