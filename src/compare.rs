@@ -102,7 +102,7 @@ fn report(
     }
 }
 
-/// Compares two tensors element by element; NaN equals NaN.
+/// Compares two values element by element; NaN equals NaN. Maps are compared key by key.
 pub fn difference(name: &str, expected: &Tensor, found: &Tensor, tolerance: Tolerance) -> OutputError {
     let mut error = OutputError {
         name: name.to_owned(),
@@ -117,6 +117,9 @@ pub fn difference(name: &str, expected: &Tensor, found: &Tensor, tolerance: Tole
         error.reason = format!("expected {}, found {}", text(expected), text(found));
         return error;
     }
+    if let (Some(a), Some(b)) = (expected.values(), found.values()) {
+        return whole_difference(error, (expected.shape().is_empty(), a, b), tolerance);
+    }
     if expected.dtype().class() == Class::String {
         if expected != found {
             error.reason = "strings differ".to_owned();
@@ -124,8 +127,21 @@ pub fn difference(name: &str, expected: &Tensor, found: &Tensor, tolerance: Tole
         return error;
     }
     let (Ok(a), Ok(b)) = (expected.numbers(), found.numbers()) else { return error };
-    // As ONNX's own runner has it: two steps of bf16, whose results depend on the order of sums.
-    let rtol = if expected.dtype() == DType::BF16 { tolerance.rtol.max(1.0 / 64.0) } else { tolerance.rtol };
+    if tolerance.random {
+        let (low, high) = a.to_f64().iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+        error.wrong = b.to_f64().iter().filter(|&&x| !(low..=high).contains(&x)).count();
+        if error.wrong > 0 {
+            error.reason = format!("{} of {} elements are not in {low}..={high}", error.wrong, error.count);
+        }
+        return error;
+    }
+    // Two steps of a narrow type, whose results depend on the order of sums and on what is rounded between two ops: ONNX's own runner
+    // has it so for bf16.
+    let rtol = match expected.dtype() {
+        DType::BF16 => tolerance.rtol.max(1.0 / 64.0),
+        DType::F16 => tolerance.rtol.max(1.0 / 512.0),
+        _ => tolerance.rtol,
+    };
     for (x, y) in a.to_f64().into_iter().zip(b.to_f64()) {
         if x == y || x.is_nan() && y.is_nan() {
             continue;
@@ -142,6 +158,42 @@ pub fn difference(name: &str, expected: &Tensor, found: &Tensor, tolerance: Tole
         error.reason = format!("{} of {} elements are off, by up to {:.3e}", error.wrong, error.count, error.max_abs);
     }
     error
+}
+
+/// The difference of values that are made of values: sequences of equal length, or maps.
+fn whole_difference(
+    mut error: OutputError,
+    (is_map, expected, found): (bool, &[Tensor], &[Tensor]),
+    tolerance: Tolerance,
+) -> OutputError {
+    let sorted = |pair: &Tensor| is_map.then(|| sorted_map(pair)).flatten();
+    for (at, (a, b)) in expected.iter().zip(found).enumerate() {
+        let (a, b) = (sorted(a).unwrap_or_else(|| a.clone()), sorted(b).unwrap_or_else(|| b.clone()));
+        let inner = difference(&error.name, &a, &b, tolerance);
+        error.max_abs = error.max_abs.max(inner.max_abs);
+        error.max_rel = error.max_rel.max(inner.max_rel);
+        error.wrong += inner.wrong;
+        if error.reason.is_empty() && !inner.reason.is_empty() {
+            error.reason = if is_map { inner.reason } else { format!("element {at}: {}", inner.reason) };
+        }
+    }
+    error
+}
+
+/// The keys and values of a map in the order of the keys.
+fn sorted_map(pair: &Tensor) -> Option<Tensor> {
+    let [keys, values] = pair.values()? else { return None };
+    let mut order: Vec<usize> = (0..keys.count()).collect();
+    match (keys.strings(), keys.numbers()) {
+        (Some(strings), _) => order.sort_by(|&a, &b| strings[a].cmp(&strings[b])),
+        (None, Ok(numbers)) => {
+            let numbers = numbers.to_i64();
+            order.sort_by_key(|&i| numbers[i]);
+        }
+        _ => return None,
+    }
+    let arranged = |tensor: &Tensor| tensor.rearranged(&[order.len()], order.iter().copied()).ok();
+    Tensor::from_values(&[2], vec![arranged(keys)?, arranged(values)?]).ok()
 }
 
 /// Where a model's results leave the tolerance first.

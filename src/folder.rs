@@ -27,11 +27,13 @@ pub struct Tolerance {
     pub rtol: f64,
     /// Absolute part.
     pub atol: f64,
+    /// The expected values are a sample of what is random: results have its type and shape, and lie within its bounds.
+    pub random: bool,
 }
 
 impl Default for Tolerance {
     fn default() -> Tolerance {
-        Tolerance { rtol: 1e-3, atol: 1e-4 }
+        Tolerance { rtol: 1e-3, atol: 1e-4, random: false }
     }
 }
 
@@ -41,7 +43,7 @@ impl Tolerance {
         const HALF: f64 = 2e-2;
         match precision {
             Precision::F32 => self,
-            Precision::F16 => Tolerance { rtol: self.rtol.max(HALF), atol: self.atol.max(HALF) },
+            Precision::F16 => Tolerance { rtol: self.rtol.max(HALF), atol: self.atol.max(HALF), ..self },
         }
     }
 }
@@ -98,20 +100,20 @@ fn tolerance(path: &Path) -> Tolerance {
     }
     let pair = text("tolerance.txt").and_then(|text| {
         let mut numbers = text.split_whitespace().map(|number| number.parse::<f64>().ok());
-        Some(Tolerance { rtol: numbers.next()??, atol: numbers.next()?? })
+        Some(Tolerance { rtol: numbers.next()??, atol: numbers.next()??, random: false })
     });
     pair.unwrap_or_default()
 }
 
-/// The tensors `input_0.pb …` or `output_0.pb …` of a data set; a missing number (an optional value) is `None`.
+/// The values `input_0.pb …` or `output_0.pb …` of a data set; a missing number (an optional value) is `None`.
 ///
 /// # Errors
-/// If a file does not hold a tensor.
+/// If a file does not hold a value.
 pub fn read_set(set: &Path, role: &str, count: usize, limits: &Limits) -> Result<Vec<Option<Tensor>>, Error> {
     let read = |k: usize| {
         let path = set.join(format!("{role}_{k}.pb"));
         match path.exists() {
-            true => Ok(Some(data::read_tensor(&path, limits)?.1)),
+            true => Ok(Some(data::read_value(&path, limits)?.1)),
             false => Ok(None),
         }
     };

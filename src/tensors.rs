@@ -1,4 +1,4 @@
-//! Tensor files: NumPy's `.npy` and `.npz`, ONNX's `.pb`, `.safetensors`.
+//! Files of values: NumPy's `.npy` and `.npz`, ONNX's `.pb` (sequences, optional values and maps too), `.safetensors`.
 
 use std::{
     fs::File,
@@ -75,7 +75,7 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Vec<(Option<String>, Tensor)
                 .collect()
         }
         "pb" => {
-            let (name, tensor) = tarsia_onnx::data::read_tensor(path, limits)?;
+            let (name, tensor) = tarsia_onnx::data::read_value(path, limits)?;
             Ok(vec![((!name.is_empty()).then_some(name), tensor)])
         }
         "safetensors" => read_safetensors(path, limits),
@@ -118,6 +118,19 @@ fn safetensors_type(dtype: safetensors::Dtype) -> Option<DType> {
         Dtype::F64 => DType::F64,
         _ => return None,
     })
+}
+
+/// Whether a value can be written as `.npy`: texts and whole values cannot.
+pub fn has_npy(value: &Tensor) -> bool {
+    numpy_type(value.dtype()).is_some()
+}
+
+/// Writes a value of any type as ONNX's `.pb`.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_pb(path: &Path, name: &str, value: &Tensor) -> Result<(), FileError> {
+    std::fs::write(path, tarsia_onnx::data::write_value(name, value)).map_err(|reason| io(path, reason))
 }
 
 /// Writes a tensor as `.npy`. bf16 and 8-bit floats, which NumPy does not know, are written as f32.
@@ -171,7 +184,7 @@ fn numpy_type(dtype: DType) -> Option<(DType, &'static str)> {
         DType::I64 => (dtype, "<i8"),
         DType::F16 => (dtype, "<f2"),
         DType::F64 => (dtype, "<f8"),
-        DType::String => return None,
+        DType::String | DType::Value => return None,
         _ => (DType::F32, "<f4"),
     })
 }

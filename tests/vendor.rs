@@ -81,7 +81,7 @@ fn the_vendors_kernels_compute_the_same() {
         let mine = program(&format!("{name}.graph"), &machine).expect("compiles");
         let expected = run(ours);
         for (side, program) in [("theirs", theirs), ("ours", mine)] {
-            let tolerance = Tolerance { rtol: 1e-4, atol: 1e-5 };
+            let tolerance = Tolerance { rtol: 1e-4, atol: 1e-5, ..Tolerance::default() };
             let reason = difference(name, &expected, &run(program), tolerance).reason;
             assert!(reason.is_empty(), "{name}, {side}: {reason}");
         }

@@ -101,7 +101,7 @@ impl Emitter {
 
     /// Constant data, shared if it is there already.
     pub fn constant(&mut self, tensor: Tensor, origin: &Origin) -> Value {
-        if tensor.dtype() == DType::String {
+        if !tensor.dtype().is_numeric() {
             return self.graph.add_constant(tensor, origin.clone());
         }
         let mut hasher = FxHasher::default();

@@ -45,7 +45,7 @@ fn name(tensor: &Tensor) -> String {
 /// The value of a type that has no elements, whatever its symbols are.
 pub fn empty(ty: &Type) -> Option<Tensor> {
     let shape: Vec<usize> = ty.shape.iter().map(Dim::as_usize).collect::<Option<_>>()?;
-    let numbers = ty.dtype != DType::String && shape.contains(&0);
+    let numbers = ty.dtype.is_numeric() && shape.contains(&0);
     numbers.then(|| Tensor::new(ty.dtype, &shape, Default::default()).ok()).flatten()
 }
 

@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Seed of random inputs.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write every output to this folder as NAME.npy.
+    /// Write every output to this folder as NAME.npy, or NAME.pb where it is of texts, a sequence or a map.
     #[arg(long, short, value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Replace files that exist.
@@ -55,6 +55,9 @@ pub(super) struct OutputSummary {
     shape: Vec<usize>,
     /// Largest entries of the last axis of the first row: index and value.
     top: Vec<(usize, f64)>,
+    /// The texts, or what is inside of a sequence or a map.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    elements: Vec<String>,
 }
 
 /// Loads, compiles, runs, prints.
@@ -87,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes outputs as NAME.npy.
+/// Writes outputs as NAME.npy, texts and whole values as NAME.pb.
 pub(super) fn write(folder: &std::path::Path, names: &[String], outputs: &[Tensor], force: bool) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|reason| Error::Io { path: folder.to_owned(), reason })?;
     for (i, (name, tensor)) in names.iter().zip(outputs).enumerate() {
@@ -95,9 +98,13 @@ pub(super) fn write(folder: &std::path::Path, names: &[String], outputs: &[Tenso
         let plain: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
         let stem = if plain.trim_matches('.').is_empty() { format!("output_{i}") } else { plain };
-        let path = folder.join(format!("{stem}.npy"));
+        let extension = if tensors::has_npy(tensor) { "npy" } else { "pb" };
+        let path = folder.join(format!("{stem}.{extension}"));
         super::may_write(&path, force)?;
-        tensors::write_npy(&path, tensor)?;
+        match extension {
+            "npy" => tensors::write_npy(&path, tensor)?,
+            _ => tensors::write_pb(&path, name, tensor)?,
+        }
     }
     Ok(())
 }
@@ -118,7 +125,15 @@ pub(super) fn summary(name: &str, tensor: &Tensor, top: usize) -> OutputSummary 
         dtype: tensor.dtype().to_string(),
         shape: tensor.shape().to_vec(),
         top: entries,
+        elements: elements(tensor, top),
     }
+}
+
+/// The first texts or whole values of a tensor, in words.
+fn elements(tensor: &Tensor, top: usize) -> Vec<String> {
+    let texts = tensor.strings().unwrap_or_default().iter().map(|text| format!("{:?}", String::from_utf8_lossy(text)));
+    let values = tensor.values().unwrap_or_default().iter().map(|value| format!("{value:?}"));
+    texts.chain(values).take(top).collect()
 }
 
 /// Prints an output for people.
@@ -126,5 +141,8 @@ pub(super) fn print(output: &OutputSummary) {
     anstream::println!("{}: {}{:?}", output.name, output.dtype, output.shape);
     for (index, value) in &output.top {
         anstream::println!("  {index:>6}  {value:.6}");
+    }
+    for element in &output.elements {
+        anstream::println!("  {element}");
     }
 }

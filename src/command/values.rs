@@ -171,6 +171,9 @@ fn random_tensor(
     };
     let shape = port.shape.iter().map(size).collect::<Result<Vec<_>, _>>()?;
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| usage("too large".into()))?;
+    if !dtype.is_numeric() {
+        return Err(usage(format!("it takes {dtype}s, which are not drawn at random; give a file")));
+    }
     let numbers = match dtype.is_float() {
         true => Numbers::Float((0..count).map(|_| random.unit()).collect()),
         false if dtype == DType::Bool => Numbers::Uint(vec![1; count]),

@@ -37,16 +37,18 @@ PACKAGES = [
     "packaging==26.4",
 ]
 KINDS = ["node", "simple", "pytorch-operator", "pytorch-converted"]
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 TEXT_OF = 100_000  # bytes of a model up to which its text is written
 CASES = 2024  # in onnx 1.23.2; another number means that the package or this script changed
 SCRIPT = Path(__file__).resolve()
 SCRIPTS = [SCRIPT, SCRIPT.with_name("contrib.py")]
+FOLDER = "conformance"
 
 
 def main():
     if sys.argv[1:2] == ["--inside"]:
         return write_all(Path(sys.argv[2]))
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else SCRIPT.parents[2] / "target" / "conformance").resolve()
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else SCRIPT.parents[2] / "target" / FOLDER).resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out.with_name(out.name + ".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may start at once
@@ -138,7 +140,12 @@ def write_case(case, folder):
             data_set.mkdir()
             write_values(data_set, "input", inputs, case.model.graph.input)
             write_values(data_set, "output", outputs, case.model.graph.output)
-    (folder / "meta.json").write_text(json.dumps({"rtol": case.rtol, "atol": case.atol}) + "\n")
+    meta = {"rtol": case.rtol, "atol": case.atol}
+    if draws(onnx.load(folder / "model.onnx").graph):
+        meta["random"] = True
+    if any(node.op_type == "DFT" for node in onnx.load(folder / "model.onnx").graph.node):
+        meta["atol"] = max(meta["atol"], rounding(folder / "test_data_set_0" / "output_0.pb"))
+    (folder / "meta.json").write_text(json.dumps(meta) + "\n")
     write_text(folder)
 
 
@@ -155,6 +162,27 @@ def write_text(folder):
         return
     (folder / "model.onnxtxt").write_text(text)
     (folder / "model.onnxtxt.pb").write_bytes(parsed.SerializeToString())
+
+
+def rounding(path):
+    """What a transform in f32 is off by: the reference is one (NumPy transforms f32 in f32), so that elements which ought to
+    be 0 are not, by up to a few units in the last place of the largest element."""
+    import numpy
+    import onnx
+    from onnx import numpy_helper
+
+    values = numpy_helper.to_array(onnx.load_tensor(path))
+    return float(numpy.abs(values).max()) * 2**-22 if values.dtype == numpy.float32 else 0.0
+
+
+def draws(graph):
+    """Whether the model draws random numbers.
+
+    The expected values of such a case are "for informational purpose": the operator "may not produce the same values in
+    different implementations even if a seed is specified" (onnx/backend/test/case/node/bernoulli.py), and ONNX's own tests
+    of its reference evaluator leave these cases out. What holds is the type, the shape, and the range of the values.
+    """
+    return any(node.op_type in RANDOM for node in graph.node)
 
 
 def write_values(folder, role, values, infos):

@@ -1,8 +1,8 @@
-//! ONNX's own conformance cases and those of com.microsoft's operators, one test each.
+//! ONNX's own conformance cases, those of com.microsoft's operators (kind `contrib`) and of classical machine learning (`ml`), one test each.
 //!
-//! The cases are data made by `generate.py` into `target/conformance`, at the first run. Where that is not
+//! The cases are data made by `generate.py` into `target/conformance`, and by `generate_ml.py` beside it, at the first run. Where that is not
 //! possible (no Python, no registry) nothing is run and standard error says so; with `CI=true` it is a failure.
-//! `not_passing.txt` lists the cases that are known to fail; see `support/suite.rs`.
+//! All of them pass.
 
 mod cases;
 #[path = "../support/mod.rs"]

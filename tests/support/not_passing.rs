@@ -74,8 +74,12 @@ impl NotPassing {
         NotPassing { file: self.file, cases, faults: Vec::new() }
     }
 
-    /// Writes the list to its file.
+    /// Writes the list to its file; an empty list has none.
     pub fn write(&self) {
+        if self.cases.is_empty() {
+            std::fs::remove_file(self.path()).ok();
+            return;
+        }
         let lines = self.cases.iter().map(|(name, reason)| match reason.as_str() {
             "" => format!("{name}\n"),
             reason => format!("{name} # {reason}\n"),

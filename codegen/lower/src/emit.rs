@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 use tarsia_graph::{BinaryFn, Graph, Node, NodeId, Op, ReduceFn, Type, Value, access::Index};
-use tarsia_tensor::{Class, DType, Dim, Numbers};
+use tarsia_tensor::{DType, Dim, Numbers};
 use tarsia_tile::{Axis, Opcode, Operand, ParamId, Region, View};
 
 use crate::{
@@ -639,7 +639,7 @@ pub(crate) fn identity(function: ReduceFn) -> f64 {
 
 /// A constant of one element as an immediate, if the immediate holds it exactly.
 pub(crate) fn scalar_operand(tensor: &tarsia_tensor::Tensor) -> Option<Operand> {
-    if tensor.count() != 1 || tensor.dtype().class() == Class::String {
+    if tensor.count() != 1 || !tensor.dtype().is_numeric() {
         return None;
     }
     match tensor.numbers().ok()? {

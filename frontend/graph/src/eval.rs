@@ -21,7 +21,7 @@ mod tests;
 use std::cell::Cell;
 
 use smallvec::SmallVec;
-use tarsia_tensor::{Bindings, Class, DType, Dim, Numbers, Shape, Tensor, host, rng};
+use tarsia_tensor::{Bindings, Dim, Numbers, Shape, Tensor, host, rng};
 
 pub use error::{EvalError, Fault};
 
@@ -364,8 +364,8 @@ fn leaf(op: &Op, shape: &Shape) -> Result<Tensor, Fault> {
         }
         _ => return Err(Fault::NoOperand),
     };
-    if dtype.class() == Class::String {
-        return Err(Fault::Unsupported(DType::String));
+    if !dtype.is_numeric() {
+        return Err(Fault::Unsupported(dtype));
     }
     Ok(Tensor::from_numbers(dtype, shape, &numbers)?)
 }

@@ -227,6 +227,13 @@ impl Graph {
         self.outputs.push(Output { name: name.to_owned(), value });
     }
 
+    /// Another value for the result number `index`, if there is such a result.
+    pub fn replace_output(&mut self, index: usize, value: Value) {
+        if let Some(output) = self.outputs.get_mut(index) {
+            output.value = value;
+        }
+    }
+
     /// The inputs with their names, in order.
     pub fn inputs(&self) -> &[(String, NodeId)] {
         &self.inputs

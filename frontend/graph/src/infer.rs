@@ -27,8 +27,8 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
     let (low, high) = op.arity();
     let result = if operands.len() < low || operands.len() > high {
         Err(format!("it takes {low} to {high} operands"))
-    } else if computes(op) && operands.iter().any(|ty| ty.dtype == DType::String) {
-        Err("it computes with numbers, not with texts".to_owned())
+    } else if computes(op) && operands.iter().any(|ty| !ty.dtype.is_numeric()) {
+        Err("it computes with numbers, not with texts or whole values".to_owned())
     } else {
         result_types(op, operands).and_then(|types| match types.iter().find_map(impossible) {
             Some(reason) => Err(reason),

@@ -7,6 +7,7 @@ pub mod access;
 mod attr;
 pub mod composite;
 mod contraction;
+pub mod derivative;
 pub mod dot;
 pub mod eval;
 mod graph;

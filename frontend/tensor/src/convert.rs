@@ -18,6 +18,7 @@ pub fn convert(x: &Tensor, dtype: DType, saturate: bool) -> Result<Tensor, Tenso
             let text = number_texts(x)?.into_iter().map(Into::into).collect();
             Ok(Tensor::from_strings(x.shape(), text)?)
         }
+        (None, Class::Value) => Err(TensorError::NotNumeric(dtype)),
         (None, _) => {
             let numbers = x.numbers()?.cast(x.dtype(), dtype, overflow);
             // The values are representable now, but an infinity that saturated must not be seen as one again.

@@ -13,6 +13,8 @@ pub enum Class {
     Uint,
     /// Byte strings: no arithmetic.
     String,
+    /// Whole values (sequences, optional values, maps): no arithmetic.
+    Value,
 }
 
 macro_rules! dtypes {
@@ -28,7 +30,7 @@ macro_rules! dtypes {
             /// The name in text forms, e.g. `f32`.
             pub const fn name(self) -> &'static str { match self { $(DType::$variant => $name),* } }
 
-            /// Bits per element; strings have 0.
+            /// Bits per element; strings and whole values have 0.
             pub const fn bits(self) -> usize { match self { $(DType::$variant => $bits),* } }
 
             /// The arithmetic class.
@@ -89,12 +91,15 @@ dtypes! {
     F64 = "f64", 64, Float, 11;
     /// Byte string.
     String = "string", 0, String, 8;
+    /// A whole value, in a tensor of rank 1 for a sequence or an optional value (of 0 or 1), of rank 0 for a map, whose only
+    /// element is the sequence of its keys and its values. No element type of ONNX.
+    Value = "value", 0, Value, 0;
 }
 
 impl DType {
     /// The type with this ONNX `TensorProto.DataType` number.
     pub fn from_onnx(number: i32) -> Option<DType> {
-        DType::ALL.iter().copied().find(|dtype| dtype.onnx() == number)
+        DType::ALL.iter().copied().find(|dtype| dtype.onnx() == number && number != 0)
     }
 
     /// Bytes that `count` elements take; `None` on overflow. Sub-byte types are packed.
@@ -105,6 +110,11 @@ impl DType {
     /// Whether this is a floating-point type.
     pub fn is_float(self) -> bool {
         self.class() == Class::Float
+    }
+
+    /// Whether elements are numbers, of a fixed number of bits; texts and whole values are not.
+    pub const fn is_numeric(self) -> bool {
+        self.bits() > 0
     }
 
     /// Whether this is an integer type (booleans and strings are not).

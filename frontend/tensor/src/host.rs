@@ -32,6 +32,24 @@
 //! | `string_normalize` | texts, stop words | case (0 as it is, 1 lower, 2 upper), stop words are case-sensitive | | texts that are left |
 //! | `label_encode` | x, keys, values, default | | | the value of each key |
 //! | `tf_idf` | x, pool | weighting (0 TF, 1 IDF, 2 TFIDF), least and most length, most skipped, how many lengths, their starts…, columns… | weights | `[…, columns]` |
+//! | `sequence` | any | | | the sequence of them |
+//! | `sequence_at` | sequence, then an optional place (negative: from the end) | | | the element |
+//! | `sequence_insert` | sequence, element, then an optional place (none: the end) | | | the longer sequence |
+//! | `sequence_erase` | sequence, then an optional place (none: the last) | | | the shorter sequence |
+//! | `sequence_concat` | sequence | axis (negative: from the end), new axis | | its elements joined |
+//! | `sequence_split` | x, then optional sizes (a scalar: of each part; none: 1) | axis, keep the axis | | sequence of the parts |
+//! | `map` | keys `[n]`, values `[n]` | | | map |
+//! | `map_parts` | map | | | keys, values |
+//! | `map_row` | map from integers | columns (negative: one for each value), numbers become texts of 6 decimals | | `[1, columns]` |
+//! | `pairwise_coupling` | f32 `[rows, pairs]`: how likely the first of two classes is | classes | | `[rows, classes]` |
+//! | `image` | bytes of an encoded image | RGB (0), BGR (1), gray (2) | | u8 `[height, width, channels]`; empty if it does not decode |
+//! | `random` | shape | seed (its low 32 bits), uniform (0) or normal | | f64, as NumPy's `RandomState` |
+//! | `gather`, `take_along` | x, indices | axis | | slices, or single elements, along the axis |
+//! | `transpose` | x | permutation | | its axes in that order |
+//! | `strided` | x, starts, sizes | steps | | so many elements of each axis |
+//! | `concat` | any | axis | | joined |
+//! | `select` | bool, a, b, which broadcast | | | `condition ? a : b` |
+//! | `zip_map` | x `[rows, n]`, keys `[n]` | | | sequence of a map for each row |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
 //! (0 half_pixel, 1 half_pixel_symmetric, 2 pytorch_half_pixel, 3 align_corners, 4 asymmetric, 5 tf_crop_and_resize), nearest
@@ -39,9 +57,14 @@
 //! 2 not_smaller), then the axes that scales, sizes and region are about (none: all), and the reals cubic coefficient and
 //! extrapolation value. Results keep the element type of x unless said otherwise.
 
+mod arranged;
+mod coupling;
+mod image;
+mod random;
 mod regions;
 mod resample;
 mod select;
+mod sequence;
 mod shape;
 mod spectrum;
 mod strings;
@@ -94,6 +117,25 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "string_normalize", operands: (2, 2), results: Some(1), run: strings::string_normalize },
     Function { name: "label_encode", operands: (4, 4), results: Some(1), run: strings::label_encode },
     Function { name: "tf_idf", operands: (2, 2), results: Some(1), run: strings::tf_idf },
+    Function { name: "sequence", operands: (0, usize::MAX), results: Some(1), run: sequence::sequence },
+    Function { name: "sequence_at", operands: (1, 2), results: Some(1), run: sequence::at },
+    Function { name: "sequence_insert", operands: (2, 3), results: Some(1), run: sequence::insert },
+    Function { name: "sequence_erase", operands: (1, 2), results: Some(1), run: sequence::erase },
+    Function { name: "sequence_concat", operands: (1, 1), results: Some(1), run: sequence::joined },
+    Function { name: "sequence_split", operands: (1, 2), results: Some(1), run: sequence::parts },
+    Function { name: "map", operands: (2, 2), results: Some(1), run: sequence::map },
+    Function { name: "map_parts", operands: (1, 1), results: Some(2), run: sequence::map_parts },
+    Function { name: "map_row", operands: (1, 1), results: Some(1), run: sequence::map_row },
+    Function { name: "pairwise_coupling", operands: (1, 1), results: Some(1), run: coupling::pairwise },
+    Function { name: "image", operands: (1, 1), results: Some(1), run: image::decode },
+    Function { name: "random", operands: (1, 1), results: Some(1), run: random::drawn },
+    Function { name: "gather", operands: (2, 2), results: Some(1), run: arranged::gather },
+    Function { name: "take_along", operands: (2, 2), results: Some(1), run: arranged::take_along },
+    Function { name: "transpose", operands: (1, 1), results: Some(1), run: arranged::transpose },
+    Function { name: "strided", operands: (3, 3), results: Some(1), run: arranged::strided },
+    Function { name: "concat", operands: (1, usize::MAX), results: Some(1), run: arranged::joined },
+    Function { name: "select", operands: (3, 3), results: Some(1), run: arranged::select },
+    Function { name: "zip_map", operands: (2, 2), results: Some(1), run: sequence::zip_map },
 ];
 
 /// Elements that [`call`] may give in one result.

@@ -98,7 +98,7 @@ impl Numbers {
     /// says), integers wrap; the class is converted first where it differs (see [`Numbers::cast`]). Texts have no packed form:
     /// no bytes.
     pub fn encode(&self, dtype: DType, overflow: Overflow) -> Vec<u8> {
-        if dtype.class() == Class::String {
+        if !dtype.is_numeric() {
             return Vec::new();
         }
         match (self.clone_as(dtype.class()), MiniFloat::of(dtype)) {

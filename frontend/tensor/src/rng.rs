@@ -37,6 +37,69 @@ fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Matsumoto and Nishimura's Mersenne Twister (ACM TOMACS 8, 1998), read as NumPy's `RandomState` does.
+#[derive(Clone, Debug)]
+pub struct Twister {
+    state: Vec<u32>,
+    at: usize,
+    /// The second normal number of the last pair.
+    spare: Option<f64>,
+}
+
+impl Twister {
+    const WORDS: usize = 624;
+
+    /// The generator of a seed.
+    pub fn new(seed: u32) -> Twister {
+        let mut state = Vec::with_capacity(Twister::WORDS);
+        let mut word = seed;
+        for place in 0..Twister::WORDS as u32 {
+            state.push(word);
+            word = (word ^ (word >> 30)).wrapping_mul(1_812_433_253).wrapping_add(place + 1);
+        }
+        Twister { state, at: Twister::WORDS, spare: None }
+    }
+
+    fn next_word(&mut self) -> u32 {
+        if self.at == Twister::WORDS {
+            for i in 0..Twister::WORDS {
+                let joined = self.state[i] & 0x8000_0000 | self.state[(i + 1) % Twister::WORDS] & 0x7fff_ffff;
+                let twisted = (joined >> 1) ^ if joined & 1 == 1 { 0x9908_b0df } else { 0 };
+                self.state[i] = self.state[(i + 397) % Twister::WORDS] ^ twisted;
+            }
+            self.at = 0;
+        }
+        let mut word = self.state[self.at];
+        self.at += 1;
+        word ^= word >> 11;
+        word ^= (word << 7) & 0x9d2c_5680;
+        word ^= (word << 15) & 0xefc6_0000;
+        word ^ (word >> 18)
+    }
+
+    /// Uniform in [0, 1), of 53 bits.
+    pub fn uniform(&mut self) -> f64 {
+        let (high, low) = (self.next_word() >> 5, self.next_word() >> 6);
+        (f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0
+    }
+
+    /// Standard normal: Marsaglia's polar method, two numbers at a time.
+    pub fn normal(&mut self) -> f64 {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
+        loop {
+            let (x, y) = (2.0 * self.uniform() - 1.0, 2.0 * self.uniform() - 1.0);
+            let square = x * x + y * y;
+            if square < 1.0 && square != 0.0 {
+                let factor = (-2.0 * square.ln() / square).sqrt();
+                self.spare = Some(factor * x);
+                return factor * y;
+            }
+        }
+    }
+}
+
 /// A stream read in order, for generated tests and data.
 #[derive(Clone, Debug)]
 pub struct Stream {

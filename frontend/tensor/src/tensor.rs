@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{Absent, Class, Content, DType, Numbers, Overflow};
+use crate::{Absent, Content, DType, Numbers, Overflow};
 
 /// Sizes of the axes of a concrete tensor.
 pub type Shape = SmallVec<[usize; 6]>;
@@ -72,6 +72,7 @@ pub struct Tensor {
 enum Data {
     Bytes(Bytes),
     Strings(Arc<[Bytes]>),
+    Values(Arc<[Tensor]>),
     Absent(Absent),
 }
 
@@ -84,7 +85,7 @@ impl Tensor {
         let too_large = || TensorError::TooLarge(shape.to_vec());
         let count = element_count(shape).ok_or_else(too_large)?;
         let expected = dtype.bytes_of(count).ok_or_else(too_large)?;
-        if dtype == DType::String || expected != data.len() {
+        if !dtype.is_numeric() || expected != data.len() {
             return Err(TensorError::Size { dtype, shape: shape.to_vec(), expected, found: data.len() });
         }
         Ok(Tensor { dtype, shape: shape.into(), data: Data::Bytes(data) })
@@ -103,6 +104,31 @@ impl Tensor {
         Ok(Tensor { dtype: DType::String, shape: shape.into(), data: Data::Strings(strings.into()) })
     }
 
+    /// A tensor of whole values.
+    ///
+    /// # Errors
+    /// If there are not as many values as `shape` says.
+    pub fn from_values(shape: &[usize], values: Vec<Tensor>) -> Result<Tensor, TensorError> {
+        let expected = element_count(shape).ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
+        if expected != values.len() {
+            let found = values.len();
+            return Err(TensorError::Size { dtype: DType::Value, shape: shape.to_vec(), expected, found });
+        }
+        Ok(Tensor { dtype: DType::Value, shape: shape.into(), data: Data::Values(values.into()) })
+    }
+
+    /// A tensor without elements.
+    ///
+    /// # Errors
+    /// If no size is 0.
+    pub fn empty(dtype: DType, shape: &[usize]) -> Result<Tensor, TensorError> {
+        match dtype {
+            DType::String => Tensor::from_strings(shape, Vec::new()),
+            DType::Value => Tensor::from_values(shape, Vec::new()),
+            _ => Tensor::new(dtype, shape, Bytes::new()),
+        }
+    }
+
     /// A tensor whose data are not there; `origin` tells them from other data.
     ///
     /// # Errors
@@ -110,7 +136,7 @@ impl Tensor {
     pub fn absent(dtype: DType, shape: &[usize], origin: &str) -> Result<Tensor, TensorError> {
         let bytes = element_count(shape).and_then(|count| dtype.bytes_of(count));
         let bytes = bytes.ok_or_else(|| TensorError::TooLarge(shape.to_vec()))?;
-        if dtype == DType::String {
+        if !dtype.is_numeric() {
             return Err(TensorError::NotNumeric(dtype));
         }
         Ok(Tensor { dtype, shape: shape.into(), data: Data::Absent(Absent { origin: origin.into(), bytes }) })
@@ -121,7 +147,7 @@ impl Tensor {
     /// # Errors
     /// If the count does not match the shape, or the type is of texts.
     pub fn from_numbers(dtype: DType, shape: &[usize], numbers: &Numbers) -> Result<Tensor, TensorError> {
-        if dtype.class() == Class::String {
+        if !dtype.is_numeric() {
             return Err(TensorError::NotNumeric(dtype));
         }
         Tensor::new(dtype, shape, numbers.encode(dtype, Overflow::Special).into())
@@ -156,12 +182,12 @@ impl Tensor {
         self.shape.iter().product()
     }
 
-    /// The raw bytes; empty for strings, and where the data are absent.
+    /// The raw bytes; empty for strings and whole values, and where the data are absent.
     pub fn bytes(&self) -> &Bytes {
         static NONE: Bytes = Bytes::new();
         match &self.data {
             Data::Bytes(bytes) => bytes,
-            Data::Strings(_) | Data::Absent(_) => &NONE,
+            Data::Strings(_) | Data::Values(_) | Data::Absent(_) => &NONE,
         }
     }
 
@@ -205,10 +231,18 @@ impl Tensor {
         }
     }
 
+    /// The whole values, if this is a tensor of such.
+    pub fn values(&self) -> Option<&[Tensor]> {
+        match &self.data {
+            Data::Values(values) => Some(values),
+            _ => None,
+        }
+    }
+
     /// The elements widened to 64 bits.
     ///
     /// # Errors
-    /// If this is a tensor of strings, or its data are absent.
+    /// If this is a tensor of strings or whole values, or its data are absent.
     pub fn numbers(&self) -> Result<Numbers, TensorError> {
         self.present()?;
         Numbers::decode(self.dtype, self.bytes(), self.count()).ok_or(TensorError::NotNumeric(self.dtype))
@@ -250,6 +284,9 @@ impl fmt::Debug for Tensor {
                 (_, Some(strings)) => write!(f, " {strings:?}")?,
                 _ => {}
             }
+        }
+        if let Some(values) = self.values() {
+            write!(f, " {values:?}")?;
         }
         Ok(())
     }

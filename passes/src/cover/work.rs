@@ -97,7 +97,7 @@ impl Extent {
     pub fn of(ty: &Type, eval: &dyn Fn(&tarsia_tensor::Dim) -> f64) -> Extent {
         let sizes: SmallVec<[f64; 6]> = ty.shape.iter().map(|dim| eval(dim).max(0.0)).collect();
         let count: f64 = sizes.iter().product();
-        let bits = if ty.dtype == DType::String { 128.0 } else { ty.dtype.bits() as f64 };
+        let bits = if !ty.dtype.is_numeric() { 128.0 } else { ty.dtype.bits() as f64 };
         Extent { sizes, count, bytes: count * bits / 8.0 }
     }
 

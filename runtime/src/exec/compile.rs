@@ -418,7 +418,7 @@ impl<'a> Compiler<'a> {
         if memory.size.len() > MAX_RANK {
             return Err(format!("an operand has more than {MAX_RANK} axes"));
         }
-        if memory.dtype == DType::String {
+        if !memory.dtype.is_numeric() {
             return Err("strings are not data of tile instructions".to_owned());
         }
         self.push(Operand::Memory(memory))

@@ -206,7 +206,7 @@ fn constants(program: &Program) -> Result<Vec<Option<Tensor>>, RunError> {
             }
         };
         let needed = buffer.bytes(&|_| None)?;
-        if needed != data.len() && buffer.dtype != DType::String {
+        if needed != data.len() && buffer.dtype.is_numeric() {
             let reason = format!("it takes {needed} bytes, but its constant has {}", data.len());
             return Err(RunError::Malformed { place: place(), reason });
         }

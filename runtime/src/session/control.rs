@@ -173,10 +173,7 @@ fn stack_or_empty(
     let declared = &compiled.program.buffers[buffer.0 as usize];
     let size = |(i, dim)| if i == axis { 0 } else { state.bindings.size(dim).unwrap_or(0) };
     let shape: Shape = declared.shape.iter().enumerate().map(size).collect();
-    match declared.dtype {
-        DType::String => Ok(Tensor::from_strings(&shape, Vec::new())?),
-        dtype => Ok(Tensor::new(dtype, &shape, bytes::Bytes::new())?),
-    }
+    Ok(Tensor::empty(declared.dtype, &shape)?)
 }
 
 fn boolean(value: bool) -> Result<Tensor, RunError> {

@@ -290,7 +290,7 @@ impl State {
     }
 
     fn hold(&mut self, buffer: usize, tensor: Tensor) -> Result<(), RunError> {
-        let aligned = tensor.strings().is_some() || is_aligned(tensor.dtype(), tensor.bytes().as_ptr());
+        let aligned = !tensor.dtype().is_numeric() || is_aligned(tensor.dtype(), tensor.bytes().as_ptr());
         let tensor = match aligned {
             true => tensor,
             false => Tensor::new(tensor.dtype(), tensor.shape(), realigned(tensor.bytes())?)?,

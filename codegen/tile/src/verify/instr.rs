@@ -474,7 +474,7 @@ impl Check<'_, '_> {
                 TypeRule::Bool => (found != DType::Bool).then(|| "bool".into()),
                 TypeRule::Index => (!matches!(found, DType::I32 | DType::I64)).then(|| "i64 or i32".into()),
                 TypeRule::Integer => (!found.is_integer() && found != DType::Bool).then(|| "an integer type".into()),
-                TypeRule::Any | TypeRule::Product => (found == DType::String).then(|| "a type of numbers".into()),
+                TypeRule::Any | TypeRule::Product => (!found.is_numeric()).then(|| "a type of numbers".into()),
             };
             if let Some(expected) = expected {
                 self.report.fault(format!(

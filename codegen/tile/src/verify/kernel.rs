@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tarsia_tensor::{DType, Dim, Symbol};
+use tarsia_tensor::{Dim, Symbol};
 
 use super::{
     BindCheck, Report, Stage, place,
@@ -103,7 +103,7 @@ impl Check<'_, '_> {
             self.report.path.extend([part::PARAM, at as u32]);
             let twice = names.insert(&param.name, ()).is_some();
             self.report.fault_if(twice, || format!("there are two parameters `{}`", param.name));
-            self.report.fault_if(param.dtype == DType::String, || "kernels do not compute with strings".into());
+            self.report.fault_if(!param.dtype.is_numeric(), || "kernels do not compute with strings".into());
             let matrix = matches!(param.layout, Layout::RowMajor) || param.shape.len() == 2;
             self.report.fault_if(!matrix, || format!("a fractal has 2 axes, not {}", param.shape.len()));
             param.shape.iter().for_each(|dim| self.dim(dim));
@@ -123,7 +123,7 @@ impl Check<'_, '_> {
         self.report.fault_if(tile.slots == 0, || "a tile has at least one slot".into());
         let matrix = matches!(tile.layout, Layout::RowMajor) || tile.shape.len() == 2;
         self.report.fault_if(!matrix, || format!("a fractal has 2 axes, not {}", tile.shape.len()));
-        self.report.fault_if(tile.dtype == DType::String, || "kernels do not compute with strings".into());
+        self.report.fault_if(!tile.dtype.is_numeric(), || "kernels do not compute with strings".into());
         let Some((machine, stage)) = self.machine else { return };
         let Some(space) = machine.space(&tile.space) else {
             let names: Vec<&str> = machine.spaces.iter().map(|space| space.name.as_str()).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rustc_hash::FxHashSet;
-use tarsia_tensor::{DType, Dim, Symbol};
+use tarsia_tensor::{Dim, Symbol};
 
 use super::{BindCheck, Report, Stage, kernel, prove::Context};
 use crate::{
@@ -91,7 +91,7 @@ impl Steps<'_, '_> {
         let Some(constant) = self.program.constants.get(index as usize) else {
             return self.report.fault(format!("there is no constant {index} among {}", self.program.constants.len()));
         };
-        if buffer.dtype == DType::String {
+        if !buffer.dtype.is_numeric() {
             return;
         }
         match buffer.bytes(&|_| None) {

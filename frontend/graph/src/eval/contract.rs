@@ -77,7 +77,7 @@ impl Scalar for i64 {
 
 /// Numbers of any class as a tensor of `dtype`.
 pub(super) fn as_type(numbers: &Numbers, dtype: DType, shape: &[usize]) -> Result<Tensor, Fault> {
-    if dtype == DType::String {
+    if !dtype.is_numeric() {
         return Err(Fault::Unsupported(dtype));
     }
     Ok(Tensor::new(dtype, shape, numbers.encode(dtype, Overflow::Special).into())?)

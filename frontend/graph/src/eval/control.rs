@@ -171,10 +171,7 @@ impl Scope<'_> {
         let sizes = ty.shape.iter().enumerate();
         let shape: Shape =
             sizes.map(|(i, dim)| if i == axis { 0 } else { self.bindings.size(dim).unwrap_or(0) }).collect();
-        if ty.dtype == DType::String {
-            return Ok(Tensor::from_strings(&shape, Vec::new())?);
-        }
-        Ok(Tensor::new(ty.dtype, &shape, Default::default())?)
+        Ok(Tensor::empty(ty.dtype, &shape)?)
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) fn finish(dtype: DType, totals: impl Iterator<Item = (f64, i128)>) ->
     match dtype.class() {
         Class::Float => Numbers::Float(totals.map(|(float, _)| float).collect()),
         Class::Int => Numbers::Int(totals.map(|(_, int)| int as i64).collect()),
-        Class::Uint | Class::String => Numbers::Uint(totals.map(|(_, int)| int as u64).collect()),
+        Class::Uint | Class::String | Class::Value => Numbers::Uint(totals.map(|(_, int)| int as u64).collect()),
     }
 }
 

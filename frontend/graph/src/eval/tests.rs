@@ -5,6 +5,8 @@ mod composites;
 mod control;
 mod structure;
 
+use tarsia_tensor::DType;
+
 use super::*;
 
 /// A tensor of f32.

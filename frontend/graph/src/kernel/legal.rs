@@ -1,7 +1,5 @@
 //! The one predicate for bodies of kernels: what covering may form and lowering has to accept.
 
-use tarsia_tensor::DType;
-
 use crate::{Graph, GraphError, KernelKind, Kind, NodeId, Op, Value, classify, composite, kernel::trace::Trace};
 
 /// The kind of kernel that `body` is.
@@ -20,7 +18,7 @@ use crate::{Graph, GraphError, KernelKind, Kind, NodeId, Op, Value, classify, co
 pub fn legal(body: &Graph) -> Result<KernelKind, String> {
     let (kind, anchors) = classify(body)?;
     let roots: Vec<Value> = body.outputs().iter().map(|output| output.value).collect();
-    if body.node_ids().any(|id| body[id].types.iter().any(|ty| ty.dtype == DType::String)) {
+    if body.node_ids().any(|id| body[id].types.iter().any(|ty| !ty.dtype.is_numeric())) {
         return Err("strings are handled by the host".to_owned());
     }
     if roots.is_empty() {

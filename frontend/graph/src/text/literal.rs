@@ -145,10 +145,8 @@ pub(super) fn tensor_of(cursor: &Cursor, ty: &Type, elements: Elements) -> Resul
     let shape = known_shape(cursor, ty)?;
     let made = match elements {
         Elements::Strings(strings) if ty.dtype == DType::String => Tensor::from_strings(&shape, strings),
-        Elements::Numbers(items) if ty.dtype == DType::String && items.is_empty() => {
-            Tensor::from_strings(&shape, vec![])
-        }
-        Elements::Numbers(items) if ty.dtype != DType::String => {
+        Elements::Numbers(items) if !ty.dtype.is_numeric() && items.is_empty() => Tensor::empty(ty.dtype, &shape),
+        Elements::Numbers(items) if ty.dtype.is_numeric() => {
             let numbers = numbers_of(ty.dtype, &items)
                 .map_err(|item| cursor.error(format!("`{item}` is not a value of {}", ty.dtype)))?;
             Tensor::from_numbers(ty.dtype, &shape, &numbers)

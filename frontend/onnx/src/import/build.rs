@@ -1,9 +1,9 @@
 //! Adding core ops: short names for what importers use.
 
-use tarsia_graph::{BinaryFn, Contraction, NodeId, Op, ReduceFn, Type, UnaryFn, Value, composite::Builder};
+use tarsia_graph::{BinaryFn, Contraction, NodeId, Op, ReduceFn, Type, UnaryFn, Value, composite::Builder, infer};
 use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, Tensor};
 
-use super::{Ctx, Element, Item, Known, Outcome, invalid, unsupported};
+use super::{Ctx, Element, Known, Outcome, invalid, unsupported};
 use crate::Node;
 
 impl<'a> Ctx<'a, '_> {
@@ -41,9 +41,39 @@ impl<'a> Ctx<'a, '_> {
         Ok(self.add_node(op, operands)?.into())
     }
 
-    /// Adds an op with several results.
+    /// Adds an op with several results. Texts and whole values are moved by the host.
     pub fn add_node(&mut self, op: Op, operands: &[Value]) -> Outcome<NodeId> {
+        if operands.iter().any(|&value| !self.dtype(value).is_numeric())
+            && let Some((op, operands)) = self.moved_by_host(&op, operands)?
+        {
+            return Ok(self.graph.add(op, &operands, self.origin.clone())?);
+        }
         Ok(self.graph.add(op, operands, self.origin.clone())?)
+    }
+
+    /// The host function that does what an op that moves elements does, with its operands.
+    fn moved_by_host(&mut self, op: &Op, operands: &[Value]) -> Outcome<Option<(Op, Vec<Value>)>> {
+        let mut all = operands.to_vec();
+        let axis = |axis: &usize| vec![*axis as i64];
+        let (function, ints) = match op {
+            Op::Gather { axis: at } => ("gather", axis(at)),
+            Op::TakeAlong { axis: at } => ("take_along", axis(at)),
+            Op::Concat { axis: at } => ("concat", axis(at)),
+            Op::Select {} => ("select", Vec::new()),
+            Op::Transpose { perm } => ("transpose", perm.iter().map(|&axis| axis as i64).collect()),
+            Op::Broadcast { shape } => {
+                all.push(self.dims_vector(shape)?);
+                ("broadcast", Vec::new())
+            }
+            Op::Slice { starts, sizes, steps } => {
+                all.extend([self.dims_vector(starts)?, self.dims_vector(sizes)?]);
+                ("strided", steps.clone())
+            }
+            _ => return Ok(None),
+        };
+        let operand_types: Vec<&Type> = operands.iter().map(|&value| self.graph.ty(value)).collect();
+        let types = infer(op, &operand_types).map_err(|error| invalid(error.to_string()))?.into_vec();
+        Ok(Some((Op::Host { function: function.into(), ints, reals: Vec::new(), types }, all)))
     }
 
     /// Adds constant data.
@@ -305,15 +335,6 @@ impl<'a> Ctx<'a, '_> {
                 ))
             }),
             shape => Err(invalid(format!("sizes or axes with {} axes", shape.len()))),
-        }
-    }
-
-    /// The values of an item that is a sequence.
-    pub fn sequence(&self, node: &Node<'a>, index: usize) -> Outcome<Vec<Item>> {
-        match self.item(node, index) {
-            Some(Item::Sequence(items)) => Ok(items.clone()),
-            Some(Item::Poison) => Err(super::Stop::Poisoned),
-            _ => Err(invalid(format!("input {index} is no sequence"))),
         }
     }
 }

@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tarsia_graph::{Graph, GraphError, Kind, Origin, Type, Value, eval};
 use tarsia_tensor::{Bindings, Dim, Tensor, TensorError};
 
-use super::{Item, Known, Options, evaluate, symbols::Symbols};
+use super::{Form, Item, Known, Options, evaluate, symbols::Symbols};
 use crate::{
     Dimension, Fault, Model, Node, Problem, Problems, ValueType,
     ops::{self, Importer},
@@ -82,7 +82,7 @@ pub(crate) struct Ctx<'a, 'o> {
 pub(super) fn import(model: &Model, options: &Options) -> Result<Graph, Problems> {
     let source = model.graph();
     let (inputs, mut problems) = input_types(&source);
-    let dims = inputs.iter().flat_map(|(_, _, shape)| shape.iter().copied());
+    let dims = inputs.iter().flat_map(|input| input.shape.iter().copied());
     let symbols = Symbols::new(options, dims);
     let mut ctx = Ctx {
         graph: Graph::new(source.name()),
@@ -96,15 +96,27 @@ pub(super) fn import(model: &Model, options: &Options) -> Result<Graph, Problems
     for value in source.inputs() {
         ctx.names.insert(value.name(), Item::Poison);
     }
-    for (name, dtype, shape) in inputs {
-        let shape: Vec<Dim> = shape.iter().enumerate().map(|(axis, &dim)| ctx.symbols.dim(dim, name, axis)).collect();
-        let value = ctx.graph.add_input(name, Type::new(dtype, shape));
-        ctx.names.insert(name, value.into());
+    for InputType { name, form, shape } in inputs {
+        let mut dims = shape.iter().enumerate().map(|(axis, &dim)| ctx.symbols.dim(dim, name, axis));
+        let ty = match form {
+            Form::Tensor(dtype, _) => Type::new(dtype, dims.collect::<Vec<_>>()),
+            _ => form.whole_type(dims.next().unwrap_or(Dim::ONE)),
+        };
+        let value = ctx.graph.add_input(name, ty);
+        let item = ctx.opened(value, &form);
+        ctx.names.insert(name, item);
     }
     ctx.initializers(&source);
     ctx.nodes(&source);
     for output in source.outputs() {
-        match ctx.named(output.name()) {
+        let value = match (Ctx::declared_whole(&output), ctx.names.get(output.name()).cloned()) {
+            (Some(form), Some(item)) => ctx.coerced(&item, &form),
+            (None, Some(item)) if !matches!(item, Item::Tensor(_) | Item::Known(_)) => {
+                ctx.whole(&item).map(|(value, _)| value)
+            }
+            _ => ctx.named(output.name()),
+        };
+        match value {
             Ok(value) => ctx.graph.add_output(output.name(), value),
             Err(Stop::Poisoned) => {}
             Err(stop) => {
@@ -125,7 +137,13 @@ fn stop_text(stop: Stop) -> String {
     }
 }
 
-type InputType<'a> = (&'a str, tarsia_tensor::DType, Vec<Dimension<'a>>);
+/// An input without a default.
+struct InputType<'a> {
+    name: &'a str,
+    form: Form,
+    /// Of a tensor its sizes, of a sequence or an optional value its length.
+    shape: Vec<Dimension<'a>>,
+}
 
 /// The inputs without a default, with their types; a default counts as a constant.
 fn input_types<'a>(source: &view::Graph<'a>) -> (Vec<InputType<'a>>, Problems) {
@@ -138,10 +156,20 @@ fn input_types<'a>(source: &view::Graph<'a>) -> (Vec<InputType<'a>>, Problems) {
         };
         match value.value_type() {
             Ok(Some(ValueType::Tensor(tensor))) => match tensor.shape {
-                Some(shape) => inputs.push((value.name(), tensor.dtype, shape)),
+                Some(shape) => inputs.push(InputType {
+                    name: value.name(),
+                    form: Form::Tensor(tensor.dtype, Some(shape.len())),
+                    shape,
+                }),
                 None => refuse("does not say how many axes it has; give it a shape in the model"),
             },
-            Ok(Some(other)) => refuse(&format!("is {}, and only tensors can be inputs", kind(&other))),
+            Ok(Some(other)) => match Form::declared(&other) {
+                Some(form) => inputs.push(InputType { name: value.name(), form, shape: vec![Dimension::Unknown] }),
+                None => refuse(&format!(
+                    "is {}, and only tensors, sequences, optional values and maps can be",
+                    kind(&other)
+                )),
+            },
             Ok(None) => refuse("has no type; give it one in the model"),
             Err(problem) => problems.push(problem),
         }
@@ -290,6 +318,16 @@ impl<'a> Ctx<'a, '_> {
         self.names.get(node.input(index)?).filter(|item| !matches!(item, Item::Nothing))
     }
 
+    /// The value of a name of the graph at hand.
+    pub fn value_named(&mut self, name: &str) -> Outcome<Value> {
+        self.named(name)
+    }
+
+    /// What a name stands for, be it nothing.
+    pub fn raw_item(&self, name: &str) -> Option<Item> {
+        self.names.get(name).cloned()
+    }
+
     /// The value of an input that must be there.
     pub fn value(&mut self, node: &Node<'a>, index: usize) -> Outcome<Value> {
         self.value_opt(node, index)?.ok_or(Stop::Fault(Fault::MissingInput(index)))
@@ -342,9 +380,10 @@ impl<'a> Ctx<'a, '_> {
                 self.names.insert(name, value.into());
                 Ok(value)
             }
-            Item::Sequence(_) => Err(unsupported("a sequence where a tensor is expected")),
-            Item::Nothing => Err(unsupported("an empty optional value where a tensor is expected")),
-            Item::Poison => Err(Stop::Poisoned),
+            other => {
+                let other = other.clone();
+                self.item_value(&other)
+            }
         }
     }
 
@@ -353,7 +392,12 @@ impl<'a> Ctx<'a, '_> {
         match item {
             Item::Tensor(value) => Ok(*value),
             Item::Known(known) => self.materialise(known),
-            Item::Sequence(_) => Err(unsupported("a sequence where a tensor is expected")),
+            Item::Whole(value, Form::Optional(inner)) => {
+                let item = self.element(*value, None, inner)?;
+                self.item_value(&item)
+            }
+            Item::Whole(_, Form::Map(..)) => Err(invalid("a map where a tensor is expected")),
+            Item::Sequence(_) | Item::Whole(..) => Err(invalid("a sequence where a tensor is expected")),
             Item::Nothing => Err(unsupported("an empty optional value where a tensor is expected")),
             Item::Poison => Err(Stop::Poisoned),
         }

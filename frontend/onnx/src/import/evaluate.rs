@@ -267,7 +267,7 @@ fn split<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, x: &Known) -> Option<Vec<Known>
 
 fn cast(x: &Known, dtype: DType) -> Option<Known> {
     let elements: Vec<Element> = match (x.dtype.class(), dtype.class()) {
-        (_, Class::String) | (Class::String, _) => return None,
+        (_, Class::String | Class::Value) | (Class::String | Class::Value, _) => return None,
         _ if dtype == DType::Bool => x.elements.iter().map(nonzero).collect::<Option<_>>()?,
         // Narrow floats would round.
         (_, Class::Float) if !matches!(dtype, DType::F32 | DType::F64) => return None,

@@ -2,7 +2,7 @@
 
 use tarsia_graph::Value;
 
-use super::Known;
+use super::{Form, Known};
 
 /// What a name of the model stands for.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub(crate) enum Item {
     Known(Known),
     /// A sequence; its length is known.
     Sequence(Vec<Item>),
+    /// A sequence, optional value or map that is one value of the graph.
+    Whole(Value, Form),
     /// An optional value that is not there.
     Nothing,
     /// A result of a node that could not be imported.

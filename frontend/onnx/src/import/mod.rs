@@ -15,6 +15,7 @@ mod conform;
 mod context;
 mod evaluate;
 mod facts;
+mod form;
 mod item;
 mod known;
 mod subgraph;
@@ -28,6 +29,7 @@ use thiserror::Error;
 use crate::{Model, Problems, ReadError};
 
 pub(crate) use context::{Ctx, Outcome, Stop, axis_of, invalid, unsupported};
+pub(crate) use form::Form;
 pub(crate) use item::Item;
 pub(crate) use known::{Element, Known};
 

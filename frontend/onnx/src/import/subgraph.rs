@@ -2,35 +2,54 @@
 
 use tarsia_graph::{Graph, Type, Value};
 
-use super::{Ctx, Item, Outcome, Stop};
+use super::{Ctx, Form, Item, Outcome, Stop};
 use crate::view;
 
 impl<'a> Ctx<'a, '_> {
     /// What bodies use from around them and must be passed: names and values, in order of first use. Constants and elements known
     /// at import are not among them; the bodies have their own.
-    pub fn captures(&self, bodies: &[&view::Graph<'a>]) -> Vec<(&'a str, Value)> {
+    ///
+    /// # Errors
+    /// If a sequence among them cannot be one value.
+    pub fn captures(&mut self, bodies: &[&view::Graph<'a>]) -> Outcome<Vec<(&'a str, Value)>> {
         let mut captured: Vec<(&'a str, Value)> = Vec::new();
         for name in bodies.iter().flat_map(|body| body.captures()) {
-            let Some(Item::Tensor(value)) = self.names.get(name) else { continue };
+            if let Some(item @ Item::Sequence(_)) = self.names.get(name).cloned().filter(|item| !item.is_poisoned()) {
+                let (value, form) = self.whole(&item)?;
+                self.names.insert(name, Item::Whole(value, form));
+            }
+            let Some(Item::Tensor(value) | Item::Whole(value, _)) = self.names.get(name) else { continue };
             if self.graph.constant(*value).is_none() && captured.iter().all(|(other, _)| *other != name) {
                 captured.push((name, *value));
             }
         }
-        captured
+        Ok(captured)
     }
 
-    /// Imports a body as a graph whose inputs are the body's own, of these types, and then the captured values; its outputs are
-    /// the body's.
+    /// Imports a body as a graph whose inputs are the body's own, of these types and forms, and then the captured values; its
+    /// outputs are the body's, each as `targets` has its form, where it has one. Gives the forms of the outputs, before that, too.
     ///
     /// # Errors
     /// `Stop::Poisoned` if something in the body could not be imported, which is reported already.
-    pub fn body(&mut self, body: &view::Graph<'a>, inputs: &[Type], captured: &[(&'a str, Value)]) -> Outcome<Graph> {
+    pub fn body(
+        &mut self,
+        body: &view::Graph<'a>,
+        inputs: &[(Type, Form)],
+        targets: &[Option<Form>],
+        captured: &[(&'a str, Value)],
+    ) -> Outcome<(Graph, Vec<Form>)> {
         let names: Vec<&'a str> = body.inputs().iter().map(view::Value::name).collect();
-        let inputs: Vec<(&str, Type)> = names.iter().copied().zip(inputs.iter().cloned()).collect();
-        self.sub_graph(body.name(), &inputs, &body.captures(), captured, |ctx, own, _| {
-            ctx.names.extend(names.iter().copied().zip(own.iter().map(|&value| Item::Tensor(value))));
-            ctx.body_nodes(body)
-        })
+        let types: Vec<(&str, Type)> = names.iter().copied().zip(inputs.iter().map(|(ty, _)| ty.clone())).collect();
+        let mut forms = Vec::new();
+        let graph = self.sub_graph(body.name(), &types, &body.captures(), captured, |ctx, own, _| {
+            for ((name, value), (_, form)) in names.iter().copied().zip(own).zip(inputs) {
+                let item = ctx.opened(*value, form);
+                ctx.names.insert(name, item);
+            }
+            forms = ctx.body_nodes(body, targets)?;
+            Ok(())
+        })?;
+        Ok((graph, forms))
     }
 
     /// Makes a graph of its own: `build` adds nodes and outputs to it, given its inputs and the captured values as it has them. The
@@ -56,7 +75,11 @@ impl<'a> Ctx<'a, '_> {
             if let Some(known) = outer_known.get(&value) {
                 self.known.insert(own, known.clone());
             }
-            self.names.insert(name, own.into());
+            let item = match outer_names.get(name) {
+                Some(Item::Whole(_, form)) => Item::Whole(own, form.clone()),
+                _ => own.into(),
+            };
+            self.names.insert(name, item);
             passed.push((name, own));
         }
         for &name in used {
@@ -100,17 +123,27 @@ impl<'a> Ctx<'a, '_> {
                 None => Item::Poison,
             },
             Item::Sequence(items) => Item::Sequence(items.iter().map(|item| self.captured_item(item, outer)).collect()),
+            // A whole value is captured where it is used.
+            Item::Whole(..) => Item::Poison,
             Item::Known(_) | Item::Nothing | Item::Poison => item.clone(),
         }
     }
 
-    fn body_nodes(&mut self, body: &view::Graph<'a>) -> Outcome<()> {
+    fn body_nodes(&mut self, body: &view::Graph<'a>, targets: &[Option<Form>]) -> Outcome<Vec<Form>> {
         self.initializers(body);
         self.nodes(body);
-        for output in body.outputs() {
-            let value = self.named(output.name())?;
+        let mut forms = Vec::new();
+        for (index, output) in body.outputs().iter().enumerate() {
+            let item = self.names.get(output.name()).cloned();
+            let item = item.ok_or_else(|| crate::Fault::Undefined(output.name().to_owned()))?;
+            let value = match (targets.get(index).and_then(Option::as_ref), &item) {
+                (Some(form), _) => self.coerced(&item, form)?,
+                (None, Item::Tensor(_) | Item::Known(_)) => self.named(output.name())?,
+                (None, _) => self.whole(&item)?.0,
+            };
+            forms.push(self.form(&item).ok_or(Stop::Poisoned)?);
             self.graph.add_output(output.name(), value);
         }
-        if self.graph.outputs().len() == body.outputs().len() { Ok(()) } else { Err(Stop::Poisoned) }
+        Ok(forms)
     }
 }

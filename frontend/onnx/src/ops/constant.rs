@@ -1,8 +1,8 @@
 //! Constants, ranges, random numbers, and what passes its input through.
 
 use bytes::Bytes;
-use tarsia_graph::{BinaryFn, Op, UnaryFn, Value};
-use tarsia_tensor::{DType, Dim, Tensor};
+use tarsia_graph::{BinaryFn, Op, Type, UnaryFn, Value};
+use tarsia_tensor::{ArgReduceFn, DType, Dim, Tensor};
 
 use super::{
     Importer::{One, Values},
@@ -19,6 +19,7 @@ pub(super) const ROWS: Rows = &[
     Row::new("Constant", 1, One(constant)),
     Row::new("Dropout", 6, Values(dropout)),
     Row::new("EyeLike", 9, One(eye_like)),
+    Row::new("Multinomial", 7, One(multinomial)),
     Row::new("RandomNormal", 1, One(|ctx, node| random_of_shape(ctx, node, "normal"))),
     Row::new("RandomNormalLike", 1, One(|ctx, node| random_like(ctx, node, "normal"))),
     Row::new("RandomUniform", 1, One(|ctx, node| random_of_shape(ctx, node, "uniform"))),
@@ -72,11 +73,14 @@ fn dropout<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     if known(ctx, ratio) == Some(vec![0]) {
         return Ok(vec![x, yes(ctx)?]);
     }
-    let random = random(ctx, node, DType::F32, &shape, "uniform")?;
+    // A seeded mask is compared with as many bits as it has.
+    let wide = if node.attr("seed").is_some() { DType::F64 } else { DType::F32 };
+    let ratio = ctx.cast(ratio, wide)?;
+    let random = random(ctx, node, wide, &shape, "uniform")?;
     let above = ctx.binary(BinaryFn::Ge, random, ratio)?;
     let idle = ctx.unary(UnaryFn::Not, training)?;
     let kept = ctx.binary(BinaryFn::Or, above, idle)?;
-    let one = ctx.scalar(DType::F32, 1.0);
+    let one = ctx.scalar(wide, 1.0);
     let share = ctx.binary(BinaryFn::Sub, one, ratio)?;
     let share = ctx.select(idle, one, share)?;
     let dtype = ctx.dtype(x);
@@ -86,6 +90,8 @@ fn dropout<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     Ok(vec![ctx.select(kept, scaled, zero)?, kept])
 }
 
+/// Random numbers: uniform in [0, 1) or standard normal. With a seed they are what NumPy's `RandomState` draws, as in ONNX's reference
+/// evaluation, on the host; without one the op's own, by the number of the node.
 fn random<'a>(
     ctx: &mut Ctx<'a, '_>,
     node: &Node<'a>,
@@ -95,11 +101,19 @@ fn random<'a>(
 ) -> Outcome<Value> {
     // The seed is an integer for some operators, a float for others.
     let seed = match node.attr("seed").map(|seed| seed.kind()) {
-        Some(AttributeType::Int) => node.attr_int("seed")?,
-        Some(_) => i64::from(node.attr_f32("seed")?.to_bits()),
-        // Without a seed each node has one of its own, the same in every run.
-        None => ctx.graph.node_count() as i64,
+        Some(AttributeType::Int) => Some(node.attr_int("seed")?),
+        Some(_) => Some(node.attr_f32("seed")? as i64),
+        None => None,
     };
+    if let Some(seed) = seed {
+        let sizes = ctx.dims_vector(shape)?;
+        let ints = vec![seed, i64::from(distribution == "normal")];
+        let types = vec![Type::new(DType::F64, shape)];
+        let drawn = ctx.add(Op::Host { function: "random".into(), ints, reals: Vec::new(), types }, &[sizes])?;
+        return ctx.cast(drawn, dtype);
+    }
+    // Without a seed each node has one of its own, the same in every run.
+    let seed = ctx.graph.node_count() as i64;
     let op = Op::Random { dtype, shape: shape.to_vec(), distribution: distribution.to_owned(), seed };
     ctx.add(op, &[])
 }
@@ -142,6 +156,25 @@ fn bernoulli<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let random = random(ctx, node, own, &shape, "uniform")?;
     let hit = ctx.binary(BinaryFn::Lt, random, p)?;
     ctx.cast(hit, dtype)
+}
+
+/// Classes drawn by their log-probabilities: the largest sum of one with Gumbel noise, `-log(-log(u))`.
+fn multinomial<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    let x = ctx.cast(x, DType::F32)?;
+    let [rows, classes] = <[Dim; 2]>::try_from(ctx.shape(x)).map_err(|_| invalid("its input is no matrix"))?;
+    let samples = Dim::Const(node.attr_int_or("sample_size", 1)?.max(0));
+    let mut noise = random(ctx, node, DType::F32, &[rows, samples, classes], "uniform")?;
+    noise = ctx.with_scalar(BinaryFn::Max, noise, f64::from(f32::MIN_POSITIVE))?;
+    for _ in 0..2 {
+        let log = ctx.unary(UnaryFn::Log, noise)?;
+        noise = ctx.unary(UnaryFn::Neg, log)?;
+    }
+    let x = ctx.unsqueeze(x, 1)?;
+    let sum = ctx.binary(BinaryFn::Add, x, noise)?;
+    let drawn = ctx.add(Op::ArgReduce { function: ArgReduceFn::Max, axis: 2, last: false }, &[sum])?;
+    let drawn = ctx.squeeze(drawn, &[2])?;
+    ctx.cast(drawn, node.attr_dtype_opt("dtype")?.unwrap_or(DType::I32))
 }
 
 /// Ones on the diagonal `k` of a matrix.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Fault, Node,
-    import::{Ctx, Item, Known, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Form, Item, Known, Outcome, axis_of, invalid, unsupported},
     view,
 };
 
@@ -75,12 +75,9 @@ fn branch<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
     }
     let condition = ctx.value(node, 0)?;
     let condition = ctx.reshape(condition, &[])?;
-    let captured = ctx.captures(&[&yes, &no]);
-    let then_branch = ctx.body(&yes, &[], &captured)?;
-    let else_branch = ctx.body(&no, &[], &captured)?;
-    if then_branch.outputs().len() != else_branch.outputs().len() {
-        return Err(invalid("its branches differ in their number of outputs"));
-    }
+    let captured = ctx.captures(&[&yes, &no])?;
+    let (mut then_branch, mut else_branch, forms) = branches(ctx, &yes, &no, &captured)?;
+    level_single_elements(&mut then_branch, &mut else_branch)?;
     let outer: Vec<Type> = captured.iter().map(|(_, value)| ctx.ty(*value).clone()).collect();
     let outer: Vec<&Type> = outer.iter().collect();
     let inner = &inner_symbols(&then_branch, &outer) | &inner_symbols(&else_branch, &outer);
@@ -99,7 +96,60 @@ fn branch<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
     let operands: Vec<Value> = std::iter::once(condition).chain(captured.iter().map(|(_, value)| *value)).collect();
     let op = Op::If { then_branch: Arc::new(then_branch), else_branch: Arc::new(else_branch), types };
     let id = ctx.add_node(op, &operands)?;
-    Ok(results(id, count).into_iter().map(Item::Tensor).collect())
+    Ok(opened(ctx, results(id, count), &forms))
+}
+
+/// What values of these forms stand for; those without a form are tensors.
+fn opened(ctx: &Ctx<'_, '_>, values: Vec<Value>, forms: &[Option<Form>]) -> Vec<Item> {
+    let form = |index: usize| forms.get(index).and_then(Option::as_ref);
+    let item = |(index, value)| form(index).map_or(Item::Tensor(value), |form| ctx.opened(value, form));
+    values.into_iter().enumerate().map(item).collect()
+}
+
+/// A single element with more axes in one branch than in the other has them in both: which form an exporter gives it in a branch is
+/// an accident, and arithmetic on it is the same.
+fn level_single_elements(yes: &mut Graph, no: &mut Graph) -> Outcome<()> {
+    for index in 0..yes.outputs().len() {
+        let (a, b) = (output_type(yes, index)?, output_type(no, index)?);
+        if a.dtype == b.dtype && a.rank() != b.rank() && a.count().is(1) && b.count().is(1) {
+            let (graph, shape) = if a.rank() < b.rank() { (&mut *yes, b.shape) } else { (&mut *no, a.shape) };
+            let value = graph.outputs()[index].value;
+            let origin = graph[value.node].origin.clone();
+            let value = graph.add(Op::Reshape { shape }, &[value], origin)?.into();
+            graph.replace_output(index, value);
+        }
+    }
+    Ok(())
+}
+
+/// Both branches, and the forms of the outputs that are whole values.
+fn branches<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    yes: &view::Graph<'a>,
+    no: &view::Graph<'a>,
+    captured: &[(&'a str, Value)],
+) -> Outcome<(Graph, Graph, Vec<Option<Form>>)> {
+    let mut targets: Vec<Option<Form>> = yes.outputs().iter().map(Ctx::declared_whole).collect();
+    loop {
+        let (then_branch, a) = ctx.body(yes, &[], &targets, captured)?;
+        let (else_branch, b) = ctx.body(no, &[], &targets, captured)?;
+        if a.len() != b.len() {
+            return Err(invalid("its branches differ in their number of outputs"));
+        }
+        let mut joined = Vec::with_capacity(a.len());
+        for (index, (a, b)) in a.iter().zip(&b).enumerate() {
+            let differ = || invalid(format!("output {index} that is {a:?} in one branch and {b:?} in the other"));
+            let target = targets.get(index).and_then(Option::as_ref).unwrap_or(&Form::Any);
+            joined.push(match a.is_whole() || b.is_whole() {
+                true => Some(a.join(b).and_then(|form| form.join(target)).ok_or_else(differ)?),
+                false => targets.get(index).cloned().flatten(),
+            });
+        }
+        if joined == targets {
+            return Ok((then_branch, else_branch, joined));
+        }
+        targets = joined;
+    }
 }
 
 /// TorchScript's `squeeze`, an `If` that squeezes an axis if it has size 1 and else passes its input on: a result of two ranks, of
@@ -130,8 +180,8 @@ fn only_node<'a>(body: &view::Graph<'a>, operator: &str) -> Option<Node<'a>> {
 /// A loop body whose carried values have types that hold in every iteration.
 struct Steady {
     body: Graph,
-    /// Types of the carried values as the body has them.
-    types: Vec<Type>,
+    /// Types and forms of the carried values as the body has them.
+    types: Vec<(Type, Form)>,
     /// The symbols that stand for the sizes that change.
     changing: BTreeSet<Symbol>,
 }
@@ -141,7 +191,7 @@ fn steady<'a>(
     ctx: &mut Ctx<'a, '_>,
     body: &view::Graph<'a>,
     before: &[Type],
-    carried: Vec<Type>,
+    carried: Vec<(Type, Form)>,
     after: &[Type],
     captured: &[(&'a str, Value)],
     first: usize,
@@ -149,10 +199,19 @@ fn steady<'a>(
     let mut types = carried;
     let mut changing = BTreeSet::new();
     loop {
-        let inputs = [before, &types, after].concat();
-        let graph = ctx.body(body, &inputs, captured)?;
+        let plain = |ty: &Type| (ty.clone(), Form::Tensor(ty.dtype, Some(ty.rank())));
+        let inputs: Vec<(Type, Form)> =
+            before.iter().map(plain).chain(types.iter().cloned()).chain(after.iter().map(plain)).collect();
+        let whole = types.iter().map(|(_, form)| Some(form.clone()).filter(Form::is_whole));
+        let targets: Vec<Option<Form>> = std::iter::repeat_n(None, first).chain(whole).collect();
+        let (graph, forms) = ctx.body(body, &inputs, &targets, captured)?;
         let mut changed = false;
-        for (index, ty) in types.iter_mut().enumerate() {
+        for (index, (ty, form)) in types.iter_mut().enumerate() {
+            if form.is_whole() {
+                let next = forms.get(first + index).and_then(|next| form.join(next));
+                let next = next.ok_or_else(|| invalid(format!("carried value {index} changes its type")))?;
+                changed |= std::mem::replace(form, next.clone()) != next;
+            }
             let next = output_type(&graph, first + index)?;
             if next.dtype != ty.dtype || next.rank() != ty.rank() {
                 return Err(unsupported(format!(
@@ -181,7 +240,12 @@ impl Steady {
             let shape: Vec<Dim> = ty.shape.iter().map(|dim| outside(ctx, dim, &self.changing, "carried")).collect();
             Type::new(ty.dtype, shape)
         };
-        self.types.iter().map(|ty| own(ctx, ty)).collect()
+        self.types.iter().map(|(ty, _)| own(ctx, ty)).collect()
+    }
+
+    /// The forms of the carried values that are whole ones.
+    fn forms(&self) -> Vec<Option<Form>> {
+        self.types.iter().map(|(_, form)| Some(form.clone()).filter(Form::is_whole)).collect()
     }
 
     /// The types of the body's outputs from `first` on as slices outside of the loop.
@@ -269,13 +333,22 @@ fn looped<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, body: &view::Graph<'a>, ca
         },
     ];
     let starts = known_truth(Some(&Item::Tensor(operands[1])), ctx) == Some(true);
+    let mut initial = Vec::with_capacity(carried);
     for index in 0..carried {
-        operands.push(ctx.value(node, index + 2)?);
+        let declared = body.inputs().get(index + 2).and_then(Ctx::declared_whole);
+        let name = node.input(index + 2).ok_or(Fault::MissingInput(index + 2))?;
+        let item = ctx.raw_item(name).ok_or_else(|| Fault::Undefined(name.to_owned()))?;
+        let (value, form) = match declared {
+            Some(form) => (ctx.coerced(&item, &form)?, form),
+            None => ctx.whole(&item)?,
+        };
+        operands.push(value);
+        initial.push((ctx.ty(value).clone(), form));
     }
-    let initial: Vec<Type> = operands[2..].iter().map(|&value| ctx.ty(value).clone()).collect();
-    let captured = ctx.captures(&[body]);
+    let captured = ctx.captures(&[body])?;
     let control = [Type::new(DType::I64, []), Type::new(DType::Bool, [])];
-    let steady = steady(ctx, body, &control, initial.clone(), &[], &captured, 1)?;
+    let steady = steady(ctx, body, &control, initial, &[], &captured, 1)?;
+    let forms = steady.forms();
     operands.extend(captured.iter().map(|(_, value)| *value));
     let outer: Vec<Type> = operands.iter().map(|&value| ctx.ty(value).clone()).collect();
     let outer: Vec<&Type> = outer.iter().collect();
@@ -290,7 +363,7 @@ fn looped<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, body: &view::Graph<'a>, ca
     }
     let count = types.len();
     let id = ctx.add_node(Op::Loop { body: Arc::new(steady.body), carried, types }, &operands)?;
-    Ok(results(id, count).into_iter().map(Item::Tensor).collect())
+    Ok(opened(ctx, results(id, count), &forms))
 }
 
 /// Whether a body that is entered with a true condition always gives a true one.
@@ -330,7 +403,7 @@ fn scan<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
             output_axes: list("scan_output_axes", stacked)?,
             output_reverse: list("scan_output_directions", stacked)?.iter().map(|&d| d != 0).collect(),
         };
-        let captured = ctx.captures(&[&body]);
+        let captured = ctx.captures(&[&body])?;
         return plan.add(ctx, &body, &operands, &captured);
     }
     let reverse = node.attr_ints_opt("directions")?.map_or_else(|| vec![0; scanned], <[i64]>::to_vec);
@@ -374,7 +447,12 @@ impl Plan {
             input_axes.push(axis);
             slices.push(ty);
         }
-        let initial: Vec<Type> = states.iter().map(|&value| ctx.ty(value).clone()).collect();
+        let initial = |&value: &Value| {
+            let ty = ctx.ty(value).clone();
+            let form = Form::Tensor(ty.dtype, Some(ty.rank()));
+            (ty, form)
+        };
+        let initial: Vec<(Type, Form)> = states.iter().map(initial).collect();
         let steady = steady(ctx, body, &[], initial, &slices, captured, 0)?;
         let all: Vec<Value> = operands.iter().copied().chain(captured.iter().map(|(_, value)| *value)).collect();
         let outer: Vec<Type> = all.iter().map(|&value| ctx.ty(value).clone()).collect();
@@ -409,7 +487,7 @@ fn over_batch<'a>(
     plan: &Plan,
     operands: &[Value],
 ) -> Outcome<Vec<Value>> {
-    let captured = ctx.captures(&[body]);
+    let captured = ctx.captures(&[body])?;
     let mut batch = Dim::ONE;
     let mut inputs = Vec::with_capacity(operands.len());
     for &value in operands {

@@ -12,6 +12,7 @@ mod control;
 mod convolution;
 mod einsum;
 mod gather;
+mod image;
 mod index;
 mod loss;
 mod microsoft;
@@ -111,6 +112,7 @@ const FAMILIES: &[Rows] = &[
     convolution::ROWS,
     einsum::ROWS,
     gather::ROWS,
+    image::ROWS,
     index::ROWS,
     loss::ROWS,
     movement::ROWS,

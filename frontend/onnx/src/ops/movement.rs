@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Fault, Node,
-    import::{Ctx, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Outcome, axis_of, invalid},
 };
 
 pub(super) const ROWS: Rows = &[
@@ -66,15 +66,8 @@ fn squeeze<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     }
     let axes = match axes(ctx, node, 1, shape.len())? {
         Some(axes) => axes,
-        None => match shape.iter().position(|dim| dim.as_const().is_none()) {
-            Some(axis) => {
-                let found = &shape[axis];
-                return Err(unsupported(format!(
-                    "squeezing every axis of size 1, as axis {axis} has size {found}; give `axes`"
-                )));
-            }
-            None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
-        },
+        // The number of axes of a result cannot depend on the data: sizes that are not known are taken not to be 1.
+        None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
     };
     for &axis in &axes {
         if shape[axis].as_const().is_some_and(|size| size != 1) {
@@ -211,7 +204,16 @@ fn expand<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         Some(None) => {
             let shape = ctx.value(node, 1)?;
             let (dtype, rank) = (ctx.dtype(x), ctx.vector_length(shape)?.max(ctx.rank(x)));
-            return ctx.host("broadcast", Vec::new(), &[x, shape], dtype, rank);
+            let mut sizes = ctx.fresh_shape("broadcast", rank);
+            // A size other than 1 stays what it is.
+            for (size, own) in sizes.iter_mut().rev().zip(ctx.shape(x).into_iter().rev()) {
+                if own.as_const().is_some_and(|own| own != 1) {
+                    *size = own;
+                }
+            }
+            let types = vec![Type::new(dtype, sizes)];
+            let op = Op::Host { function: "broadcast".into(), ints: Vec::new(), reals: Vec::new(), types };
+            return ctx.add(op, &[x, shape]);
         }
         target => target.flatten().ok_or(Fault::MissingInput(1))?,
     };

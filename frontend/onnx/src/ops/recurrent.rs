@@ -325,7 +325,7 @@ fn rows(ctx: &mut Ctx<'_, '_>, x: Value, start: usize, count: usize) -> Outcome<
     if let Some(tensor) = ctx.constant(x)
         && let Some((&total, rest)) = tensor.shape().split_first()
         && tensor.dtype().bits().is_multiple_of(8)
-        && tensor.dtype() != DType::String
+        && tensor.dtype().is_numeric()
         && start + count <= total
         && count < total
         && tensor.missing().is_none()

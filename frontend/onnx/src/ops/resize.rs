@@ -318,7 +318,7 @@ fn on_host(
 
 fn along_all(ctx: &mut Ctx<'_, '_>, x: Value, spec: &Spec, plan: Vec<Along>) -> Outcome<Value> {
     let dtype = ctx.dtype(x);
-    if dtype == DType::String || spec.mode != Mode::Nearest && dtype == DType::Bool {
+    if !dtype.is_numeric() || spec.mode != Mode::Nearest && dtype == DType::Bool {
         return Err(invalid(format!("{dtype} cannot be resized so")));
     }
     let mut y = x;

@@ -1,7 +1,7 @@
 //! Shapes as data, and tensors made from them.
 
 use tarsia_graph::Value;
-use tarsia_tensor::{DType, Tensor};
+use tarsia_tensor::Tensor;
 
 use super::{
     Importer::{Items, One},
@@ -20,8 +20,8 @@ pub(super) const ROWS: Rows = &[
 ];
 
 fn identity<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
-    let name = node.required_input(0)?;
-    Ok(vec![ctx.item(node, 0).cloned().ok_or_else(|| Fault::Undefined(name.to_owned()))?])
+    node.required_input(0)?;
+    Ok(vec![ctx.item(node, 0).cloned().unwrap_or(Item::Nothing)])
 }
 
 /// The elements of a shape are known at import wherever the attributes are right, so this is reached only where they are not.
@@ -39,7 +39,7 @@ fn size<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
 
 fn constant_of_shape<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let value = node.attr_tensor_or("value", Tensor::scalar(0f32))?;
-    if value.count() != 1 || value.dtype() == DType::String {
+    if value.count() != 1 || !value.dtype().is_numeric() {
         return Err(invalid("its value is not one number"));
     }
     let scalar = ctx.add_constant(value.reshaped(&[])?);

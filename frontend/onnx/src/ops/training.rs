@@ -1,14 +1,14 @@
-//! Optimisers of training graphs: one step for each tensor of parameters.
+//! Training: gradients, and optimisers, which take one step for each tensor of parameters.
 //!
-//! Inputs are the rate, the number of updates so far, then the parameters, their gradients and each kind of state, as many of each as there
+//! Inputs of optimisers are the rate, the number of updates so far, then the parameters, their gradients and each kind of state, as many of each as there
 //! are tensors of parameters; outputs are the new parameters and states in that order.
 
-use tarsia_graph::{BinaryFn, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, UnaryFn, Value, derivative};
 
 use super::{Importer::Values, Row, Rows};
 use crate::{
     Node,
-    import::{Ctx, Outcome, invalid},
+    import::{Ctx, Outcome, invalid, unsupported},
 };
 
 /// The domain of the operators here.
@@ -17,8 +17,36 @@ const DOMAIN: &str = "ai.onnx.preview.training";
 pub(super) const ROWS: Rows = &[
     Row::new("Adagrad", 1, Values(|ctx, node| step(ctx, node, 1, adagrad))).of(DOMAIN),
     Row::new("Adam", 1, Values(|ctx, node| step(ctx, node, 2, adam))).of(DOMAIN),
+    Row::new("Gradient", 1, Values(gradient)).of(DOMAIN),
     Row::new("Momentum", 1, Values(|ctx, node| step(ctx, node, 1, momentum))).of(DOMAIN),
 ];
+
+/// The derivatives of `y` by `xs`, all of which are names of the graph, where the inputs are in place of `xs` and `zs`.
+fn gradient<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let (y, xs) = (node.attr_str("y")?, node.attr_strs("xs")?);
+    let zs = node.attr_strs_opt("zs")?.unwrap_or_default();
+    let inputs = ctx.values(node)?;
+    if inputs.len() != xs.len() + zs.len() {
+        return Err(invalid(format!(
+            "{} inputs for {} names `xs` and {} names `zs`",
+            inputs.len(),
+            xs.len(),
+            zs.len()
+        )));
+    }
+    let y = ctx.value_named(y)?;
+    let names = xs.iter().chain(&zs).map(|name| ctx.value_named(name)).collect::<Outcome<Vec<Value>>>()?;
+    for (&name, &input) in names.iter().zip(&inputs) {
+        if ctx.ty(name) != ctx.ty(input) {
+            return Err(invalid(format!("{} in place of {}", ctx.ty(input), ctx.ty(name))));
+        }
+    }
+    let origin = ctx.origin.clone();
+    let found = derivative::gradients(&mut ctx.graph, y, &names, &inputs, &origin);
+    let mut found = found.map_err(|error| unsupported(error.to_string()))?;
+    found.truncate(xs.len());
+    Ok(found)
+}
 
 /// One tensor of parameters with what an update looks at.
 struct Parameters {

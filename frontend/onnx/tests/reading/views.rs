@@ -175,7 +175,8 @@ fn types_of_values() {
 #[test]
 fn data_files() {
     use onnx_protobuf::Message;
-    use tarsia_onnx::data::{Data, read_optional, read_sequence, read_tensor};
+    use tarsia_onnx::data::{read_sequence, read_tensor, read_value, write_value};
+    use tarsia_tensor::Tensor;
     let dir = tempfile::tempdir().unwrap();
     let limits = Default::default();
     // Files that are mapped must not change, so each case has its own.
@@ -194,12 +195,21 @@ fn data_files() {
     // SequenceProto { elem_type: TENSOR, tensor_values: [t] } and OptionalProto { elem_type: SEQUENCE, sequence_value: that }.
     let sequence = [&[0x10, 1, 0x1a, element.len() as u8], element.as_slice()].concat();
     let (_, read) = read_sequence(&file("sequence.pb", &sequence), &limits).unwrap();
-    assert_eq!(read, Data::Sequence(vec![Data::Tensor(tensor)]));
+    assert_eq!(read, Tensor::from_values(&[1], vec![tensor]).unwrap());
     let optional = [&[0x10, 3, 0x2a, sequence.len() as u8], sequence.as_slice()].concat();
-    let (_, inside) = read_optional(&file("optional.pb", &optional), &limits).unwrap();
-    assert_eq!(inside, Data::Optional(Some(Box::new(read))));
-    let (_, nothing) = read_optional(&file("nothing.pb", &[0x10, 1]), &limits).unwrap();
-    assert_eq!(nothing, Data::Optional(None));
+    let (_, inside) = read_value(&file("optional.pb", &optional), &limits).unwrap();
+    assert_eq!(inside, Tensor::from_values(&[1], vec![read]).unwrap());
+    let (_, nothing) = read_value(&file("nothing.pb", &[0x10, 1]), &limits).unwrap();
+    assert_eq!(nothing, Tensor::from_values(&[0], Vec::new()).unwrap());
     let unknown = read_sequence(&file("unknown.pb", &[0x10, 77]), &limits).unwrap_err().to_string();
     assert!(unknown.contains("element kind 77"), "{unknown}");
+
+    let keys = Tensor::from_strings(&[2], vec!["a".into(), "b".into()]).unwrap();
+    let pair = Tensor::from_values(&[2], vec![keys, Tensor::from_slice(&[2], &[1f32, 2.0]).unwrap()]).unwrap();
+    let map = Tensor::from_values(&[], vec![pair]).unwrap();
+    let maps = Tensor::from_values(&[2], vec![map.clone(), map.clone()]).unwrap();
+    for (number, value) in [map, maps].iter().enumerate() {
+        let path = file(&format!("written_{number}.pb"), &write_value("v", value));
+        assert_eq!(read_value(&path, &limits).unwrap(), ("v".to_owned(), value.clone()));
+    }
 }

@@ -33,7 +33,7 @@ pub unsafe fn cast(
 ) -> Result<(), NoKernel> {
     assert_available(isa);
     for dtype in [from, to] {
-        if dtype.class() == Class::String {
+        if !dtype.is_numeric() {
             return Err(NoKernel::of("cast", dtype));
         }
     }

@@ -1,0 +1,16 @@
+//! Random numbers of a given seed, as NumPy's `RandomState` draws them: what ONNX's reference evaluation gives.
+
+use super::{Call, HostError};
+use crate::{DType, Numbers, Tensor, rng::Twister};
+
+/// f64 of a shape, uniform in [0, 1) or standard normal.
+pub(super) fn drawn(call: &Call) -> Result<Vec<Tensor>, HostError> {
+    let shape = call.sizes(&call.integers(0)?)?;
+    let mut twister = Twister::new(call.int(0)? as u32);
+    let count: usize = shape.iter().product();
+    let numbers: Vec<f64> = match call.int(1)? {
+        0 => (0..count).map(|_| twister.uniform()).collect(),
+        _ => (0..count).map(|_| twister.normal()).collect(),
+    };
+    call.made(Tensor::from_numbers(DType::F64, &shape, &Numbers::Float(numbers)))
+}
