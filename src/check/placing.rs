@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use tarsia_graph::{Graph, Kind, NodeId, Op, kernel::classify};
-use tarsia_tensor::DType;
+use tarsia_graph::{Graph, Kind, Op, kernel::classify};
+use tarsia_tensor::host as host_functions;
 use tarsia_tile::{Program, Step};
 
 /// A host function that a model calls.
@@ -52,7 +52,7 @@ fn find_host(graph: &Graph, found: &mut BTreeMap<(String, &'static str), (BTreeS
     for id in graph.node_ids() {
         match &graph[id].op {
             Op::Host { function, .. } => {
-                let (nodes, count) = found.entry((function.clone(), reason(graph, id))).or_default();
+                let (nodes, count) = found.entry((function.clone(), why(function))).or_default();
                 nodes.extend(graph[id].origin.names().map(str::to_owned));
                 *count += 1;
             }
@@ -62,21 +62,10 @@ fn find_host(graph: &Graph, found: &mut BTreeMap<(String, &'static str), (BTreeS
     }
 }
 
-/// Why a node runs on the host.
-fn reason(graph: &Graph, id: NodeId) -> &'static str {
-    let node = &graph[id];
-    let operands = graph.operands(id);
-    let types = || operands.iter().map(|&value| graph.ty(value));
-    if types().chain(&node.types).any(|ty| ty.dtype == DType::String) {
-        return "it handles strings";
-    }
-    let (mut given, mut told) = (BTreeSet::new(), BTreeSet::new());
-    types().flat_map(|ty| &ty.shape).for_each(|dim| dim.collect_symbols(&mut given));
-    node.types.iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.collect_symbols(&mut told));
-    if told.is_subset(&given) { NO_KERNEL } else { "the data decide the shape of its result" }
+/// Why a function runs on the host.
+fn why(function: &str) -> &'static str {
+    host_functions::find(function).map_or("no kernel computes it", |row| row.why)
 }
-
-const NO_KERNEL: &str = "no kernel computes it";
 
 /// Counts kernels and host functions of a program, bodies of loops and branches included.
 pub(super) fn steps(program: &Program, kernels: &mut BTreeMap<String, usize>, host: &mut Vec<HostWork>) {
@@ -88,7 +77,7 @@ pub(super) fn steps(program: &Program, kernels: &mut BTreeMap<String, usize>, ho
                     Some(work) => work.count += 1,
                     None => host.push(HostWork {
                         function: function.clone(),
-                        reason: "the program calls it",
+                        reason: why(function),
                         nodes: Vec::new(),
                         count: 1,
                     }),

@@ -13,6 +13,8 @@ use crate::{OfOne, import, of_one};
 
 /// The newest operator set.
 const NEWEST: i64 = tarsia_onnx::NEWEST_OPSET;
+/// Operators whose attributes say of which type the inputs are.
+const BOUND: &[&str] = &["BitCast", "Imputer", "LabelEncoder"];
 
 /// Every case of an operator, in every type. The text is the folders, a line each, as JSON.
 pub fn attempt(text: &str) -> Result<(), String> {
@@ -20,6 +22,12 @@ pub fn attempt(text: &str) -> Result<(), String> {
     let mut failures: Vec<String> = Vec::new();
     for folder in folders.lines().map(PathBuf::from) {
         let Some(((domain, name), case)) = of_one(&folder) else { continue };
+        let bodies =
+            case.model.graph.node.iter().flat_map(|node| &node.attribute).any(|attribute| attribute.g.is_some());
+        let is_random = std::fs::read_to_string(folder.join("meta.json")).is_ok_and(|text| text.contains("random"));
+        if bodies || is_random || BOUND.contains(&name.as_str()) {
+            continue;
+        }
         let versions = signature::versions(&domain, &name);
         let Some(newest) = versions.iter().rev().find(|version| !version.removed && version.since <= NEWEST) else {
             continue;
@@ -66,7 +74,7 @@ fn retyped(case: &OfOne, signature: &Signature, variable: &str, dtype: DType) ->
             .map_err(|e| e.to_string())?;
     match (expected, session.run(&tensors)) {
         (Ok(expected), Ok(found)) => {
-            expected.iter().zip(&found).enumerate().try_for_each(|(at, (e, f))| same(at, e, f))
+            expected.iter().zip(&found).enumerate().try_for_each(|(at, (e, f))| same(at, e, f, dtype))
         }
         (Ok(_), Err(error)) => Err(error.to_string()),
         (Err(_), _) => Ok(()),
@@ -99,6 +107,13 @@ fn change(model: &mut ModelProto, signature: &Signature, variable: &str, dtype: 
     if graph.initializer.iter().any(|tensor| inputs.contains(&tensor.name)) || changed.is_empty() {
         return None;
     }
+    let is_tensor = |value: &onnx_protobuf::ValueInfoProto| {
+        let kind = value.type_.as_ref().and_then(|ty| ty.value.as_ref());
+        matches!(kind, None | Some(type_proto::Value::TensorType(_)))
+    };
+    if !graph.input.iter().chain(&graph.output).all(is_tensor) {
+        return None;
+    }
     for value in graph.output.iter_mut().filter(|value| outputs.contains(&value.name)) {
         if let Some(type_proto::Value::TensorType(tensor)) = value.type_.as_mut().and_then(|ty| ty.value.as_mut()) {
             tensor.elem_type = dtype.onnx();
@@ -114,7 +129,8 @@ fn convert(tensor: &Tensor, dtype: DType) -> Tensor {
         .unwrap_or_else(|_| tensor.clone())
 }
 
-fn same(at: usize, expected: &Tensor, found: &Tensor) -> Result<(), String> {
+/// Outputs agree as the narrower of their type and the type put in allows.
+fn same(at: usize, expected: &Tensor, found: &Tensor, given: DType) -> Result<(), String> {
     if (expected.dtype(), expected.shape()) != (found.dtype(), found.shape()) {
         let (e, f) = ((expected.dtype(), expected.shape()), (found.dtype(), found.shape()));
         return Err(format!("output {at} is {f:?} instead of {e:?}"));
@@ -122,12 +138,13 @@ fn same(at: usize, expected: &Tensor, found: &Tensor) -> Result<(), String> {
     let (Ok(e), Ok(f)) = (expected.numbers(), found.numbers()) else {
         return if expected == found { Ok(()) } else { Err(format!("output {at} differs")) };
     };
-    let tolerance = match expected.dtype() {
+    let of = |dtype: DType| match dtype {
         DType::F64 | DType::F32 => 1e-4,
         dtype if dtype.is_float() && dtype.bits() == 16 => 2e-2,
         dtype if dtype.is_float() => 0.3,
         _ => 0.0,
     };
+    let tolerance = if expected.dtype().is_float() { f64::max(of(expected.dtype()), of(given)) } else { 0.0 };
     let close = |x: f64, y: f64| x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= tolerance * (1.0 + x.abs());
     let (e, f) = (e.to_f64(), f.to_f64());
     match e.iter().zip(&f).position(|(&x, &y)| !close(x, y)) {

@@ -72,6 +72,8 @@ fn text(by_operator: &BTreeMap<(String, String), Vec<PathBuf>>) -> String {
         if domain != Some(*of) {
             domain = Some(*of);
             let all = rows.iter().filter(|((other, _), _)| other == of);
+            let removed = |name: &str| signature::versions(of, name).last().is_some_and(|version| version.removed);
+            let all = all.filter(|((_, name), _)| !removed(name));
             let (count, host) = (all.clone().count(), all.filter(|(_, evidence)| evidence.is_host()).count());
             let shown = if of.is_empty() { "ai.onnx" } else { of };
             let _ = write!(text, "\n## {shown}\n\n{count} operators, {host} of them on the host.\n\n");
@@ -90,7 +92,7 @@ fn row(domain: &str, name: &str, evidence: &Evidence) -> String {
     });
     let list = |set: &BTreeSet<String>| set.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let reasons = |set: &BTreeSet<String>| {
-        let why: BTreeSet<&str> = set.iter().filter_map(|name| host::find(name)).map(|row| row.why.text()).collect();
+        let why: BTreeSet<&str> = set.iter().filter_map(|name| host::find(name)).map(|row| row.why).collect();
         why.into_iter().collect::<Vec<_>>().join("; ")
     };
     let runs = match evidence {
@@ -154,12 +156,16 @@ fn evidence(folders: &[PathBuf]) -> Evidence {
     evidence
 }
 
-/// The model with the inputs after the first as initialisers.
+/// The model with the inputs after the first as initialisers, and the first where it is a list of integers or one.
 fn with_known_inputs(case: &OfOne) -> onnx_protobuf::ModelProto {
     let mut model = case.model.clone();
     let graph = model.graph.mut_or_insert_default();
-    for (k, tensor) in first_set(case).into_iter().enumerate().skip(1) {
-        if let Some(mut tensor) = tensor {
+    let is_list = |tensor: &onnx_protobuf::TensorProto| {
+        let dtype = DType::from_onnx(tensor.data_type);
+        tensor.dims.len() <= 1 && dtype.is_some_and(|dtype| dtype.is_integer())
+    };
+    for (k, tensor) in first_set(case).into_iter().enumerate() {
+        if let Some(mut tensor) = tensor.filter(|tensor| k > 0 || is_list(tensor)) {
             tensor.name.clone_from(&graph.input[k].name);
             graph.initializer.push(tensor);
         }

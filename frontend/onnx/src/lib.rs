@@ -62,6 +62,7 @@ pub use format::Format;
 pub use import::{ImportError, Options, import};
 pub use limits::{Limits, Weights};
 pub use model::Model;
+pub use ops::operators;
 pub use opset::{NEWEST_OPSET, OLDEST_OPSET, Opsets};
 pub use problem::{Fault, NodePlace, Place, Problem, Problems};
 pub use source::{ReadError, Source};

@@ -1,6 +1,8 @@
 //! Adding core ops: short names for what importers use.
 
-use tarsia_graph::{BinaryFn, Contraction, NodeId, Op, ReduceFn, Type, UnaryFn, Value, composite::Builder, infer};
+use tarsia_graph::{
+    BinaryFn, Contraction, NodeId, Op, Real, ReduceFn, Type, UnaryFn, Value, composite::Builder, infer,
+};
 use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, Tensor};
 
 use super::{Ctx, Element, Known, Outcome, invalid, unsupported};
@@ -210,6 +212,21 @@ impl<'a> Ctx<'a, '_> {
     pub fn contract_to(&mut self, spec: &str, a: Value, b: Value, dtype: DType) -> Outcome<Value> {
         let spec: Contraction = spec.parse().map_err(|error| invalid(format!("{error}")))?;
         self.add(Op::Contract { spec, dtype }, &[a, b])
+    }
+
+    /// Attention of `[query, key, value]` with an optional additive mask. Key and value have the same heads and length: a size that is
+    /// known of one is that of the other.
+    pub fn attention(&mut self, scale: f64, mut operands: Vec<Value>) -> Outcome<Value> {
+        for (of, from) in [(1, 2), (2, 1)] {
+            let (mut shape, other) = (self.shape(operands[of]), self.shape(operands[from]));
+            for (size, known) in shape.iter_mut().zip(&other).take(3) {
+                if size.as_const().is_none() && known.as_const().is_some() {
+                    *size = known.clone();
+                }
+            }
+            operands[of] = self.reshape(operands[of], &shape)?;
+        }
+        self.add(Op::Attention { scale: Real(scale) }, &operands)
     }
 
     /// 0, 1, 2 … along `axis` of `shape`.

@@ -3,7 +3,7 @@
 //! The plain form becomes the `attention` op with every mask (causal, window, padding, the model's own) joined into one additive mask.
 //! Where scores are capped or handed out, or the softmax has a precision of its own, the same is spelled out.
 
-use tarsia_graph::{BinaryFn, Op, Real, ReduceFn, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, Op, ReduceFn, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
@@ -59,11 +59,14 @@ fn attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> 
         other => return Err(invalid(format!("`qk_matmul_output_mode` is {other}"))),
     };
     let dtype = ctx.dtype(heads.q);
+    let present = [heads.k, heads.v];
+    // Key and value may be stored in another type than what is computed in.
+    (heads.k, heads.v) = (ctx.cast(heads.k, dtype)?, ctx.cast(heads.v, dtype)?);
     let usual = precision.is_none_or(|precision| precision == dtype || precision == DType::F32 && dtype.bits() == 16);
     let (mut y, scores) = if softcap <= 0.0 && usual && node.output(3).is_none() {
         let mut operands = vec![heads.q, heads.k, heads.v];
         operands.extend(mask.additive);
-        let y = ctx.add(Op::Attention { scale: Real(heads.scale) }, &operands)?;
+        let y = ctx.attention(heads.scale, operands)?;
         (mask.cleared(ctx, y)?, None)
     } else {
         let (y, scores) = spelled_out(ctx, &heads, &mask, softcap, precision, wanted)?;
@@ -72,7 +75,7 @@ fn attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> 
     if flat {
         y = joined_heads(ctx, y)?;
     }
-    Ok([y, heads.k, heads.v].into_iter().chain(scores).collect())
+    Ok([y].into_iter().chain(present).chain(scores).collect())
 }
 
 /// Operands as `[batch, heads, length, size]`, also those given as `[batch, length, heads·size]`.
@@ -139,7 +142,10 @@ impl Mask {
     fn of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, heads: &Heads, past: Option<Value>) -> Outcome<Mask> {
         let (dtype, queries, keys) = (ctx.dtype(heads.q), ctx.size(heads.q, 2)?, ctx.size(heads.k, 2)?);
         let given = match ctx.value_opt(node, 3)? {
-            Some(mask) => Some(lengthened(ctx, mask, &keys)?),
+            Some(mask) => {
+                let mask = if ctx.dtype(mask) == DType::Bool { mask } else { ctx.cast(mask, dtype)? };
+                Some(lengthened(ctx, mask, &keys)?)
+            }
             None => None,
         };
         let valid = match ctx.value_opt(node, 6)? {
@@ -176,10 +182,6 @@ impl Mask {
         };
         let may_be_empty = given.is_some() || valid.is_some() || left >= 0 || right >= 0;
         allowed.extend(boolean);
-        let additive = match additive {
-            Some(mask) => Some(ctx.cast(mask, dtype)?),
-            None => None,
-        };
         let Some((&first, rest)) = allowed.split_first() else { return Ok(Mask { additive, may_be_empty }) };
         let all = rest.iter().try_fold(first, |all, &next| ctx.binary(BinaryFn::And, all, next))?;
         let open = additive.unwrap_or_else(|| ctx.scalar(dtype, 0.0));
@@ -311,7 +313,7 @@ fn flex_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
     let precision = node.attr_dtype_opt("softmax_precision")?.unwrap_or(usual);
     let (score_mod, prob_mod) = (node.attr_graph_opt("score_mod")?, node.attr_graph_opt("prob_mod")?);
     if score_mod.is_none() && prob_mod.is_none() && precision == usual {
-        return ctx.add(Op::Attention { scale: Real(heads.scale) }, &[q, k, v]);
+        return ctx.attention(heads.scale, vec![q, k, v]);
     }
     let scores = products(ctx, &heads)?;
     let mut scores = ctx.cast(scores, precision)?;

@@ -167,7 +167,12 @@ fn pair(ctx: &mut Ctx<'_, '_>, left: Term, right: Term, needed: impl Fn(&u8) -> 
     let letters: Vec<u8> = left.letters.iter().chain(only_right).copied().filter(|letter| needed(letter)).collect();
     let text = |letters: &[u8]| letters.iter().map(|&letter| char::from(letter)).collect::<String>();
     let spec = format!("{},{}->{}", text(&left.letters), text(&right.letters), text(&letters));
-    Ok(Term { value: ctx.contract(&spec, left.value, right.value)?, letters })
+    // Narrow integers wrap as wider ones do.
+    let dtype = ctx.dtype(left.value);
+    let wide = if dtype.is_integer() && dtype.bits() < 32 { DType::I32 } else { dtype };
+    let (left, right) = (ctx.cast(left.value, wide)?, ctx.cast(right.value, wide)?);
+    let product = ctx.contract(&spec, left, right)?;
+    Ok(Term { value: ctx.cast(product, dtype)?, letters })
 }
 
 /// The term's axes in the order of `letters`.

@@ -140,6 +140,13 @@ fn rows() -> impl Iterator<Item = &'static Row> {
     FAMILIES.iter().chain(microsoft::FAMILIES).copied().flatten()
 }
 
+/// The domains and names of all operators that are imported, sorted.
+pub fn operators() -> Vec<(&'static str, &'static str)> {
+    let mut names: Vec<_> = rows().map(|row| (row.domain, row.name)).collect();
+    names.sort_unstable();
+    names
+}
+
 /// The row of an operator.
 pub(crate) fn find(domain: &str, name: &str) -> Option<&'static Row> {
     static TABLE: LazyLock<FxHashMap<(&str, &str), &Row>> =

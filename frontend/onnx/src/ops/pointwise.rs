@@ -130,6 +130,8 @@ fn pow<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         (false, true) => from,
         _ => to,
     };
+    // Whole numbers that a narrow float does not hold.
+    let common = if common.is_float() && common.bits() < 32 { DType::F32 } else { common };
     let (base, exponent) = (ctx.cast(base, common)?, ctx.cast(exponent, common)?);
     let power = ctx.binary(BinaryFn::Pow, base, exponent)?;
     ctx.cast(power, to)
@@ -206,7 +208,7 @@ fn convert<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value, dtype: DType) -
 /// Conversion between any two types. Tiles neither hold text nor round to four bits or past the largest number of eight.
 pub(super) fn converted(ctx: &mut Ctx<'_, '_>, x: Value, dtype: DType, saturate: bool) -> Outcome<Value> {
     let text = ctx.dtype(x).class() == Class::String || dtype.class() == Class::String;
-    let overflows = !saturate && dtype.is_float() && dtype.bits() <= 8 && dtype != DType::F8E8M0;
+    let overflows = !saturate && dtype.is_float() && dtype.bits() <= 8;
     if !text && !overflows && dtype != DType::F4E2M1 {
         return ctx.add(Op::Cast { dtype, saturate }, &[x]);
     }

@@ -195,6 +195,13 @@ pub(super) fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype
     let (low, high) = match dtype.class() {
         Class::Uint => (0.0, 2f64.powi(bits) - 1.0),
         Class::Int => (-2f64.powi(bits - 1), 2f64.powi(bits - 1) - 1.0),
+        Class::Float => {
+            let y = match zero {
+                Some(zero) => ctx.binary(BinaryFn::Add, x, zero)?,
+                None => x,
+            };
+            return converted(ctx, y, dtype, true);
+        }
         _ => return Err(invalid(format!("{dtype} is no type that values are quantised to"))),
     };
     let mut y = ctx.unary(UnaryFn::Round, x)?;

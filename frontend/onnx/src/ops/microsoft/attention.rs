@@ -4,7 +4,7 @@
 //! All become `[batch, heads, length, size]` operands and one additive mask for the `attention` op; where scores are capped, joined
 //! by a sink, or handed out, the same is spelled out.
 
-use tarsia_graph::{BinaryFn, Op, Real, ScatterFn, Value};
+use tarsia_graph::{BinaryFn, Op, ScatterFn, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::row;
@@ -58,7 +58,7 @@ pub(super) fn attended(ctx: &mut Ctx<'_, '_>, heads: &Heads, scores: &Scores) ->
         if let Some(mask) = scores.mask {
             operands.push(ctx.cast(mask, dtype)?);
         }
-        return Ok((ctx.add(Op::Attention { scale: Real(heads.scale) }, &operands)?, None));
+        return Ok((ctx.attention(heads.scale, operands)?, None));
     }
     let mut logits = products(ctx, heads)?;
     if scores.cap > 0.0 {
