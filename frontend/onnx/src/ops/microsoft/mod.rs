@@ -9,6 +9,7 @@ mod blocks;
 mod decoder;
 mod experts;
 mod fused;
+mod generation;
 mod index;
 mod nhwc;
 mod norm;
@@ -25,6 +26,7 @@ pub(super) const FAMILIES: &[Rows] = &[
     decoder::ROWS,
     experts::ROWS,
     fused::ROWS,
+    generation::ROWS,
     index::ROWS,
     nhwc::INTERNAL,
     nhwc::ROWS,
