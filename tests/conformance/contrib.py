@@ -567,6 +567,13 @@ def packed():
         y = x @ w + b
         return attend(y[:, :6], y[:, 6:12], y[:, 12:], offsets, ends)
 
+
+    def restored(rows, offsets):
+        whole = np.zeros((offsets.size, rows.shape[1]), np.float32)
+        whole[offsets.reshape(-1)[: len(rows)]] = rows
+        return [whole.reshape(*offsets.shape, -1)]
+
+    yield "RestorePadding", "RestorePadding", [d.f32(7, 5), offsets], {}, {"reference": restored}
     inputs = [d.f32(7, 5), d.f32(5, 18), d.f32(18), offsets, ends]
     yield "PackedAttention", "PackedAttention", inputs, one, {"reference": project}
 
@@ -679,6 +686,25 @@ def channels_last():
     yield "internal_ConvTranspose", "ConvTranspose", [image, d.f32(4, 3, 2, 2)], up, dict(internal, reference=standard("ConvTranspose", **up))
 
 
+@family
+def text():
+    texts = np.array([["Hello World", "a bc  def"], ["", "über, alles; x"]], dtype=object)
+    base = {"mark": 0, "mincharnum": 1, "pad_value": "#"}
+    for name, attributes in [
+        ("", {"separators": [" "]}),
+        ("_several", {"separators": [" ", ",", ";"], "mark": 1}),
+        ("_expression", {"tokenexp": "[a-zA-Z]+"}),
+        ("_characters", {"separators": [""]}),
+        ("_long", {"separators": [" "], "mincharnum": 3}),
+    ]:
+        yield f"Tokenizer{name}", "Tokenizer", [texts], dict(base, **attributes), {}
+    d = Draw("hash")
+    numbers = [d.ints(-99, 99, 3, 5, dtype=np.int32), d.ints(-(10**12), 10**12, 7), d.f32(5)]
+    for name, x in zip(["i32", "i64", "f32", "text"], [*numbers, np.array(["", "abc", "abcd", "Tarsia ü"], dtype=object)]):
+        for positive in (0, 1):
+            yield f"MurmurHash3_{name}_{positive}", "MurmurHash3", [x], {"positive": positive, "seed": 7}, {}
+
+
 def tiny_decoder(d, words=11, size=4):
     """A decoder in the form that onnxruntime's searches take: the next token depends on the mean of all tokens so far."""
     integer, real = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
@@ -711,6 +737,14 @@ def tiny_decoder(d, words=11, size=4):
 @family
 def generation():
     ids, padded = i32([[3, 5, 7], [2, 9, 4]]), i32([[0, 0, 5, 7], [2, 9, 4, 6]])
+    def ended(outputs, start):
+        # onnxruntime leaves what follows the end of all sequences as it happens to be: padding here.
+        for row in outputs[0]:
+            ends = np.flatnonzero(row[start:] == 0)
+            if len(ends):
+                row[start + ends[0] :] = 0
+        return outputs
+
     for name, prompt, rest, constants in [
         ("", ids, [], [1]),
         ("_padded", padded, [], [1]),
@@ -722,7 +756,8 @@ def generation():
         inputs = [prompt, i32([9]), *rest]
         if name == "_rules":
             inputs = [prompt, i32([9]), rest[0], rest[1], rest[2]]
-        yield f"GreedySearch{name}", "GreedySearch", inputs, attributes, {"constants": constants}
+        options = {"constants": constants, "finish": lambda outputs, start=prompt.shape[1]: ended(outputs, start)}
+        yield f"GreedySearch{name}", "GreedySearch", inputs, attributes, options
 
 
 def one_node(op, inputs, attributes, options, outputs):
@@ -734,7 +769,8 @@ def one_node(op, inputs, attributes, options, outputs):
     results = [f"y{i}" if i in wanted else "" for i in range(max(wanted) + 1)]
     node = helper.make_node(op, names, results, domain=domain, **attributes)
     tensors = [onnx.numpy_helper.from_array(x, name) for i, (x, name) in enumerate(zip(inputs, names)) if x is not None and i in constants]
-    info = lambda x, name: helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+    element = lambda x: onnx.TensorProto.STRING if x.dtype == object else helper.np_dtype_to_tensor_dtype(x.dtype)
+    info = lambda x, name: helper.make_tensor_value_info(name, element(x), x.shape)
     free = [info(x, name) for i, (x, name) in enumerate(zip(inputs, names)) if x is not None and i not in constants]
     results = [name for name in results if name]
     if outputs is None:

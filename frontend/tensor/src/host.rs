@@ -50,6 +50,8 @@
 //! | `concat` | any | axis | | joined |
 //! | `select` | bool, a, b, which broadcast | | | `condition ? a : b` |
 //! | `zip_map` | x `[rows, n]`, keys `[n]` | | | sequence of a map for each row |
+//! | `tokenize` | texts, expressions, padding | expressions separate (else the only one is a token), markers, fewest characters | | tokens along a new axis |
+//! | `murmur_hash3` | x | unsigned, seed | | a 32-bit hash of each element |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
 //! (0 half_pixel, 1 half_pixel_symmetric, 2 pytorch_half_pixel, 3 align_corners, 4 asymmetric, 5 tf_crop_and_resize), nearest
@@ -68,6 +70,7 @@ mod sequence;
 mod shape;
 mod spectrum;
 mod strings;
+mod tokens;
 
 use thiserror::Error;
 
@@ -136,6 +139,8 @@ pub const FUNCTIONS: &[Function] = &[
     Function { name: "concat", operands: (1, usize::MAX), results: Some(1), run: arranged::joined },
     Function { name: "select", operands: (3, 3), results: Some(1), run: arranged::select },
     Function { name: "zip_map", operands: (2, 2), results: Some(1), run: sequence::zip_map },
+    Function { name: "tokenize", operands: (3, 3), results: Some(1), run: tokens::tokenize },
+    Function { name: "murmur_hash3", operands: (1, 1), results: Some(1), run: tokens::murmur_hash3 },
 ];
 
 /// Elements that [`call`] may give in one result.

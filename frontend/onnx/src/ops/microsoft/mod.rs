@@ -14,6 +14,7 @@ mod index;
 mod nhwc;
 mod norm;
 mod quantised;
+mod text;
 
 use super::{Importer, Row, Rows};
 
@@ -32,6 +33,7 @@ pub(super) const FAMILIES: &[Rows] = &[
     nhwc::ROWS,
     norm::ROWS,
     quantised::ROWS,
+    text::ROWS,
 ];
 
 /// An operator of this domain.
