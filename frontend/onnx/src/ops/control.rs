@@ -392,7 +392,7 @@ pub(super) fn carried_loop<'a, 'o>(
     used: &[&view::Graph<'a>],
     mut build: impl FnMut(&mut Ctx<'a, 'o>, Value, &[Value]) -> Outcome<Vec<Value>>,
 ) -> Outcome<Vec<Value>> {
-    let captured = ctx.captures(used);
+    let captured = ctx.captures(used)?;
     let names: Vec<&'a str> = used.iter().flat_map(|graph| graph.captures()).collect();
     let types = initial.iter().map(|&value| ctx.ty(value).clone()).map(|ty| (ty.clone(), form_of(&ty))).collect();
     let steady = steady_of(ctx, types, 1, |ctx, types| {
