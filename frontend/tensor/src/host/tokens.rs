@@ -23,7 +23,7 @@ pub(super) fn tokenize(call: &Call) -> Result<Vec<Tensor>, HostError> {
         .map(|text| match expressions.split_first() {
             _ if by_character => text.split_inclusive(|_| true).filter(long).collect(),
             Some((only, [])) if !separates => only.find_iter(text).map(|found| found.as_str()).filter(long).collect(),
-            _ => expressions.iter().fold(vec![*text], |parts, at| cut(parts, at, &long)),
+            _ => expressions.iter().fold(vec![*text], |parts, at| cut(parts, at, long)),
         })
         .collect();
     let most = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -60,7 +60,7 @@ pub(super) fn murmur_hash3(call: &Call) -> Result<Vec<Tensor>, HostError> {
     let hashes: Vec<u64> = match x.strings() {
         Some(texts) => texts.iter().map(|text| hash(text, seed).into()).collect(),
         None if x.dtype().bits() % 8 != 0 => return Err(call.fault(format!("{} has no whole bytes", x.dtype()))),
-        None => x.bytes().chunks_exact(x.dtype().bits() as usize / 8).map(|bytes| hash(bytes, seed).into()).collect(),
+        None => x.bytes().chunks_exact(x.dtype().bits() / 8).map(|bytes| hash(bytes, seed).into()).collect(),
     };
     let (dtype, numbers) = match positive {
         true => (DType::U32, Numbers::Uint(hashes)),
