@@ -567,6 +567,13 @@ def packed():
         y = x @ w + b
         return attend(y[:, :6], y[:, 6:12], y[:, 12:], offsets, ends)
 
+
+    def restored(rows, offsets):
+        whole = np.zeros((offsets.size, rows.shape[1]), np.float32)
+        whole[offsets.reshape(-1)[: len(rows)]] = rows
+        return [whole.reshape(*offsets.shape, -1)]
+
+    yield "RestorePadding", "RestorePadding", [d.f32(7, 5), offsets], {}, {"reference": restored}
     inputs = [d.f32(7, 5), d.f32(5, 18), d.f32(18), offsets, ends]
     yield "PackedAttention", "PackedAttention", inputs, one, {"reference": project}
 
@@ -679,6 +686,80 @@ def channels_last():
     yield "internal_ConvTranspose", "ConvTranspose", [image, d.f32(4, 3, 2, 2)], up, dict(internal, reference=standard("ConvTranspose", **up))
 
 
+@family
+def text():
+    texts = np.array([["Hello World", "a bc  def"], ["", "über, alles; x"]], dtype=object)
+    base = {"mark": 0, "mincharnum": 1, "pad_value": "#"}
+    for name, attributes in [
+        ("", {"separators": [" "]}),
+        ("_several", {"separators": [" ", ",", ";"], "mark": 1}),
+        ("_expression", {"tokenexp": "[a-zA-Z]+"}),
+        ("_characters", {"separators": [""]}),
+        ("_long", {"separators": [" "], "mincharnum": 3}),
+    ]:
+        yield f"Tokenizer{name}", "Tokenizer", [texts], dict(base, **attributes), {}
+    d = Draw("hash")
+    numbers = [d.ints(-99, 99, 3, 5, dtype=np.int32), d.ints(-(10**12), 10**12, 7), d.f32(5)]
+    for name, x in zip(["i32", "i64", "f32", "text"], [*numbers, np.array(["", "abc", "abcd", "Tarsia ü"], dtype=object)]):
+        for positive in (0, 1):
+            yield f"MurmurHash3_{name}_{positive}", "MurmurHash3", [x], {"positive": positive, "seed": 7}, {}
+
+
+def tiny_decoder(d, words=11, size=4):
+    """A decoder in the form that onnxruntime's searches take: the next token depends on the mean of all tokens so far."""
+    integer, real = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
+    info = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
+        helper.make_node("Gather", ["places", "position_ids"], ["placed"]),
+        helper.make_node("Add", ["embedded", "placed"], ["x"]),
+        helper.make_node("Unsqueeze", ["x", "one"], ["key"]),
+        helper.make_node("Unsqueeze", ["key", "zero"], ["half"]),
+        helper.make_node("Concat", ["half", "half"], ["both"], axis=0),
+        helper.make_node("Concat", ["past_0", "both"], ["present_0"], axis=3),
+        helper.make_node("Gather", ["present_0", "first"], ["keys"], axis=0),
+        helper.make_node("Squeeze", ["keys", "one"], ["all"]),
+        helper.make_node("Cast", ["attention_mask"], ["real_mask"], to=real),
+        helper.make_node("Unsqueeze", ["real_mask", "one"], ["row"]),
+        helper.make_node("MatMul", ["row", "all"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["bounded"]),
+        helper.make_node("Add", ["x", "bounded"], ["mixed"]),
+        helper.make_node("MatMul", ["mixed", "out"], ["logits"]),
+    ]
+    data = {"table": d.f32(words, size), "places": d.f32(32, size), "out": d.f32(size, words), "one": [1], "zero": [0], "first": 0}
+    tensors = [onnx.numpy_helper.from_array(np.asarray(x), name) for name, x in data.items()]
+    inputs = [info(name, integer, ["batch", length]) for name, length in [("input_ids", "length"), ("position_ids", "length"), ("attention_mask", "total")]]
+    inputs.append(info("past_0", real, [2, "batch", 1, "past", size]))
+    outputs = [info("logits", real, ["batch", "length", words]), info("present_0", real, [2, "batch", 1, "total", size])]
+    return helper.make_graph(nodes, "decoder", inputs, outputs, tensors)
+
+
+@family
+def generation():
+    ids, padded = i32([[3, 5, 7], [2, 9, 4]]), i32([[0, 0, 5, 7], [2, 9, 4, 6]])
+    def ended(outputs, start):
+        # onnxruntime leaves what follows the end of all sequences as it happens to be: padding here.
+        for row in outputs[0]:
+            ends = np.flatnonzero(row[start:] == 0)
+            if len(ends):
+                row[start + ends[0] :] = 0
+        return outputs
+
+    for name, prompt, rest, constants in [
+        ("", ids, [], [1]),
+        ("_padded", padded, [], [1]),
+        ("_runtime_length", ids, [], []),
+        ("_rules", ids, [i32([6]), f32([1.7]), i32([1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1])], [1, 2, 3]),
+    ]:
+        d = Draw("greedy")
+        attributes = {"decoder": tiny_decoder(d), "eos_token_id": 8, "pad_token_id": 0, "model_type": 0}
+        inputs = [prompt, i32([9]), *rest]
+        if name == "_rules":
+            inputs = [prompt, i32([9]), rest[0], rest[1], rest[2]]
+        options = {"constants": constants, "finish": lambda outputs, start=prompt.shape[1]: ended(outputs, start)}
+        yield f"GreedySearch{name}", "GreedySearch", inputs, attributes, options
+
+
 def one_node(op, inputs, attributes, options, outputs):
     """A model of one node; inputs whose numbers are among the constants become initialisers."""
     domain, constants = options.get("domain", MICROSOFT), set(options.get("constants", ()))
@@ -688,7 +769,8 @@ def one_node(op, inputs, attributes, options, outputs):
     results = [f"y{i}" if i in wanted else "" for i in range(max(wanted) + 1)]
     node = helper.make_node(op, names, results, domain=domain, **attributes)
     tensors = [onnx.numpy_helper.from_array(x, name) for i, (x, name) in enumerate(zip(inputs, names)) if x is not None and i in constants]
-    info = lambda x, name: helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+    element = lambda x: onnx.TensorProto.STRING if x.dtype == object else helper.np_dtype_to_tensor_dtype(x.dtype)
+    info = lambda x, name: helper.make_tensor_value_info(name, element(x), x.shape)
     free = [info(x, name) for i, (x, name) in enumerate(zip(inputs, names)) if x is not None and i not in constants]
     results = [name for name in results if name]
     if outputs is None:

@@ -50,6 +50,8 @@
 //! | `concat` | any | axis | | joined |
 //! | `select` | bool, a, b, which broadcast | | | `condition ? a : b` |
 //! | `zip_map` | x `[rows, n]`, keys `[n]` | | | sequence of a map for each row |
+//! | `tokenize` | texts, expressions, padding | expressions separate (else the only one is a token), markers, fewest characters | | tokens along a new axis |
+//! | `murmur_hash3` | x | unsigned, seed | | a 32-bit hash of each element |
 //!
 //! Axes are given from the front, `0 <= axis < rank`. `resize` takes the ints mode (0 nearest, 1 linear, 2 cubic), coordinates
 //! (0 half_pixel, 1 half_pixel_symmetric, 2 pytorch_half_pixel, 3 align_corners, 4 asymmetric, 5 tf_crop_and_resize), nearest
@@ -68,6 +70,7 @@ mod sequence;
 mod shape;
 mod spectrum;
 mod strings;
+mod tokens;
 
 use thiserror::Error;
 
@@ -153,6 +156,8 @@ pub const FUNCTIONS: &[Function] = &[
     row("concat", (1, usize::MAX), Some(1), TEXTS, arranged::joined),
     row("select", (3, 3), Some(1), TEXTS, arranged::select),
     row("zip_map", (2, 2), Some(1), MAPS, sequence::zip_map),
+    row("tokenize", (3, 3), Some(1), TEXTS, tokens::tokenize),
+    row("murmur_hash3", (1, 1), Some(1), "texts and bytes, whatever their length", tokens::murmur_hash3),
 ];
 
 /// Elements that [`call`] may give in one result.

@@ -196,15 +196,32 @@ fn steady<'a>(
     captured: &[(&'a str, Value)],
     first: usize,
 ) -> Outcome<Steady> {
-    let mut types = carried;
-    let mut changing = BTreeSet::new();
-    loop {
-        let plain = |ty: &Type| (ty.clone(), Form::Tensor(ty.dtype, Some(ty.rank())));
+    steady_of(ctx, carried, first, |ctx, types| {
+        let plain = |ty: &Type| (ty.clone(), form_of(ty));
         let inputs: Vec<(Type, Form)> =
             before.iter().map(plain).chain(types.iter().cloned()).chain(after.iter().map(plain)).collect();
         let whole = types.iter().map(|(_, form)| Some(form.clone()).filter(Form::is_whole));
         let targets: Vec<Option<Form>> = std::iter::repeat_n(None, first).chain(whole).collect();
-        let (graph, forms) = ctx.body(body, &inputs, &targets, captured)?;
+        ctx.body(body, &inputs, &targets, captured)
+    })
+}
+
+/// The form of a tensor.
+fn form_of(ty: &Type) -> Form {
+    Form::Tensor(ty.dtype, Some(ty.rank()))
+}
+
+/// The same of a body that `build` makes for carried values of given types; it gives the forms of its outputs too.
+fn steady_of<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    carried: Vec<(Type, Form)>,
+    first: usize,
+    mut build: impl FnMut(&mut Ctx<'a, 'o>, &[(Type, Form)]) -> Outcome<(Graph, Vec<Form>)>,
+) -> Outcome<Steady> {
+    let mut types = carried;
+    let mut changing = BTreeSet::new();
+    loop {
+        let (graph, forms) = build(ctx, &types)?;
         let mut changed = false;
         for (index, (ty, form)) in types.iter_mut().enumerate() {
             if form.is_whole() {
@@ -364,6 +381,40 @@ fn looped<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, body: &view::Graph<'a>, ca
     let count = types.len();
     let id = ctx.add_node(Op::Loop { body: Arc::new(steady.body), carried, types }, &operands)?;
     Ok(opened(ctx, results(id, count), &forms))
+}
+
+/// At most `trips` iterations of what `build` adds: it takes the iteration's number and the carried values, and gives the condition of
+/// the next iteration and the carried values after this one. The body may use the graphs in `used`. Gives the carried values.
+pub(super) fn carried_loop<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    trips: Value,
+    initial: &[Value],
+    used: &[&view::Graph<'a>],
+    mut build: impl FnMut(&mut Ctx<'a, 'o>, Value, &[Value]) -> Outcome<Vec<Value>>,
+) -> Outcome<Vec<Value>> {
+    let captured = ctx.captures(used)?;
+    let names: Vec<&'a str> = used.iter().flat_map(|graph| graph.captures()).collect();
+    let types = initial.iter().map(|&value| ctx.ty(value).clone()).map(|ty| (ty.clone(), form_of(&ty))).collect();
+    let steady = steady_of(ctx, types, 1, |ctx, types| {
+        let mut inputs = vec![("iteration", Type::new(DType::I64, [])), ("condition", Type::new(DType::Bool, []))];
+        inputs.extend(types.iter().map(|(ty, _)| ("carried", ty.clone())));
+        let graph = ctx.sub_graph("loop", &inputs, &names, &captured, |ctx, own, _| {
+            for value in build(ctx, own[0], &own[2..])? {
+                ctx.graph.add_output("carried", value);
+            }
+            Ok(())
+        })?;
+        Ok((graph, Vec::new()))
+    })?;
+    let going = ctx.scalar(DType::Bool, 1.0);
+    let operands: Vec<Value> = [trips, going]
+        .into_iter()
+        .chain(initial.iter().copied())
+        .chain(captured.iter().map(|(_, value)| *value))
+        .collect();
+    let types = steady.carried(ctx);
+    let id = ctx.add_node(Op::Loop { body: Arc::new(steady.body), carried: initial.len(), types }, &operands)?;
+    Ok(results(id, initial.len()))
 }
 
 /// Whether a body that is entered with a true condition always gives a true one.

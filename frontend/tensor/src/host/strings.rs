@@ -9,7 +9,7 @@ use crate::{DType, Numbers, Tensor, arrange::Places, convert};
 
 impl Call<'_> {
     /// An operand's texts.
-    fn texts(&self, operand: usize) -> Result<Vec<&str>, HostError> {
+    pub(super) fn texts(&self, operand: usize) -> Result<Vec<&str>, HostError> {
         let tensor = &self.operands[operand];
         let strings =
             tensor.strings().ok_or_else(|| self.fault(format!("{} where text is expected", tensor.dtype())))?;
@@ -17,7 +17,7 @@ impl Call<'_> {
         strings.iter().map(|text| std::str::from_utf8(text).map_err(not_utf8)).collect()
     }
 
-    fn strings_of(&self, shape: &[usize], texts: Vec<String>) -> Result<Vec<Tensor>, HostError> {
+    pub(super) fn strings_of(&self, shape: &[usize], texts: Vec<String>) -> Result<Vec<Tensor>, HostError> {
         self.made(Tensor::from_strings(shape, texts.into_iter().map(Bytes::from).collect()))
     }
 

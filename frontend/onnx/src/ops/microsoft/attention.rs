@@ -28,6 +28,7 @@ pub(super) const ROWS: Rows = &[
     row("PackedAttention", One(packed_attention)),
     row("PackedMultiHeadAttention", One(packed_multi_head)),
     row("QAttention", Values(quantised_attention)),
+    row("RestorePadding", One(restore_padding)),
 ];
 
 /// What attention has beside its heads.
@@ -452,12 +453,7 @@ impl Packing {
 
     /// Rows of tokens `[tokens, width]` as `[batch, length, width]`, zeros for padding.
     fn unpack(&self, ctx: &mut Ctx<'_, '_>, rows: Value) -> Outcome<Value> {
-        let width = ctx.size(rows, 1)?;
-        let zero = ctx.scalar_like(rows, 0.0);
-        let zeros = ctx.broadcast(zero, &[self.batch.clone() * self.length.clone(), width.clone()])?;
-        let op = Op::ScatterRows { function: ScatterFn::Set };
-        let padded = ctx.add(op, &[zeros, self.places, rows])?;
-        ctx.reshape(padded, &[self.batch.clone(), self.length.clone(), width])
+        padded(ctx, rows, self.places, [self.batch.clone(), self.length.clone()])
     }
 
     /// Attention over the padded batch, the rows of tokens of it.
@@ -517,4 +513,28 @@ fn packed_multi_head<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Valu
     let heads = Heads { q: operands[0], k: operands[1], v: operands[2], scale };
     let bias = ctx.value_opt(node, 6)?;
     packing.attend(ctx, &heads, bias)
+}
+
+/// Rows of tokens put where they stand in the padded batch, zeros elsewhere.
+fn restore_padding<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (rows, places) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let (Ok([tokens, _]), Ok([batch, length])) =
+        (<[Dim; 2]>::try_from(ctx.shape(rows)), <[Dim; 2]>::try_from(ctx.shape(places)))
+    else {
+        return Err(invalid("its inputs have not 2 axes each"));
+    };
+    let whole = batch.clone() * length.clone();
+    let places = ctx.cast(places, DType::I64)?;
+    let places = ctx.reshape(places, std::slice::from_ref(&whole))?;
+    let places = ctx.slice_axis(places, 0, Dim::ZERO, tokens, 1)?;
+    padded(ctx, rows, places, [batch, length])
+}
+
+/// Rows `[tokens, width]` at their places in `[batch, length, width]`, zeros elsewhere.
+fn padded(ctx: &mut Ctx<'_, '_>, rows: Value, places: Value, [batch, length]: [Dim; 2]) -> Outcome<Value> {
+    let width = ctx.size(rows, 1)?;
+    let zero = ctx.scalar_like(rows, 0.0);
+    let zeros = ctx.broadcast(zero, &[batch.clone() * length.clone(), width.clone()])?;
+    let padded = ctx.add(Op::ScatterRows { function: ScatterFn::Set }, &[zeros, places, rows])?;
+    ctx.reshape(padded, &[batch, length, width])
 }

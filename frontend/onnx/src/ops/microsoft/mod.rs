@@ -9,10 +9,12 @@ mod blocks;
 mod decoder;
 mod experts;
 mod fused;
+mod generation;
 mod index;
 mod nhwc;
 mod norm;
 mod quantised;
+mod text;
 
 use super::{Importer, Row, Rows};
 
@@ -25,11 +27,13 @@ pub(super) const FAMILIES: &[Rows] = &[
     decoder::ROWS,
     experts::ROWS,
     fused::ROWS,
+    generation::ROWS,
     index::ROWS,
     nhwc::INTERNAL,
     nhwc::ROWS,
     norm::ROWS,
     quantised::ROWS,
+    text::ROWS,
 ];
 
 /// An operator of this domain.
