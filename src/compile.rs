@@ -13,7 +13,7 @@ use std::{
 };
 
 use tarsia_graph::{Graph, Op};
-use tarsia_onnx::{Limits, Model};
+use tarsia_onnx::{Limits, Model, Source};
 use tarsia_tensor::DType;
 use tarsia_tile::{Machine, Program};
 
@@ -161,8 +161,9 @@ pub struct Loaded {
     pub notes: Vec<String>,
 }
 
-/// Reads a model, a dump, a compiled file or a module of the vendor's scheduled kernels; what it is tells its content. A dumped program is verified for the machine it names:
-/// `machine`, or one that comes with the compiler.
+/// Reads a model, a dump, a compiled file or a module of the vendor's scheduled kernels, any of them compressed by gzip if need be,
+/// or on standard input ([`STANDARD_INPUT`]); what it is tells its content. A dumped program is verified for the machine it
+/// names: `machine`, or one that comes with the compiler.
 ///
 /// # Errors
 /// If the file cannot be read, is none of these, or is broken.
@@ -175,62 +176,103 @@ pub fn load(path: &Path, limits: Limits, machine: &Machine) -> Result<Start, Err
 /// # Errors
 /// As [`load`].
 pub fn read(path: &Path, limits: Limits, machine: &Machine) -> Result<Loaded, Error> {
+    start(open(path, &limits)?, &limits, machine)
+}
+
+/// What bytes hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Compiled,
+    Graph,
+    Program,
+    Module,
+    Model,
+}
+
+impl Form {
+    /// What users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Compiled => "compiled program",
+            Form::Graph => "dumped graph",
+            Form::Program => "dumped program",
+            Form::Module => "scheduled kernels",
+            Form::Model => "ONNX model",
+        }
+    }
+}
+
+/// What a source holds, as its first bytes tell; a model if nothing else.
+pub(crate) fn form(source: &Source) -> Form {
+    /// As much of a file as tells what it is.
+    const HEAD: usize = 4096;
+    let head = source.bytes().get(..HEAD).unwrap_or(source.bytes());
+    match head {
+        head if head.starts_with(&tarsia_tile::artifact::MAGIC) => Form::Compiled,
+        head if head.starts_with(b"graph ") => Form::Graph,
+        head if head.starts_with(b"program ") => Form::Program,
+        head if tarsia_hivm::import::is_module(&String::from_utf8_lossy(head)) => Form::Module,
+        _ => Form::Model,
+    }
+}
+
+/// Parses, verifies or imports what a source holds.
+pub(crate) fn start(source: Source, limits: &Limits, machine: &Machine) -> Result<Loaded, Error> {
+    let wrong = |reason: String| Error::Text { path: source.label().into(), reason };
     let alone = |start| Loaded { start, notes: Vec::new() };
-    let head = head(path)?;
-    if head.starts_with(&tarsia_tile::artifact::MAGIC) {
-        let limits = tarsia_tile::artifact::Limits::default();
-        let program =
-            tarsia_tile::artifact::load_for(path, &limits, machine).map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(alone(Start::Program(program)));
+    match form(&source) {
+        Form::Compiled => {
+            let limits = tarsia_tile::artifact::Limits::default();
+            let program = tarsia_tile::artifact::read_for(source.bytes().clone(), &limits, machine);
+            Ok(alone(Start::Program(program.map_err(|e| wrong(e.to_string()))?)))
+        }
+        Form::Graph => {
+            let graph = text(&source, limits)?.parse::<Graph>().map_err(|e| wrong(e.to_string()))?;
+            let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
+            Ok(alone(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) }))
+        }
+        Form::Program => {
+            let program = text(&source, limits)?.parse::<Program>().map_err(|e| wrong(e.to_string()))?;
+            let stage = tarsia_tile::verify::Stage::Synchronised;
+            let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
+            tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| wrong(e.to_string()))?;
+            Ok(alone(Start::Program(program)))
+        }
+        Form::Module => {
+            let options = tarsia_hivm::import::Options::default();
+            let imported = tarsia_hivm::import::import(text(&source, limits)?, machine, &options);
+            let imported = imported.map_err(|e| wrong(e.to_string()))?;
+            Ok(Loaded { start: Start::Program(imported.program), notes: imported.notes })
+        }
+        Form::Model => {
+            let model = Model::from_source(source, *limits)?;
+            Ok(alone(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?)))
+        }
     }
-    if head.starts_with(b"graph ") {
-        let text = read_text(path, &limits)?;
-        let graph = text.parse::<Graph>().map_err(|e| text_error(path, e.to_string()))?;
-        let has_kernels = graph.node_ids().any(|id| matches!(graph[id].op, Op::Kernel { .. }));
-        return Ok(alone(if has_kernels { Start::Kernels(graph) } else { Start::Graph(graph) }));
-    }
-    if head.starts_with(b"program ") {
-        let text = read_text(path, &limits)?;
-        let program = text.parse::<Program>().map_err(|e| text_error(path, e.to_string()))?;
-        let stage = tarsia_tile::verify::Stage::Synchronised;
-        let named = if program.target == machine.name { machine.clone() } else { self::machine(&program.target)? };
-        tarsia_tile::verify::verify(&program, &named, stage).map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(alone(Start::Program(program)));
-    }
-    if tarsia_hivm::import::is_module(&String::from_utf8_lossy(&head)) {
-        let text = read_text(path, &limits)?;
-        let options = tarsia_hivm::import::Options::default();
-        let imported = tarsia_hivm::import::import(&text, machine, &options);
-        let imported = imported.map_err(|e| text_error(path, e.to_string()))?;
-        return Ok(Loaded { start: Start::Program(imported.program), notes: imported.notes });
-    }
-    let model = Model::open(path, limits)?;
-    Ok(alone(Start::Graph(tarsia_onnx::import(&model, &tarsia_onnx::Options::default())?)))
 }
 
-fn text_error(path: &Path, reason: String) -> Error {
-    Error::Text { path: path.to_owned(), reason }
+/// The path that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
+
+/// The bytes behind a path, unpacked; [`STANDARD_INPUT`] is read to its end.
+///
+/// # Errors
+/// If they cannot be read, or pass the limits.
+pub fn open(path: &Path, limits: &Limits) -> Result<Source, Error> {
+    if path == Path::new(STANDARD_INPUT) {
+        return Ok(Source::from_reader("standard input", std::io::stdin().lock(), limits)?);
+    }
+    Ok(Source::open(path, limits)?)
 }
 
-/// As much of a file as tells what it is.
-const HEAD: u64 = 4096;
-
-fn head(path: &Path) -> Result<Vec<u8>, Error> {
-    use std::io::Read;
-    let io = |reason| Error::Io { path: path.to_owned(), reason };
-    let mut head = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(HEAD).read_to_end(&mut head).map_err(io)?;
-    Ok(head)
-}
-
-fn read_text(path: &Path, limits: &Limits) -> Result<String, Error> {
-    let io = |reason| Error::Io { path: path.to_owned(), reason };
-    let size = std::fs::metadata(path).map_err(io)?.len();
+fn text<'a>(source: &'a Source, limits: &Limits) -> Result<&'a str, Error> {
+    let wrong = |reason: String| Error::Text { path: source.label().into(), reason };
+    let size = source.bytes().len() as u64;
     // Constants are in base64 in a dump.
     if size > limits.max_bytes.saturating_mul(2) {
-        return Err(text_error(path, format!("{size} bytes of text are more than the limit allows")));
+        return Err(wrong(format!("{size} bytes of text are more than the limit allows")));
     }
-    std::fs::read_to_string(path).map_err(io)
+    std::str::from_utf8(source.bytes()).map_err(|e| wrong(e.to_string()))
 }
 
 /// Compiles for a machine up to and including `last`.

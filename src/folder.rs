@@ -60,7 +60,7 @@ impl Folder {
         for entry in std::fs::read_dir(path).map_err(io)? {
             let entry = entry.map_err(io)?.path();
             let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if entry.extension().is_some_and(|e| e == "onnx") {
+            if is_model(&name) {
                 models.push(entry);
             } else if let Some(number) = name.strip_prefix("test_data_set_") {
                 sets.push((number.parse::<u32>().unwrap_or(u32::MAX), entry));
@@ -70,15 +70,26 @@ impl Folder {
         sets.sort();
         let model = match models.as_slice() {
             [only] => only.clone(),
-            [] => return Err(Error::Usage(format!("{}: there is no .onnx file in this folder", path.display()))),
+            [] => {
+                return Err(Error::Usage(format!(
+                    "{}: there is no model (.onnx, .onnx.gz, .onnxtxt) in this folder",
+                    path.display()
+                )));
+            }
             many => {
                 let named = many.iter().find(|model| model.file_name().is_some_and(|name| name == "model.onnx"));
-                named.cloned().ok_or_else(|| Error::Usage(format!("{}: several .onnx files", path.display())))?
+                named.cloned().ok_or_else(|| Error::Usage(format!("{}: several models", path.display())))?
             }
         };
         let sets = sets.into_iter().map(|(_, path)| path).collect();
         Ok(Folder { model, sets, tolerance: tolerance(path) })
     }
+}
+
+/// Whether a file of a folder is a model by its name.
+fn is_model(name: &str) -> bool {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    name.ends_with(".onnx") || name.ends_with(".onnxtxt")
 }
 
 /// `meta.json` with rtol and atol, or `tolerance.txt` with both.

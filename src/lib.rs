@@ -12,6 +12,7 @@
 //! # Ok::<(), tarsia::Error>(())
 //! ```
 
+mod check;
 mod compare;
 mod compile;
 mod cost;
@@ -19,10 +20,11 @@ mod error;
 mod folder;
 pub mod tensors;
 
+pub use check::{Check, Finding, HostWork, Memory, OperatorUse, Opset, PortType, Size, check};
 pub use compare::{Divergence, OutputError, SetReport, bisect, compare_folder, difference, set_inputs};
 pub use compile::{
-    Compiled, Loaded, Options, Phase, Precision, Start, compile, compile_with, cover, load, lower, machine, optimise,
-    read, with_cores,
+    Compiled, Loaded, Options, Phase, Precision, STANDARD_INPUT, Start, compile, compile_with, cover, load, lower,
+    machine, open, optimise, read, with_cores,
 };
 pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};

@@ -1,9 +1,9 @@
 //! Every model folder with test data, compiled and compared, one test per folder and setting.
 //!
-//! The folders are those of `examples/`, of `tests/models/`, and of the folder that the environment variable
-//! `TARSIA_MODELS` names. Settings: one thread and two with the machine's best instructions, one thread with
+//! The folders are those of `examples/`, of `tests/models/`, of the folder that the environment variable
+//! `TARSIA_MODELS` names, and, with two of the settings, the trained models that `tests/shipped/fetch.py` downloads. Settings: one thread and two with the machine's best instructions, one thread with
 //! less, half precision, the machine with two pipes, and the Ascend 910B2 with all and with few of its cores in
-//! both precisions. A model that needs operators outside ONNX's own domain is shown as ignored.
+//! both precisions. A model that cannot be downloaded is shown as ignored.
 //! `models_not_passing.txt` lists what is known to fail; see `support/suite.rs`.
 
 #[path = "support/mod.rs"]
@@ -15,24 +15,30 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use libtest_mimic::Arguments;
-use onnx_protobuf::{AttributeProto, GraphProto, ModelProto, NodeProto};
-use protobuf::Message;
 use support::library::{self, Case, Setting};
+use support::shipped;
 use support::suite::Suite;
 
-/// Domains whose operators are not part of this compiler yet.
-const FOREIGN: &[&str] = &["com.microsoft"];
+/// The settings that the shipped models, which are larger, are run in.
+const SHIPPED: &[&str] = &["1-thread", "2-threads"];
 
 fn main() -> ExitCode {
     support::isolated::serve_if_worker(library::compare);
     let (mut cases, mut skipped) = (BTreeMap::new(), BTreeMap::new());
-    for (name, folder) in folders() {
-        if let Some(operator) = foreign_operator(&folder) {
-            skipped.insert(name, format!("needs {operator}"));
-            continue;
+    let shipped = match shipped::all() {
+        Ok(shipped) => shipped,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return ExitCode::FAILURE;
         }
+    };
+    skipped.extend(shipped.missing.into_iter().map(|(name, reason)| (format!("shipped/{name}"), reason)));
+    let shipped = shipped.folders.into_iter().map(|(name, folder)| (format!("shipped/{name}"), folder));
+    for (name, folder) in folders().into_iter().chain(shipped) {
         for (label, setting) in settings() {
-            cases.insert(format!("{name}@{label}"), Case { folder: folder.clone(), setting });
+            if SHIPPED.contains(&label) || !name.starts_with("shipped/") {
+                cases.insert(format!("{name}@{label}"), Case { folder: folder.clone(), setting });
+            }
         }
     }
     Suite {
@@ -82,27 +88,4 @@ fn folders() -> BTreeMap<String, PathBuf> {
         }
     }
     folders
-}
-
-/// The first operator of a domain that this compiler does not know, as `domain.Operator`.
-fn foreign_operator(folder: &Path) -> Option<String> {
-    let entries = std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path());
-    let mut models: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
-    models.sort();
-    let bytes = std::fs::read(models.first()?).expect("readable");
-    let model = ModelProto::parse_from_bytes(&bytes).unwrap_or_else(|e| panic!("{}: {e}", models[0].display()));
-    let in_functions = model.functions.iter().flat_map(|function| &function.node).find_map(foreign_in_node);
-    foreign_in_graph(model.graph.as_ref()?).or(in_functions)
-}
-
-fn foreign_in_graph(graph: &GraphProto) -> Option<String> {
-    graph.node.iter().find_map(foreign_in_node)
-}
-
-fn foreign_in_node(node: &NodeProto) -> Option<String> {
-    if FOREIGN.contains(&node.domain.as_str()) {
-        return Some(format!("{}.{}", node.domain, node.op_type));
-    }
-    let in_attribute = |a: &AttributeProto| a.g.as_ref().into_iter().chain(&a.graphs).find_map(foreign_in_graph);
-    node.attribute.iter().find_map(in_attribute)
 }

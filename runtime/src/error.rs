@@ -63,6 +63,14 @@ pub enum RunError {
         /// Bytes given.
         found: usize,
     },
+    /// A loop goes on and on.
+    #[error("the loop of step {step} has not ended after {limit} iterations; raise the limit if that is meant")]
+    Iterations {
+        /// Position of the step.
+        step: usize,
+        /// The limit.
+        limit: u64,
+    },
     /// A size of the program cannot be computed.
     #[error("{place}: {error}")]
     Size {

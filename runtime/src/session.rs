@@ -46,6 +46,8 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Bytes that a run may take besides inputs and constants.
     pub memory_limit: usize,
+    /// Iterations of one run of a loop, whose number the data may decide.
+    pub iteration_limit: u64,
     /// Added to the seeds of random streams; 0 gives the streams of the reference evaluation.
     pub seed: i64,
     /// Whether to measure steps; see [`Session::take_profile`].
@@ -54,7 +56,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threads: 0, isa: None, memory_limit: usize::MAX, seed: 0, profile: false }
+        Options { threads: 0, isa: None, memory_limit: usize::MAX, iteration_limit: u64::MAX, seed: 0, profile: false }
     }
 }
 
@@ -168,6 +170,7 @@ impl Session {
             isa: self.isa,
             seed: self.options.seed,
             memory_limit: self.options.memory_limit,
+            iteration_limit: self.options.iteration_limit,
             workers,
             profile: self.options.profile.then_some((self.made, &self.profile)),
         }

@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let output = match (&arguments.output, emit) {
         (Some(path), _) => Some(path.clone()),
         (None, Some(_)) => None,
-        (None, None) => Some(PathBuf::from(model.file_stem().unwrap_or_default()).with_extension("tarsia")),
+        (None, None) => Some(compiled_name(&model)?),
     };
     if let Some(path) = &output {
         may_write(path, arguments.force)?;
@@ -100,6 +100,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `model.tarsia` for `folder/model.onnx.gz`.
+fn compiled_name(model: &Path) -> Result<PathBuf, Error> {
+    if model == Path::new(tarsia::STANDARD_INPUT) {
+        return Err(Error::Usage("a model on standard input has no name; name the file to write with --output".into()));
+    }
+    let plain = if model.extension().is_some_and(|e| e == "gz") { model.with_extension("") } else { model.to_owned() };
+    Ok(PathBuf::from(plain.file_stem().unwrap_or_default()).with_extension("tarsia"))
 }
 
 /// Compiles and writes a folder of HIVM modules; says which kernels are missing there, and why.

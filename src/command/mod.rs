@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod check;
 mod compare;
 mod compile;
 mod explain;
@@ -26,8 +27,8 @@ use tarsia::{Error, Isa, Limits, Options, SessionOptions, Weights};
 
 /// Compiles ONNX models into tiled programs and runs them.
 ///
-/// A MODEL is an ONNX file, a dump of any stage (`tarsia compile --emit`) or a compiled `.tarsia` file: what it is, its content
-/// tells. Exit codes: 0 success, 1 an internal error or results that differ, 2 an error in the arguments or files.
+/// A MODEL is an ONNX model (binary or textual), a dump of any stage (`tarsia compile --emit`) or a compiled `.tarsia` file: what it
+/// is, its content tells. Any of them may be compressed by gzip, and `-` reads it from standard input. Exit codes: 0 success, 1 an internal error or results that differ, 2 an error in the arguments or files.
 #[derive(Parser)]
 #[command(name = "tarsia", version, max_term_width = 100)]
 pub struct Arguments {
@@ -42,6 +43,7 @@ pub struct Arguments {
 enum Command {
     Compile(compile::Arguments),
     Run(run::Arguments),
+    Check(check::Arguments),
     Inspect(inspect::Arguments),
     Explain(explain::Arguments),
     Bench(bench::Arguments),
@@ -129,12 +131,18 @@ struct SessionArguments {
     /// Highest instruction set to use: avx512, avx2 or portable. Also set by TARSIA_ISA.
     #[arg(long, value_name = "NAME", env = "TARSIA_ISA")]
     isa: Option<Isa>,
+    /// Stop a loop of the model after so many iterations.
+    #[arg(long, value_name = "N", default_value_t = 1 << 24)]
+    iteration_limit: u64,
 }
 
 impl SessionArguments {
     fn options(self, limits: LimitArguments) -> SessionOptions {
-        let mut options =
-            SessionOptions { memory_limit: limits.limits().max_bytes as usize, ..SessionOptions::default() };
+        let mut options = SessionOptions {
+            memory_limit: limits.limits().max_bytes as usize,
+            iteration_limit: self.iteration_limit,
+            ..SessionOptions::default()
+        };
         if let Some(threads) = self.threads {
             options.threads = threads;
         }
@@ -153,6 +161,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
@@ -188,7 +197,7 @@ fn spinner(what: &str) -> ProgressBar {
 
 /// The only model of a folder with its first data set, or the file itself.
 fn model_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>), Error> {
-    if !path.is_dir() {
+    if path == Path::new(tarsia::STANDARD_INPUT) || !path.is_dir() {
         return Ok((path.to_owned(), None));
     }
     let folder = tarsia::Folder::open(path)?;

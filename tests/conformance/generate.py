@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""Writes ONNX's own conformance cases to OUT/KIND/CASE/ in the standard layout.
+"""Writes ONNX's own conformance cases, and those of com.microsoft, to OUT/KIND/CASE/ in the standard layout.
 
     python3 tests/conformance/generate.py [OUT]        (OUT: target/conformance)
 
 The cases come with the `onnx` package: one-operator models with inputs and expected outputs (kind
-`node`), small graphs (`simple`) and graphs converted from PyTorch. This script makes a virtual
+`node`), small graphs (`simple`) and graphs converted from PyTorch; contrib.py makes those of
+com.microsoft (kind `contrib`) with onnxruntime. This script makes a virtual
 environment beside OUT, installs the pinned packages there, and runs itself in it. Written per case:
 
     model.onnx
     test_data_set_N/{input,output}_K.pb    TensorProto, SequenceProto or OptionalProto
     meta.json                              {"rtol": …, "atol": …}: the tolerance of ONNX's runner
+    model.onnxtxt, model.onnxtxt.pb        the model as ONNX prints it, and what ONNX's parser makes of that
 
-OUT/stamp is a copy of this script, written last: while it equals the script there is nothing to do.
+The last two are missing where the model is large or ONNX's parser does not read what its printer wrote.
+
+OUT/stamp is a copy of both scripts, written last: while it equals them there is nothing to do.
 The exit status is 0 when OUT is complete.
 """
 import fcntl
@@ -22,11 +26,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ["onnx==1.23.2", "numpy==2.4.6", "ml_dtypes==0.6.0", "protobuf==7.36.2", "typing_extensions==4.16.0"]
+PACKAGES = [
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "numpy==2.4.6",
+    "ml_dtypes==0.6.0",
+    "protobuf==7.36.2",
+    "typing_extensions==4.16.0",
+    "flatbuffers==25.12.19",
+    "packaging==26.4",
+]
 KINDS = ["node", "simple", "pytorch-operator", "pytorch-converted"]
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+TEXT_OF = 100_000  # bytes of a model up to which its text is written
 CASES = 2024  # in onnx 1.23.2; another number means that the package or this script changed
 SCRIPT = Path(__file__).resolve()
+SCRIPTS = [SCRIPT, SCRIPT.with_name("contrib.py")]
 FOLDER = "conformance"
 
 
@@ -43,7 +58,11 @@ def main():
 
 def is_fresh(out):
     stamp = out / "stamp"
-    return stamp.is_file() and stamp.read_bytes() == SCRIPT.read_bytes()
+    return stamp.is_file() and stamp.read_bytes() == wanted_stamp()
+
+
+def wanted_stamp():
+    return b"".join(script.read_bytes() for script in SCRIPTS)
 
 
 def generate(out):
@@ -52,7 +71,7 @@ def generate(out):
     fresh = out.with_name(out.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     subprocess.run([python, SCRIPT, "--inside", fresh], check=True)
-    shutil.copyfile(SCRIPT, fresh / "stamp")
+    (fresh / "stamp").write_bytes(wanted_stamp())
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
 
@@ -83,9 +102,29 @@ def write_all(out):
         for case in load_model_tests(kind=kind):
             write_case(case, out / kind / case.name)
             count += 1
-    print(f"{count} conformance cases in {out}")
     if count != CASES:
-        sys.exit(f"expected {CASES} cases")
+        sys.exit(f"{count} cases, but {CASES} are expected")
+    print(f"{count + write_contrib(out)} conformance cases in {out}")
+
+
+def write_contrib(out):
+    """The cases of com.microsoft."""
+    import onnx
+
+    import contrib
+
+    count = 0
+    for name, model, inputs, outputs, rtol, atol in contrib.all_cases():
+        folder = out / "contrib" / name
+        data_set = folder / "test_data_set_0"
+        data_set.mkdir(parents=True)
+        onnx.save(model, folder / "model.onnx")
+        write_values(data_set, "input", inputs, model.graph.input)
+        write_values(data_set, "output", outputs, model.graph.output)
+        (folder / "meta.json").write_text(json.dumps({"rtol": rtol, "atol": atol}) + "\n")
+        write_text(folder)
+        count += 1
+    return count
 
 
 def write_case(case, folder):
@@ -107,6 +146,7 @@ def write_case(case, folder):
     if any(node.op_type == "DFT" for node in onnx.load(folder / "model.onnx").graph.node):
         meta["atol"] = max(meta["atol"], rounding(folder / "test_data_set_0" / "output_0.pb"))
     (folder / "meta.json").write_text(json.dumps(meta) + "\n")
+    write_text(folder)
 
 
 def rounding(path):
@@ -128,6 +168,21 @@ def draws(graph):
     of its reference evaluator leave these cases out. What holds is the type, the shape, and the range of the values.
     """
     return any(node.op_type in RANDOM for node in graph.node)
+
+
+def write_text(folder):
+    import onnx
+
+    path = folder / "model.onnx"
+    if path.stat().st_size > TEXT_OF:
+        return
+    text = onnx.printer.to_text(onnx.load(path))
+    try:
+        parsed = onnx.parser.parse_model(text)
+    except onnx.parser.ParseError:
+        return
+    (folder / "model.onnxtxt").write_text(text)
+    (folder / "model.onnxtxt.pb").write_bytes(parsed.SerializeToString())
 
 
 def write_values(folder, role, values, infos):

@@ -202,11 +202,12 @@ impl Attention<'_> {
     ) -> Result<Operand, String> {
         let (value, index) = (self.operands[which], &self.indices[which]);
         let mut emitter = Emitter::over(builder, self.body, self.nest, self.leaves, spans.to_vec(), groups.to_vec());
+        let whole = emitter.whole();
         let source = match emitter.raw(value, index)? {
-            Some(source) => source,
-            None => {
+            Some(Operand::Global(view)) if view.size == whole.0 => Operand::Global(view),
+            _ => {
                 let computed = emitter.value(value, index)?;
-                emitter.materialise(computed, self.body.ty(value).dtype, index)
+                emitter.repeated(computed, self.body.ty(value).dtype, whole)
             }
         };
         let tile = Operand::Tile(self.matrix_tile(builder, role, groups, spans));

@@ -260,6 +260,28 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
         Operand::Tile(tile)
     }
 
+    /// An operand over all of a box of this size and capacity: immediates and what is the same along an axis are repeated.
+    pub fn repeated(&mut self, source: Operand, dtype: DType, (size, capacity): (Vec<Dim>, Vec<usize>)) -> Operand {
+        let given = match &source {
+            Operand::Tile(region) => Some(&region.size),
+            Operand::Global(view) => Some(&view.size),
+            Operand::Real(_) | Operand::Index(_) => None,
+            Operand::Scalar(..) => return source,
+        };
+        if given == Some(&size) {
+            return source;
+        }
+        let op = if given.is_some() { Opcode::Copy { rows: 1 } } else { Opcode::Fill };
+        let tile = Operand::Tile(self.builder.scratch(compute_dtype(dtype), &capacity, &size));
+        self.builder.instr(op, vec![tile.clone()], vec![source]);
+        tile
+    }
+
+    /// Size and capacity of the whole box.
+    pub fn whole(&self) -> (Vec<Dim>, Vec<usize>) {
+        self.axes.iter().map(|&group| (self.spans[group].size.clone(), self.spans[group].capacity)).unzip()
+    }
+
     /// Conversion: through the narrow type itself where its rounding is coarse (8 bits and less), none between floats that compute alike.
     fn cast(&mut self, from: DType, to: DType, sources: Vec<Operand>, index: &[Index]) -> Operand {
         let source = self.materialise(sources[0].clone(), from, index);
@@ -447,8 +469,8 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
             return Err("a reduction that no earlier loop has finished".to_owned());
         }
         let inner = self.nest.operand_indices(node, types, index).map_err(|o| format!("{o:?}"))?.swap_remove(0);
-        let source = self.value(operands[0], &inner)?;
-        let source = self.materialise(source, types[0].dtype, &inner);
+        let (source, extent) = (self.value(operands[0], &inner)?, self.extent(&inner));
+        let source = self.repeated(source, types[0].dtype, extent);
         if let Op::Scan { function, axis, exclusive, reverse } = node.op {
             let group = (0..self.spans.len()).find(|&g| self.nest.depends(&inner[axis..=axis], g)).ok_or("no axis")?;
             let tile = Operand::Tile(self.tile(types[0].dtype, index));

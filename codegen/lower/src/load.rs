@@ -12,7 +12,7 @@ use tarsia_tile::{
 use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
-    nest::{Nest, compute_dtype},
+    nest::Nest,
 };
 
 /// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
@@ -107,7 +107,11 @@ impl Load<'_> {
             None => emitter.raw(self.value, self.index)?,
         };
         let Some(source) = source else { return Ok(None) };
+        // What is the same along an axis is repeated on its way.
         let Operand::Global(view) = &source else { return Ok(None) };
+        if view.size != emitter.whole().0 {
+            return Ok(None);
+        }
         let mut needed = access_transforms(&source, &Layout::RowMajor);
         needed.push(Transform::Layout);
         let target = builder.target;
@@ -170,17 +174,9 @@ impl Load<'_> {
             Some(fill) => emitter.shifted(self.value, self.index, Some(fill))?,
             None => emitter.value(self.value, self.index)?,
         };
-        let (capacity, dtype) = (emitter.extent(self.index), self.body.ty(self.value).dtype);
-        let source = emitter.materialise(source, dtype, self.index);
-        // A value that is the same along an axis is repeated: the stage holds whole matrices.
-        let whole: (Vec<Dim>, Vec<usize>) =
-            axes.iter().map(|&group| (emitter.spans[group].size.clone(), emitter.spans[group].capacity)).unzip();
-        if capacity == whole {
-            return Ok(source);
-        }
-        let repeated = Operand::Tile(emitter.builder.scratch(compute_dtype(dtype), &whole.1, &whole.0));
-        emitter.builder.copy(repeated.clone(), source);
-        Ok(repeated)
+        // The stage holds whole matrices.
+        let whole = emitter.whole();
+        Ok(emitter.repeated(source, self.body.ty(self.value).dtype, whole))
     }
 }
 

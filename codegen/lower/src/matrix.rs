@@ -259,13 +259,16 @@ impl<'a> Product<'a> {
         let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), axes);
         let source = match (which, self.fill) {
             (1, Some(fill)) => emitter.filled(value, index, fill)?,
-            _ => match emitter.raw(value, index)? {
-                Some(source) => source,
-                None => {
-                    let computed = emitter.value(value, index)?;
-                    emitter.materialise(computed, self.body.ty(value).dtype, index)
+            _ => {
+                let whole = emitter.whole();
+                match emitter.raw(value, index)? {
+                    Some(Operand::Global(view)) if view.size == whole.0 => Operand::Global(view),
+                    _ => {
+                        let computed = emitter.value(value, index)?;
+                        emitter.repeated(computed, self.body.ty(value).dtype, whole)
+                    }
                 }
-            },
+            }
         };
         let extent = |groups: &[usize]| {
             let part = groups.iter().map(|&g| (spans[g].size.clone(), spans[g].capacity));

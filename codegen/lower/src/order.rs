@@ -3,11 +3,11 @@
 use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, NodeId, Op, Value};
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Axis, Opcode, Operand, View};
+use tarsia_tile::{Axis, Opcode, Operand, ParamId, View};
 
 use crate::{builder::KernelBuilder, emit::Leaf, map::Target, nest::compute_dtype};
 
-/// Rows of unknown length may be this long.
+/// Longer rows do not go through scratch.
 const LONGEST_ROW: usize = 32 * 1024;
 
 /// Lowers a body that is one sort or selection: values and indices, either may be unused.
@@ -30,28 +30,74 @@ pub(crate) fn lower_order(
     if targets.iter().any(|target| target.value.node != anchor) {
         return Err("an order with an epilogue".into());
     }
-    let length = ty.shape[axis].clone();
-    let capacity = length.as_usize().unwrap_or(builder.target.elements(LONGEST_ROW));
-    let kept = result.shape[axis].clone();
-    let kept_capacity = kept.as_usize().unwrap_or(capacity).min(capacity.max(1));
     let outer = builder.grid(Dim::product(&ty.shape[..axis]));
     let step = Dim::product(&ty.shape[axis + 1..]);
     let inner = builder.grid(step.clone());
-    let row = |size: &Dim| {
+    let row = |param, size: &Dim| {
         let start = outer.clone() * size.clone() * step.clone() + inner.clone();
-        vec![Axis { start, steps: vec![(0, step.clone())] }]
+        let axes = vec![Axis { start, steps: vec![(0, step.clone())] }];
+        Operand::Global(View { param, axes, size: vec![size.clone()], fill: None })
     };
-    let view =
-        |param, size: &Dim| Operand::Global(View { param, axes: row(size), size: vec![size.clone()], fill: None });
-    let dtype = compute_dtype(ty.dtype);
-    let input = Operand::Tile(builder.scratch(dtype, &[capacity.max(1)], std::slice::from_ref(&length)));
-    builder.copy(input.clone(), view(*source, &length));
-    let values = Operand::Tile(builder.scratch(dtype, &[kept_capacity.max(1)], std::slice::from_ref(&kept)));
-    let indices = Operand::Tile(builder.scratch(DType::I64, &[kept_capacity.max(1)], std::slice::from_ref(&kept)));
-    builder.instr(op, vec![values.clone(), indices.clone()], vec![input]);
-    for target in targets {
-        let tile = if target.value.output == 0 { values.clone() } else { indices.clone() };
-        builder.copy(view(target.param, &kept), tile);
+    let (length, kept) = (ty.shape[axis].clone(), result.shape[axis].clone());
+    let most = builder.target.elements(LONGEST_ROW);
+    let order = Row { op, dtype: compute_dtype(ty.dtype), source: *source, length, kept, targets };
+    if !builder.target.direct {
+        let room = order.length.as_usize().unwrap_or(most);
+        return order.in_scratch(builder, &row, room);
     }
-    Ok(())
+    let is_long = |size: &Dim| size.as_usize().is_some_and(|size| size > most);
+    let fits = match is_long(&order.length) || is_long(&order.kept) {
+        true => Dim::ZERO,
+        false => Dim::from(most) + Dim::ONE - order.length.clone(),
+    };
+    builder.if_positive(
+        fits,
+        |builder| order.in_scratch(builder, &row, order.length.as_usize().unwrap_or(most)),
+        |builder| order.in_place(builder, &row),
+    )
+}
+
+/// One row to bring into order.
+struct Row<'a> {
+    op: Opcode,
+    dtype: DType,
+    source: ParamId,
+    length: Dim,
+    kept: Dim,
+    targets: &'a [Target],
+}
+
+impl Row<'_> {
+    /// Through scratch, where rows of up to `room` elements are side by side.
+    fn in_scratch(
+        &self,
+        builder: &mut KernelBuilder,
+        row: &dyn Fn(ParamId, &Dim) -> Operand,
+        room: usize,
+    ) -> Result<(), String> {
+        let kept_room = self.kept.as_usize().unwrap_or(room).min(room.max(1));
+        let input = Operand::Tile(builder.scratch(self.dtype, &[room.max(1)], std::slice::from_ref(&self.length)));
+        builder.copy(input.clone(), row(self.source, &self.length));
+        let tile = |builder: &mut KernelBuilder, dtype| {
+            Operand::Tile(builder.scratch(dtype, &[kept_room.max(1)], std::slice::from_ref(&self.kept)))
+        };
+        let results = [tile(builder, self.dtype), tile(builder, DType::I64)];
+        builder.instr(self.op.clone(), results.to_vec(), vec![input]);
+        for target in self.targets {
+            let tile = results[usize::from(target.value.output != 0)].clone();
+            builder.copy(row(target.param, &self.kept), tile);
+        }
+        Ok(())
+    }
+
+    /// From device memory to device memory, where a row is longer than scratch.
+    fn in_place(&self, builder: &mut KernelBuilder, row: &dyn Fn(ParamId, &Dim) -> Operand) -> Result<(), String> {
+        let stored = |output| self.targets.iter().find(|target| target.value.output == output);
+        let (Some(values), Some(indices)) = (stored(0), stored(1)) else {
+            return Err("a long row of which only values or only indices are kept".into());
+        };
+        let results = [values.param, indices.param].map(|param| row(param, &self.kept));
+        builder.instr(self.op.clone(), results.to_vec(), vec![row(self.source, &self.length)]);
+        Ok(())
+    }
 }

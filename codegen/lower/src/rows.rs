@@ -112,8 +112,8 @@ fn many_passes(
                 chunks(builder, nest, rows, &outer, &mut |builder, spans| {
                     let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
                     emitter.finish(finished.clone());
-                    let source = emitter.value(operand, &inner)?;
-                    let source = emitter.materialise(source, ty.dtype, &inner);
+                    let (source, extent) = (emitter.value(operand, &inner)?, emitter.extent(&inner));
+                    let source = emitter.repeated(source, ty.dtype, extent);
                     emitter.reduce_into(node, ty, &inner, &index, source, &target, true).map(|_| ())
                 })?;
                 if *function == ReduceFn::Mean {
@@ -135,8 +135,8 @@ fn many_passes(
                     let start = Operand::Index(spans[rows[0]].start.clone());
                     let mut emitter = Emitter::over(builder, body, nest, leaves, spans, along.clone());
                     emitter.finish(finished.clone());
-                    let source = emitter.value(operand, &inner)?;
-                    let source = emitter.materialise(source, ty.dtype, &inner);
+                    let (source, extent) = (emitter.value(operand, &inner)?, emitter.extent(&inner));
+                    let source = emitter.repeated(source, ty.dtype, extent);
                     let dst = vec![Operand::Tile(best.clone()), Operand::Tile(target.clone())];
                     let axis =
                         emitter.axes.iter().position(|&group| group == rows[0]).ok_or("an index along no axis")?;
@@ -167,7 +167,7 @@ fn many_passes(
     }
 }
 
-/// Loops over all chunks of the rows.
+/// Loops over all chunks of the rows; what must be whole in a tile is not cut.
 fn chunks(
     builder: &mut KernelBuilder,
     nest: &Nest,
@@ -176,8 +176,11 @@ fn chunks(
     body: &mut dyn FnMut(&mut KernelBuilder, Vec<Span>) -> Result<(), String>,
 ) -> Result<(), String> {
     let Some((&group, rest)) = rows.split_first() else { return body(builder, spans.to_vec()) };
+    if nest.is_whole(group) {
+        return chunks(builder, nest, rest, spans, body);
+    }
     // Only the innermost row group is cut into chunks.
-    let part = if rest.is_empty() { builder.target.elements(CHUNK) } else { 1 };
+    let part = if rest.iter().all(|&group| nest.is_whole(group)) { builder.target.elements(CHUNK) } else { 1 };
     let size = nest.size(group);
     builder.for_each(size.clone(), part as i64, |builder, start| {
         let mut spans = spans.to_vec();

@@ -189,12 +189,12 @@ pub fn load(path: &Path, limits: &Limits) -> Result<Program, ArtifactError> {
     verified(program, &machine)
 }
 
-/// Reads a program for a machine that is given, or for a built-in one of another name.
+/// Reads a program from the bytes of a file, for a machine that is given, or for a built-in one of another name.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_for(path: &Path, limits: &Limits, machine: &Machine) -> Result<Program, ArtifactError> {
-    let program = read(map(path)?, limits)?;
+pub fn read_for(file: Bytes, limits: &Limits, machine: &Machine) -> Result<Program, ArtifactError> {
+    let program = read(file, limits)?;
     if program.target == machine.name {
         return verified(program, machine);
     }

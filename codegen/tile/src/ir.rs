@@ -371,8 +371,8 @@ pub struct Axis {
 /// broadcast; immediates broadcast everywhere.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Opcode {
-    /// `dst = src`, element by element, converting the type (saturating narrow floats) and the layout. Where one side is
-    /// fractal and the other has more than two axes, its first `rows` axes together are the matrix's rows.
+    /// `dst = src`, element by element, converting the type (saturating narrow floats) and the layout. Where one side is a
+    /// matrix and the other has more than two axes, its first `rows` axes together are the matrix's rows.
     Copy {
         /// How many leading axes are rows.
         rows: usize,

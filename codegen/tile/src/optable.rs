@@ -246,7 +246,7 @@ macro_rules! op_table {
 
 op_table! {
     "copy" Move Copy { rows: usize } [ANY_DST] <- [ANY_SRC]
-        "dst = src, converting element type and layout; where one side is fractal, the first `rows` axes of the other together are the matrix's rows";
+        "dst = src, converting element type and layout; where one side is a matrix, the first `rows` axes of the other together are its rows";
     "fill" Fill Fill {} [DST] <- [NUMBER] "dst = src";
     "iota" Fill Iota { axis: usize, step: i64 } [POSITION_DST] <- [FIRST] "dst[i…] = src + step · i[axis]";
     "unary" Pointwise Unary { 0: UnaryFn } [OUTCOME] <- [VALUE] "dst = f(src), element by element";

@@ -8,7 +8,7 @@ use tarsia_tensor::{DType, Dim, Numbers, Tensor};
 
 use crate::{
     BinaryFn, Contraction, Graph, GraphError, Op, Origin, ReduceFn, Type, UnaryFn, Value,
-    infer::{agree, broadcast_shapes, check_axis, contract_shape, same_dtype},
+    infer::{agree, check_axis, contract_shape, same_dtype},
 };
 
 /// The result types of a composite.
@@ -34,6 +34,13 @@ pub(crate) fn infer(op: &Op, x: &[&Type]) -> Result<SmallVec<[Type; 1]>, String>
             {
                 return Err(format!("{h} query heads cannot share {g} key heads"));
             }
+            if !agree(&q.shape[0], &k.shape[0]) || !agree(&q.shape[0], &v.shape[0]) {
+                return Err("query, key and value differ in batch".into());
+            }
+            let scores = [q.shape[0].clone(), q.shape[1].clone(), q.shape[2].clone(), k.shape[2].clone()];
+            if x.get(3).is_some_and(|mask| !broadcasts_to(&mask.shape, &scores)) {
+                return Err("the mask must broadcast to batch, heads, queries and keys".into());
+            }
             let shape = vec![q.shape[0].clone(), q.shape[1].clone(), q.shape[2].clone(), v.shape[3].clone()];
             Ok(smallvec![Type::new(q.dtype, shape)])
         }
@@ -44,11 +51,22 @@ pub(crate) fn infer(op: &Op, x: &[&Type]) -> Result<SmallVec<[Type; 1]>, String>
         }
         Op::LayerNorm { .. } | Op::RmsNorm { .. } => {
             same_dtype(x)?;
-            for parameter in &x[1..] {
-                let shape = broadcast_shapes(&x[0].shape, &parameter.shape)?;
-                if shape.len() != x[0].rank() || !shape.iter().zip(&x[0].shape).all(|(a, b)| agree(a, b)) {
-                    return Err("scale and bias must broadcast to the first operand's shape".into());
+            if x[1..].iter().any(|parameter| !broadcasts_to(&parameter.shape, &x[0].shape)) {
+                return Err("scale and bias must broadcast to the first operand's shape".into());
+            }
+            Ok(smallvec![x[0].clone()])
+        }
+        Op::Rotary { .. } => {
+            same_dtype(x)?;
+            let mut half = x[0].shape.clone();
+            if let Some(last) = half.last_mut() {
+                if last.as_const().is_some_and(|size| size % 2 != 0) {
+                    return Err(format!("the last axis has {last} elements, which make no pairs"));
                 }
+                *last = last.floor_div(&Dim::from(2usize));
+            }
+            if x[1..].iter().any(|angles| !broadcasts_to(&angles.shape, &half)) {
+                return Err("cosines and sines must broadcast to half of the first operand's last axis".into());
             }
             Ok(smallvec![x[0].clone()])
         }
@@ -57,6 +75,11 @@ pub(crate) fn infer(op: &Op, x: &[&Type]) -> Result<SmallVec<[Type; 1]>, String>
             Ok(smallvec![x[0].clone()])
         }
     }
+}
+
+/// Whether a shape broadcasts to another without changing that.
+fn broadcasts_to(from: &[Dim], to: &[Dim]) -> bool {
+    from.len() <= to.len() && from.iter().rev().zip(to.iter().rev()).all(|(from, to)| from.is(1) || agree(from, to))
 }
 
 /// Adds the expansion of the composite `op` to `graph` and gives its result; `None` if `op` is not a composite.

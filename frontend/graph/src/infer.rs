@@ -30,8 +30,8 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
     } else if computes(op) && operands.iter().any(|ty| !ty.dtype.is_numeric()) {
         Err("it computes with numbers, not with texts or whole values".to_owned())
     } else {
-        result_types(op, operands).and_then(|types| match types.iter().find(|ty| is_too_large(ty)) {
-            Some(ty) => Err(format!("its result {ty} is larger than any memory")),
+        result_types(op, operands).and_then(|types| match types.iter().find_map(impossible) {
+            Some(reason) => Err(reason),
             None => Ok(types),
         })
     };
@@ -44,11 +44,15 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Types, TypeError> {
     })
 }
 
-/// Whether the bytes of a type of known sizes cannot be counted.
-fn is_too_large(ty: &Type) -> bool {
-    let sizes: Option<Vec<usize>> = ty.shape.iter().map(Dim::as_usize).collect();
-    let bytes = |sizes: &Vec<usize>| element_count(sizes).and_then(|count| ty.dtype.bytes_of(count));
-    sizes.is_some_and(|sizes| !sizes.contains(&0) && bytes(&sizes).is_none_or(|bytes| bytes > isize::MAX as usize))
+/// Why no tensor has this type, if none does: a size below 0, or more elements than can be counted.
+fn impossible(ty: &Type) -> Option<String> {
+    if let Some(axis) = ty.shape.iter().position(|size| size.range().high < 0) {
+        return Some(format!("axis {axis} of its result {ty} would have a negative size"));
+    }
+    // Sizes that are not known may be 1; an axis of size 0 does not make the others countable.
+    let sizes: Vec<usize> = ty.shape.iter().filter_map(Dim::as_usize).map(|size| size.max(1)).collect();
+    let bytes = element_count(&sizes).and_then(|count| ty.dtype.bytes_of(count));
+    bytes.is_none_or(|bytes| bytes > isize::MAX as usize).then(|| format!("its result {ty} is larger than any memory"))
 }
 
 /// Whether an op adds up, multiplies or orders elements.
@@ -110,6 +114,9 @@ fn result_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
         Op::TopK { axis, k, .. } => {
             check_axis(*axis, x[0].rank())?;
             let mut shape = x[0].shape.clone();
+            if (k.clone() - shape[*axis].clone()).range().low > 0 {
+                return Err(format!("there are no {k} elements along axis {axis}, but {}", shape[*axis]));
+            }
             shape[*axis] = k.clone();
             Ok(smallvec![Type::new(x[0].dtype, shape.clone()), Type::new(DType::I64, shape)])
         }
@@ -349,6 +356,7 @@ fn index_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
         Op::TakeAlong { axis } => {
             check_axis(*axis, rank)?;
             check_len("indices", x[1].rank(), rank)?;
+            check_within("indices", &x[1].shape, &x[0].shape, *axis)?;
             x[1].shape.clone()
         }
         Op::ScatterRows { .. } => {
@@ -368,11 +376,25 @@ fn index_types(op: &Op, x: &[&Type]) -> Result<Types, String> {
             check_axis(*axis, rank)?;
             check_len("indices", x[1].rank(), rank)?;
             check_len("updates", x[2].rank(), rank)?;
+            check_within("indices", &x[1].shape, &x[0].shape, *axis)?;
+            if !x[1].shape.iter().zip(&x[2].shape).all(|(a, b)| agree(a, b)) {
+                return Err("there must be as many updates as indices along every axis".into());
+            }
             x[0].shape.clone()
         }
         _ => unreachable!("not an index op"),
     };
     Ok(smallvec![Type::new(x[0].dtype, shape)])
+}
+
+/// Along all axes but one there is an element for every index.
+fn check_within(what: &str, indices: &[Dim], elements: &[Dim], but: usize) -> Result<(), String> {
+    for (axis, (count, size)) in indices.iter().zip(elements).enumerate().filter(|&(axis, _)| axis != but) {
+        if (count.clone() - size.clone()).range().low > 0 {
+            return Err(format!("there are {count} {what} along axis {axis}, but only {size} elements"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -396,7 +418,22 @@ mod tests {
         let error = infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&whole]).unwrap_err();
         assert!(error.to_string().contains("larger than any memory"), "{error}");
         let empty = Type::new(DType::F32, vec![Dim::from(1usize << 62), Dim::from(1usize << 62), Dim::ZERO]);
-        assert!(infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&empty]).is_ok());
+        assert!(infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&empty]).is_err());
+        let negative = Type::new(DType::F32, vec![Dim::from(3usize) - Dim::from(4usize)]);
+        let error = infer(&Op::Unary(tarsia_tensor::UnaryFn::Neg), &[&negative]).unwrap_err();
+        assert!(error.to_string().contains("negative size"), "{error}");
+    }
+
+    #[test]
+    fn indices_are_no_more_than_elements() {
+        let ty = |dtype, sizes: &[usize]| Type::new(dtype, sizes.iter().map(|&n| Dim::from(n)).collect::<Vec<_>>());
+        let (data, few, many) = (ty(DType::F32, &[2, 3]), ty(DType::I64, &[2, 9]), ty(DType::I64, &[3, 1]));
+        assert!(infer(&Op::TakeAlong { axis: 1 }, &[&data, &few]).is_ok());
+        assert!(infer(&Op::TakeAlong { axis: 1 }, &[&data, &many]).is_err());
+        let scatter = Op::ScatterAlong { function: crate::ScatterFn::Set, axis: 1 };
+        assert!(infer(&scatter, &[&data, &few, &ty(DType::F32, &[2, 9])]).is_ok());
+        assert!(infer(&scatter, &[&data, &few, &ty(DType::F32, &[2, 8])]).is_err());
+        assert!(infer(&scatter, &[&data, &many, &ty(DType::F32, &[3, 1])]).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 /// # Errors
 /// If the file is no tensor, or the tensor is not right.
 pub fn read_tensor(path: &Path, limits: &Limits) -> Result<(String, Tensor), ReadError> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, limits)?;
     let proto: TensorProto = source.decode("an ONNX tensor", &layout::TENSOR, limits)?;
     let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let tensor = weights::read(&proto, &reader.files, reader.limit);
@@ -54,7 +54,7 @@ pub fn read_value(path: &Path, limits: &Limits) -> Result<(String, Tensor), Read
 /// # Errors
 /// If the file is no sequence, or a tensor in it is not right.
 pub fn read_sequence(path: &Path, limits: &Limits) -> Result<(String, Tensor), ReadError> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, limits)?;
     let proto: SequenceProto = source.decode("an ONNX sequence", &layout::SEQUENCE_DATA, limits)?;
     let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let value = reader.sequence(&proto).map_err(|error| weight(&source, error))?;
@@ -62,7 +62,7 @@ pub fn read_sequence(path: &Path, limits: &Limits) -> Result<(String, Tensor), R
 }
 
 fn read_map(path: &Path, limits: &Limits) -> Result<(String, Tensor), ReadError> {
-    let source = Source::open(path)?;
+    let source = Source::open(path, limits)?;
     let proto: MapProto = source.decode("an ONNX map", &layout::MAP_DATA, limits)?;
     let reader = Reader { files: ExternalFiles::new(source.folder(), limits.weights), limit: limits.max_bytes };
     let value = reader.map(&proto).map_err(|error| weight(&source, error))?;

@@ -27,8 +27,8 @@ pub(crate) struct ExternalFiles {
 /// Why external data could not be had.
 #[derive(Debug, Error)]
 pub enum ExternalFault {
-    /// The model was given as bytes.
-    #[error("its data is in `{location}`, but the model was read from memory, so there is no folder to look in")]
+    /// The model was given as bytes, or on standard input.
+    #[error("its data is in `{location}`, but the model was not read from a file, so there is no folder to look in")]
     NoFolder {
         /// The location in the model.
         location: String,

@@ -15,7 +15,7 @@ const DOWNLOAD: &str = "the download went wrong: fetch the file itself";
 
 /// Magic bytes, by offset.
 const MAGICS: &[(usize, &[u8], Format)] = &[
-    (0, b"\x1f\x8b", Format { name: "a gzip file", remedy: UNPACK }),
+    (0, b"\x1f\x8b", Format { name: "a gzip file in a gzip file", remedy: UNPACK }),
     (0, b"BZh", Format { name: "a bzip2 file", remedy: UNPACK }),
     (0, b"\xfd7zXZ\0", Format { name: "an xz file", remedy: UNPACK }),
     (0, b"\x28\xb5\x2f\xfd", Format { name: "a zstd file", remedy: UNPACK }),
@@ -76,8 +76,8 @@ fn text(bytes: &[u8]) -> Option<Format> {
     if starts("{") || starts("[") {
         return Some(Format { name: "a JSON file", remedy: "convert the model to binary protobuf" });
     }
-    if starts("ir_version") || starts("<ir_version") || starts("< ir_version") {
-        return Some(Format { name: "an ONNX model in text form", remedy: "convert it to binary protobuf" });
+    if starts("ir_version") {
+        return Some(Format { name: "an ONNX model in protobuf's text form", remedy: "convert it to binary protobuf" });
     }
     None
 }

@@ -1,7 +1,7 @@
 //! Reading ONNX models.
 //!
 //! ```text
-//! file ─map─► Source ─scan, decode─► ModelProto ─resolve, check─► Model ─► Graph, Node, Attribute, Tensor
+//! file ─map, unpack─► Source ─scan, decode or parse─► ModelProto ─resolve, check─► Model ─► Graph, Node, Attribute, Tensor
 //! ```
 //!
 //! [`Model::open`] gives a model that is checked, or every problem it has. Importers then walk borrowed views:
@@ -45,9 +45,12 @@ mod opset;
 mod order;
 mod problem;
 pub mod schema;
+pub mod signature;
 mod source;
 mod sparse;
 mod structure;
+mod survey;
+mod text;
 mod types;
 mod view;
 mod weights;
@@ -62,6 +65,8 @@ pub use model::Model;
 pub use opset::{NEWEST_OPSET, OLDEST_OPSET, Opsets};
 pub use problem::{Fault, NodePlace, Place, Problem, Problems};
 pub use source::{ReadError, Source};
+pub use survey::{Operator, Support, Survey};
+pub use text::{TextError, TextFault};
 pub use types::{Dimension, TensorType, ValueType};
 pub use view::{Graph, Initializer, Node, Value};
 pub use weights::{WeightError, WeightFault};

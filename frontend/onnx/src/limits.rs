@@ -13,6 +13,14 @@ pub struct Limits {
     pub max_nodes: u64,
 }
 
+impl Limits {
+    /// Bytes of a file that is read into memory as a whole, because it is compressed or no file at all. No protobuf message is
+    /// longer than 2 GiB.
+    pub fn max_read_bytes(&self) -> u64 {
+        self.max_bytes.saturating_add(self.max_structure_bytes).min(2 << 30)
+    }
+}
+
 /// Which data of tensors must be there for a model to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weights {

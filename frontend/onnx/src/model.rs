@@ -37,7 +37,7 @@ impl Model {
     /// # Errors
     /// If the file cannot be read, is no ONNX model, or the model is not right; then everything that is wrong is listed.
     pub fn open(path: &Path, limits: Limits) -> Result<Model, ReadError> {
-        Model::from_source(Source::open(path)?, limits)
+        Model::from_source(Source::open(path, &limits)?, limits)
     }
 
     /// Reads a model in memory. External data is looked for in `folder`; without one it is refused.

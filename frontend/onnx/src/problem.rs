@@ -116,6 +116,12 @@ pub enum Fault {
         /// What was found.
         found: String,
     },
+    /// The operator has no such attribute.
+    #[error("the operator has no such attribute; it has {}", if known.is_empty() { "none".into() } else { known.join(", ") })]
+    UnknownAttribute {
+        /// Those that it has.
+        known: Vec<&'static str>,
+    },
     /// The attribute is given twice.
     #[error("the attribute is given more than once")]
     DuplicateAttribute,

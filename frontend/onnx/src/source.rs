@@ -1,13 +1,15 @@
-//! Where messages come from: a mapped file or bytes in memory, decoded without copying bulk data.
+//! Where messages come from: a mapped file, a gzip file, a stream or bytes in memory, decoded without copying bulk data.
 //!
-//! A file that is no ONNX message gets an error that says what it is instead.
+//! What is not mapped is read into memory within a limit, whatever its length says. A file that is no ONNX message gets an error
+//! that says what it is instead.
 
 use std::{
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use prost::Message;
 use tarsia_tensor::mapped;
 use thiserror::Error;
@@ -17,6 +19,7 @@ use crate::{
     format::{self, Format},
     layout,
     schema::ModelProto,
+    text::{self, TextError},
     weights::WeightError,
     wire::{self, Layout, WireError, WireFault},
 };
@@ -39,6 +42,28 @@ pub enum ReadError {
         file: String,
         /// What the system says.
         error: io::Error,
+    },
+    /// The stream or compressed file ends with an error.
+    #[error("{file}: {what}: {error}")]
+    Read {
+        /// The file.
+        file: String,
+        /// What was being done.
+        what: &'static str,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// What is read into memory is too long.
+    #[error("{file}: {what} passes {limit} bytes, the limit of what is read into memory; {remedy}")]
+    TooLong {
+        /// The file.
+        file: String,
+        /// What is too long.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+        /// What to do.
+        remedy: &'static str,
     },
     /// There is nothing in the file.
     #[error("{file}: the file is empty")]
@@ -72,6 +97,14 @@ pub enum ReadError {
         /// Where and what.
         error: WireError,
     },
+    /// The file is a model in ONNX's textual syntax, or should be.
+    #[error("{file}: {error}")]
+    Text {
+        /// The file.
+        file: String,
+        /// Where and what.
+        error: TextError,
+    },
     /// The decoder refuses what the walk over the wire form accepted.
     #[error("{file}: {error}")]
     Decode {
@@ -104,22 +137,62 @@ pub enum ReadError {
     },
 }
 
+/// How a gzip file begins.
+const GZIP: &[u8] = b"\x1f\x8b";
+
+/// All that a reader gives; nothing if that is more than `limit` bytes.
+fn read_within(reader: impl Read, limit: u64) -> io::Result<Option<Bytes>> {
+    let mut bytes = Vec::new();
+    reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then(|| bytes.into()))
+}
+
 impl Source {
-    /// Maps a file. Its folder is where external data may lie.
+    /// Maps a file; one that is compressed by gzip is unpacked. Its folder is where external data may lie.
     ///
     /// # Errors
-    /// If it cannot be opened, is not a regular file, or is empty.
-    pub fn open(path: &Path) -> Result<Source, ReadError> {
-        let file = path.display().to_string();
-        let bytes = mapped::map(path).map_err(|error| ReadError::Open { file: file.clone(), error })?;
-        if bytes.is_empty() {
-            return Err(ReadError::Empty { file });
-        }
+    /// If it cannot be opened, is not a regular file, is empty, or cannot be unpacked within the limits.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Source, ReadError> {
+        let label = path.display().to_string();
+        let bytes = mapped::map(path).map_err(|error| ReadError::Open { file: label.clone(), error })?;
         let folder = path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-        Ok(Source { label: file, folder: folder.map(Path::to_path_buf), bytes })
+        Source { label, folder: folder.map(Path::to_path_buf), bytes }.unpacked(limits)
     }
 
-    /// Bytes in memory. `folder` is where external data may lie; without one, external data is refused.
+    /// Reads a stream to its end, and unpacks it if it is compressed by gzip. There is no folder: external data is refused.
+    ///
+    /// # Errors
+    /// If it cannot be read, is empty, or passes the limits.
+    pub fn from_reader(label: &str, reader: impl Read, limits: &Limits) -> Result<Source, ReadError> {
+        let label = label.to_string();
+        let failed = |error| ReadError::Read { file: label.clone(), what: "reading", error };
+        let remedy = "write it to a file, which is mapped, and give that";
+        let limit = limits.max_read_bytes();
+        let bytes = read_within(reader, limit).map_err(failed)?;
+        let bytes =
+            bytes.ok_or_else(|| ReadError::TooLong { file: label.clone(), what: "the input", limit, remedy })?;
+        Source { label, folder: None, bytes }.unpacked(limits)
+    }
+
+    fn unpacked(mut self, limits: &Limits) -> Result<Source, ReadError> {
+        if self.bytes.starts_with(GZIP) {
+            let file = || self.label.clone();
+            let (limit, remedy) = (limits.max_read_bytes(), "unpack it to a file, which is mapped, and give that");
+            let unpacked = read_within(MultiGzDecoder::new(&*self.bytes), limit).map_err(|error| ReadError::Read {
+                file: file(),
+                what: "unpacking the gzip file",
+                error,
+            })?;
+            let what = "the gzip file unpacked";
+            self.bytes = unpacked.ok_or_else(|| ReadError::TooLong { file: file(), what, limit, remedy })?;
+        }
+        if self.bytes.is_empty() {
+            return Err(ReadError::Empty { file: self.label });
+        }
+        Ok(self)
+    }
+
+    /// Bytes in memory, as they are. `folder` is where external data may lie; without one, external data is refused.
     pub fn from_bytes(bytes: Bytes, folder: Option<&Path>) -> Source {
         Source { label: "model in memory".to_string(), folder: folder.map(Path::to_path_buf), bytes }
     }
@@ -139,11 +212,15 @@ impl Source {
         &self.bytes
     }
 
-    /// Decodes a model; its raw data are views of this source.
+    /// Decodes a model, or parses a textual one; the raw data of a binary one are views of this source.
     ///
     /// # Errors
     /// If this is no model, or a truncated or damaged one, or its messages exceed the limit.
     pub fn model(&self, limits: &Limits) -> Result<ModelProto, ReadError> {
+        if text::recognise(&self.bytes) {
+            return text::parse(&self.bytes, limits)
+                .map_err(|error| ReadError::Text { file: self.label.clone(), error });
+        }
         let model: ModelProto = self.decode("an ONNX model", &layout::MODEL, limits)?;
         if model.graph.is_none() {
             return Err(match format::recognise(&self.bytes) {

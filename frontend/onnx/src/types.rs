@@ -50,7 +50,7 @@ pub enum Dimension<'a> {
     Size(usize),
     /// Its name, or an expression of names such as `past_len + seq`.
     Named(&'a str),
-    /// Nothing: no value, an empty name, or a negative size, which some exporters write.
+    /// Nothing: no value, an empty name, or what some exporters write for that: `?` or a negative size.
     Unknown,
 }
 
@@ -98,7 +98,8 @@ fn dtype(number: i32) -> Result<DType, String> {
 fn dimension(value: Option<&DimensionValue>) -> Dimension<'_> {
     match value {
         Some(DimensionValue::DimValue(size)) => usize::try_from(*size).map_or(Dimension::Unknown, Dimension::Size),
-        Some(DimensionValue::DimParam(name)) if !name.is_empty() => Dimension::Named(name),
+        // `?` and `-1` are how some exporters write that they do not know.
+        Some(DimensionValue::DimParam(name)) if !matches!(name.as_str(), "" | "?" | "-1") => Dimension::Named(name),
         _ => Dimension::Unknown,
     }
 }

@@ -114,14 +114,14 @@ impl<'a> Graph<'a> {
     /// The nodes, in the order of the file, which need not be one in which they can be computed.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = Node<'a>> + use<'a> {
         let scope = self.scope.clone();
-        self.node_protos().iter().map(move |proto| Node { proto, scope: scope.clone() })
+        self.node_protos().iter().map(move |proto| Node { proto, scope: scope.clone(), version: None })
     }
 
     /// The nodes, each after those whose values it (or a sub-graph of it) uses; else in the order of the file.
     pub fn ordered_nodes(&self) -> Vec<Node<'a>> {
         let protos = self.node_protos();
         let sorted = order::sort(&order::dependencies(protos)).order;
-        let node = |&index: &usize| Some(Node { proto: protos.get(index)?, scope: self.scope.clone() });
+        let node = |&index: &usize| Some(Node { proto: protos.get(index)?, scope: self.scope.clone(), version: None });
         sorted.iter().filter_map(node).collect()
     }
 
@@ -225,6 +225,8 @@ impl<'a> Initializer<'a> {
 pub struct Node<'a> {
     proto: &'a NodeProto,
     pub(crate) scope: Arc<Scope<'a>>,
+    /// The version of ONNX's own operators that it follows, where it is one of another domain that is defined like one of them.
+    version: Option<i64>,
 }
 
 impl<'a> Node<'a> {
@@ -245,7 +247,12 @@ impl<'a> Node<'a> {
 
     /// The version of its domain's operator set. A checked model has one for every node that is not a function call.
     pub fn version(&self) -> Option<i64> {
-        self.scope.opsets.version(&self.proto.domain)
+        self.version.or_else(|| self.scope.opsets.version(&self.proto.domain))
+    }
+
+    /// The same node, read as an operator of ONNX's own domain of this version.
+    pub(crate) fn following(&self, version: i64) -> Node<'a> {
+        Node { version: Some(version), ..self.clone() }
     }
 
     /// The message.

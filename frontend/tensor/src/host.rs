@@ -295,8 +295,9 @@ impl Call<'_> {
         Ok(shape)
     }
 
+    /// A size of 0 does not make the others bounded: axes are walked one by one.
     fn within_limit(&self, shape: &[usize]) -> Result<(), HostError> {
-        match element_count(shape) {
+        match element_count(&shape.iter().map(|&size| size.max(1)).collect::<Vec<_>>()) {
             Some(count) if count <= self.limit => Ok(()),
             _ => Err(HostError::TooLarge { function: self.function, shape: shape.to_vec(), limit: self.limit }),
         }

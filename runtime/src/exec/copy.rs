@@ -28,9 +28,19 @@ impl End<'_> {
             End::Strided(array) | End::Clipped(array, ..) | End::Blocked(array, _) => array,
         }
     }
+
+    /// This end with the axes of the other, if it is a strided matrix and the other has more or fewer axes.
+    fn with_axes_of(self, other: &End, rows: usize) -> Self {
+        match (self, other.array()) {
+            (End::Strided(matrix), other) if matrix.rank == 2 && other.rank != 2 => {
+                matrix.unfolded(other.shape(), rows).map_or(self, End::Strided)
+            }
+            _ => self,
+        }
+    }
 }
 
-/// `dst = src`; where one end is a matrix and the other has more axes, the first `rows` axes of the other are the matrix's rows.
+/// `dst = src`; where one end is a matrix and the other has more than two axes, the first `rows` axes of the other are the matrix's rows.
 ///
 /// # Errors
 /// The sizes, if they do not fit each other.
@@ -39,30 +49,10 @@ impl End<'_> {
 /// Strided ends and blocked matrices lie inside of their memory (clipped ones need not), and the two do not overlap
 /// unless they are the same array.
 pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), String> {
+    let (dst, src) = (&dst.with_axes_of(src, rows), &src.with_axes_of(dst, rows));
     if let (End::Strided(to), End::Strided(from)) = (dst, src) {
         // SAFETY: the caller's contract.
-        return unsafe { copy_strided(isa, to, from, rows) };
-    }
-    let plain = |end: &End| !matches!(end, End::Blocked(..));
-    let axes = |end: &End| end.array().rank;
-    if let End::Strided(to) = dst
-        && to.rank == 2
-        && axes(src) > 2
-        && plain(src)
-    {
-        let to = to.split_as(src.array().shape(), rows).ok_or_else(|| mismatch(to.shape(), src.array().shape()))?;
-        // SAFETY: the caller's contract; the elements are the same.
-        return unsafe { copy(isa, &End::Strided(to), src, rows) };
-    }
-    if let End::Strided(from) = src
-        && from.rank == 2
-        && axes(dst) > 2
-        && plain(dst)
-    {
-        let from =
-            from.split_as(dst.array().shape(), rows).ok_or_else(|| mismatch(dst.array().shape(), from.shape()))?;
-        // SAFETY: the caller's contract; the elements are the same.
-        return unsafe { copy(isa, dst, &End::Strided(from), rows) };
+        return unsafe { copy_strided(isa, to, from) };
     }
     let walk = Walk::new(dst, src, rows)?;
     // SAFETY: the caller's contract; `Walk::new` checked that the sizes fit.
@@ -82,13 +72,7 @@ pub unsafe fn copy(isa: Isa, dst: &End, src: &End, rows: usize) -> Result<(), St
 ///
 /// # Safety
 /// Both arrays lie inside of their memory.
-unsafe fn copy_strided(isa: Isa, to: &Array, from: &Array, rows: usize) -> Result<(), String> {
-    let refuse = || mismatch(to.shape(), from.shape());
-    let (to, from) = match (to.rank, from.rank) {
-        (2, more) if more > 2 => (&to.split_as(from.shape(), rows).ok_or_else(refuse)?, from),
-        (more, 2) if more > 2 => (to, &from.split_as(to.shape(), rows).ok_or_else(refuse)?),
-        _ => (to, from),
-    };
+unsafe fn copy_strided(isa: Isa, to: &Array, from: &Array) -> Result<(), String> {
     let nest = Nest::of([to, from]).map_err(|_| mismatch(to.shape(), from.shape()))?;
     let bits = to.dtype.bits();
     if to.dtype == from.dtype

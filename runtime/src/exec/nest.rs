@@ -44,23 +44,22 @@ impl Array {
         Some(self)
     }
 
-    /// A matrix with its rows seen as the first `rows` axes of a shape, its columns as the others.
-    pub fn split_as(&self, shape: &[usize], rows: usize) -> Option<Array> {
-        let (outer, inner) = shape.split_at_checked(rows)?;
-        if self.size[..self.rank] != [outer.iter().product::<usize>(), inner.iter().product()] || shape.len() > MAX_RANK
-        {
+    /// A matrix under other axes, of which the first `rows` make up its rows; `None` if they do not.
+    pub fn unfolded(&self, shape: &[usize], rows: usize) -> Option<Array> {
+        let (down, across) = shape.split_at_checked(rows)?;
+        let product = |sizes: &[usize]| sizes.iter().product::<usize>();
+        if self.rank != 2 || shape.len() > MAX_RANK || [product(down), product(across)] != self.size[..2] {
             return None;
         }
-        let mut split = Array { rank: shape.len(), ..*self };
-        split.size[..shape.len()].copy_from_slice(shape);
-        for (axes, own) in [(0..rows, self.stride[0]), (rows..shape.len(), self.stride[1])] {
-            let mut stride = own;
-            for axis in axes.rev() {
-                split.stride[axis] = stride;
-                stride *= shape[axis] as isize;
+        let mut array = Array { rank: shape.len(), ..*self };
+        for (side, range) in [(0, 0..rows), (1, rows..shape.len())] {
+            let mut step = self.stride[side];
+            for axis in range.rev() {
+                (array.size[axis], array.stride[axis]) = (shape[axis], step);
+                step *= shape[axis] as isize;
             }
         }
-        Some(split)
+        Some(array)
     }
 
     /// One element that stands for all of an array of this rank.

@@ -23,7 +23,9 @@ pub fn run(
         Step::Launch { .. } => Err(RunError::Control { step: at, reason: "the kernel is not bound".to_owned() }),
         Step::Host { function, ints, reals, operands, .. } => {
             let operands = tensors(state, compiled, operands)?;
-            Ok(host::call(function, ints, reals, &operands)?)
+            // Whatever the element type, a result that memory does not hold is not begun.
+            let most = host::DEFAULT_LIMIT.min(machine.memory_limit);
+            Ok(host::call_within(function, ints, reals, &operands, most)?)
         }
         Step::If { condition, operands, .. } => {
             let args = args(state, compiled, operands)?;
@@ -90,6 +92,9 @@ fn repeat(
     let mut stacked: Vec<Vec<Tensor>> = vec![Vec::new(); step.results.len().saturating_sub(count)];
     let mut iteration = 0i64;
     while goes_on && iteration < trips {
+        if iteration.unsigned_abs() >= machine.iteration_limit {
+            return Err(RunError::Iterations { step: at, limit: machine.iteration_limit });
+        }
         let counter = [Tensor::scalar(iteration), boolean(true)?];
         let all: Vec<Arg> =
             counter.iter().map(Arg::from_tensor).chain(carried).chain(captured.iter().cloned()).collect();

@@ -22,6 +22,7 @@ pub struct Machine<'a> {
     pub isa: Isa,
     pub seed: i64,
     pub memory_limit: usize,
+    pub iteration_limit: u64,
     pub workers: &'a mut Workers,
     /// When the session was made, and where the times of steps go.
     pub profile: Option<(Instant, &'a Mutex<Vec<StepTime>>)>,

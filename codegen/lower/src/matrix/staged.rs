@@ -168,7 +168,7 @@ impl Product<'_> {
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
         let size = self.nest.size(*chunked);
         // One operand may be deeper in the stage than the other, so that it is loaded in longer runs.
-        let most = size.as_usize().unwrap_or(usize::MAX);
+        let most = size.as_usize().unwrap_or(usize::MAX).max(1);
         let parts = block.stage.map(|depth| (depth / inner.max(1)).clamp(1, most));
         let outer = usize::from(parts[1] > parts[0]);
         let (part, inner_part) = (parts[outer], parts[1 - outer]);

@@ -250,6 +250,11 @@ impl<'a> Ctx<'a, '_> {
         if let Some(until) = row.until.filter(|&until| version >= until) {
             return Err(invalid(format!("the operator was removed in version {until}")));
         }
+        let faults = self.nonconformities(node, version);
+        if !faults.is_empty() {
+            faults.into_iter().for_each(|problem| self.problems.push(problem));
+            return Err(Stop::Poisoned);
+        }
         if node.inputs().iter().any(|name| self.names.get(name.as_str()).is_some_and(Item::is_poisoned)) {
             self.survey_bodies(node);
             return Err(Stop::Poisoned);
@@ -335,6 +340,26 @@ impl<'a> Ctx<'a, '_> {
             Some(_) if self.item(node, index).is_none() => Ok(None),
             Some(name) => self.named(name).map(Some),
         }
+    }
+
+    /// `f` with an input of a node standing for another value.
+    pub fn with_input<T>(
+        &mut self,
+        node: &Node<'a>,
+        index: usize,
+        value: Value,
+        f: impl FnOnce(&mut Self) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let name = node.input(index).ok_or(Stop::Fault(Fault::MissingInput(index)))?;
+        if node.inputs().iter().filter(|other| *other == name).count() > 1 {
+            return Err(unsupported(format!("`{name}` as several of its inputs")));
+        }
+        let own = self.names.insert(name, value.into());
+        let result = f(self);
+        if let Some(own) = own {
+            self.names.insert(name, own);
+        }
+        result
     }
 
     /// The values of all inputs, none of which may be left out.

@@ -391,7 +391,12 @@ fn div(a: &Element, b: &Element) -> Option<Element> {
         return Some(Dim::Const(a.checked_div(b)?).into());
     }
     // A symbolic divisor may be 0 only where the model itself would divide by it.
-    (a.range().low >= 0 && b.range().low >= 0 && !b.is(0)).then(|| a.floor_div(b).into())
+    if a.range().low >= 0 && b.range().low >= 0 && !b.is(0) {
+        return Some(a.floor_div(b).into());
+    }
+    // Division cuts towards 0.
+    let positive = |a: Dim| a.maximum(&Dim::ZERO).floor_div(b);
+    (b.as_const()? > 0).then(|| (positive(a.clone()) - positive(-a.clone())).into())
 }
 
 /// Division of floats, by a known number or one that divides without remainder.

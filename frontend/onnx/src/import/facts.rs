@@ -124,6 +124,32 @@ impl Ctx<'_, '_> {
         }
     }
 
+    /// The elements of a vector that are known although others are not; fewer than there are where nothing is known of the rest.
+    pub fn elements(&self, vector: Value) -> Vec<Option<Dim>> {
+        self.elements_within(vector, DEPTH)
+    }
+
+    fn elements_within(&self, vector: Value, depth: usize) -> Vec<Option<Dim>> {
+        let ty = self.ty(vector);
+        let count = ty.count().as_usize().filter(|&count| count <= 64 && ty.rank() < 2);
+        let (Some(count), Some(depth)) = (count, depth.checked_sub(1)) else { return Vec::new() };
+        if let Some(dims) = self.known_value(vector).and_then(|known| known.dims()) {
+            return dims.into_iter().map(Some).collect();
+        }
+        let operands = self.graph.operands(vector.node);
+        let of = |&x: &Value| self.elements_within(x, depth);
+        match (&self.graph[vector.node].op, operands.first()) {
+            (Op::Cast { dtype, .. }, Some(x)) if dtype.bits() >= 32 && !dtype.is_float() => of(x),
+            (Op::Reshape { .. }, Some(x)) => of(x),
+            (Op::Concat { .. }, Some(_)) => {
+                let parts: Vec<Vec<Option<Dim>>> = operands.iter().map(of).collect();
+                let whole = operands.iter().zip(&parts).all(|(x, part)| self.ty(*x).count() == Dim::from(part.len()));
+                if whole { parts.concat() } else { Vec::new() }
+            }
+            _ => vec![None; count],
+        }
+    }
+
     /// Whether no element of an integer value is negative.
     pub fn is_non_negative(&self, value: Value) -> bool {
         self.non_negative_within(value, DEPTH)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Node ─► function of the model?  ─► its body, in place
+//!      ─► as its signature says?  (`conform`)
 //!      ─► value known at import?  ─► Known (shape arithmetic; `evaluate`)
 //!      ─► row of the operator table ─► core ops (`ops`)
 //! ```
@@ -10,6 +11,7 @@
 //! reported together.
 
 mod build;
+mod conform;
 mod context;
 mod evaluate;
 mod facts;

@@ -21,11 +21,11 @@ pub(super) const ROWS: Rows = &[
 ];
 
 /// Query, key and value with heads as an axis of their own: `[batch, heads, length, size]`.
-struct Heads {
-    q: Value,
-    k: Value,
-    v: Value,
-    scale: f64,
+pub(super) struct Heads {
+    pub q: Value,
+    pub k: Value,
+    pub v: Value,
+    pub scale: f64,
 }
 
 /// What the scores of a plain attention do not have.
@@ -70,10 +70,7 @@ fn attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> 
         (y, Some(scores))
     };
     if flat {
-        let y_shape = ctx.shape(y);
-        y = ctx.transpose(y, &[0, 2, 1, 3])?;
-        let joined = y_shape[1].clone() * y_shape[3].clone();
-        y = ctx.reshape(y, &[y_shape[0].clone(), y_shape[2].clone(), joined])?;
+        y = joined_heads(ctx, y)?;
     }
     Ok([y, heads.k, heads.v].into_iter().chain(scores).collect())
 }
@@ -84,16 +81,7 @@ fn heads<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Heads> {
         let x = ctx.value(node, index)?;
         match ctx.shape(x).as_slice() {
             [_, _, _, _] => Ok(x),
-            [batch, length, joined] => {
-                let count = node.attr_int(attribute)?;
-                if count < 1 {
-                    return Err(invalid(format!("`{attribute}` is {count}")));
-                }
-                let (count, batch, length) = (Dim::Const(count), batch.clone(), length.clone());
-                let size = joined.floor_div(&count);
-                let x = ctx.reshape(x, &[batch, length, count, size])?;
-                ctx.transpose(x, &[0, 2, 1, 3])
-            }
+            [_, _, _] => split_heads(ctx, x, &head_count(node, attribute)?),
             shape => Err(invalid(format!("input {index} has {} axes, not 3 or 4", shape.len()))),
         }
     };
@@ -102,8 +90,34 @@ fn heads<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Heads> {
     Ok(Heads { q, k, v, scale })
 }
 
+/// An attribute that counts heads.
+pub(super) fn head_count(node: &Node<'_>, attribute: &str) -> Outcome<Dim> {
+    match node.attr_int(attribute)? {
+        count if count > 0 => Ok(Dim::Const(count)),
+        count => Err(invalid(format!("`{attribute}` is {count}"))),
+    }
+}
+
+/// `[batch, heads, length, size]` of `[batch, length, heads·size]`.
+pub(super) fn split_heads(ctx: &mut Ctx<'_, '_>, x: Value, heads: &Dim) -> Outcome<Value> {
+    let Ok([batch, length, joined]) = <[Dim; 3]>::try_from(ctx.shape(x)) else {
+        return Err(invalid(format!("an operand has {} axes, not 3", ctx.rank(x))));
+    };
+    let size = joined.floor_div(heads);
+    let x = ctx.reshape(x, &[batch, length, heads.clone(), size])?;
+    ctx.transpose(x, &[0, 2, 1, 3])
+}
+
+/// `[batch, length, heads·size]` of `[batch, heads, length, size]`.
+pub(super) fn joined_heads(ctx: &mut Ctx<'_, '_>, x: Value) -> Outcome<Value> {
+    let shape = ctx.shape(x);
+    let x = ctx.transpose(x, &[0, 2, 1, 3])?;
+    let joined = shape[1].clone() * shape[3].clone();
+    ctx.reshape(x, &[shape[0].clone(), shape[2].clone(), joined])
+}
+
 /// The factor of the scores, 1/√size by default.
-fn scale<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, q: Value) -> Outcome<f64> {
+pub(super) fn scale<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, q: Value) -> Outcome<f64> {
     if let Some(scale) = node.attr_f32_opt("scale")? {
         return Ok(scale.into());
     }
@@ -220,7 +234,7 @@ fn position(ctx: &mut Ctx<'_, '_>, queries: Dim, past: Option<Value>, valid: Opt
 }
 
 /// `scale·q·kᵀ` as `[batch, heads, queries, keys]`, in f32 for narrow floats; query heads share key heads evenly.
-fn products(ctx: &mut Ctx<'_, '_>, heads: &Heads) -> Outcome<Value> {
+pub(super) fn products(ctx: &mut Ctx<'_, '_>, heads: &Heads) -> Outcome<Value> {
     let (qs, ks, dtype) = (ctx.shape(heads.q), ctx.shape(heads.k), ctx.dtype(heads.q));
     let wide = if dtype.bits() == 16 { DType::F32 } else { dtype };
     let share = qs[1].floor_div(&ks[1]);
@@ -231,13 +245,20 @@ fn products(ctx: &mut Ctx<'_, '_>, heads: &Heads) -> Outcome<Value> {
 }
 
 /// `weights·v` for weights `[batch, heads, queries, keys]`.
-fn weighted(ctx: &mut Ctx<'_, '_>, weights: Value, v: Value) -> Outcome<Value> {
+pub(super) fn weighted(ctx: &mut Ctx<'_, '_>, weights: Value, v: Value) -> Outcome<Value> {
     let (ws, vs, dtype) = (ctx.shape(weights), ctx.shape(v), ctx.dtype(v));
     let share = ws[1].floor_div(&vs[1]);
     let grouped = [ws[0].clone(), vs[1].clone(), share, ws[2].clone(), ws[3].clone()];
     let weights = ctx.reshape(weights, &grouped)?;
     let y = ctx.contract_to("bghst,bgte->bghse", weights, v, dtype)?;
     ctx.reshape(y, &[ws[0].clone(), ws[1].clone(), ws[2].clone(), vs[3].clone()])
+}
+
+/// `cap·tanh(scores/cap)`.
+pub(super) fn capped_scores(ctx: &mut Ctx<'_, '_>, scores: Value, cap: f64) -> Outcome<Value> {
+    let small = ctx.with_scalar(BinaryFn::Div, scores, cap)?;
+    let bounded = ctx.unary(UnaryFn::Tanh, small)?;
+    ctx.with_scalar(BinaryFn::Mul, bounded, cap)
 }
 
 /// The result and the scores at the stage that is wanted.
@@ -253,9 +274,7 @@ fn spelled_out(
     let raw = products(ctx, heads)?;
     let mut scores = raw;
     if softcap > 0.0 {
-        let small = ctx.with_scalar(BinaryFn::Div, scores, softcap)?;
-        let bounded = ctx.unary(UnaryFn::Tanh, small)?;
-        scores = ctx.with_scalar(BinaryFn::Mul, bounded, softcap)?;
+        scores = capped_scores(ctx, scores, softcap)?;
     }
     let capped = scores;
     if let Some(additive) = mask.additive {

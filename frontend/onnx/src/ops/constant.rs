@@ -190,14 +190,16 @@ fn eye_like<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 /// `start + i·delta` while below `limit`.
-fn range<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn range<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let dtype = ctx.input_type(node, 0).ok_or(Fault::MissingInput(0))?.dtype;
-    let Some(count) = range_count(ctx, node)? else {
-        let bounds = [scalar_input(ctx, node, 0)?, scalar_input(ctx, node, 1)?, scalar_input(ctx, node, 2)?];
+    let by_one = node.domain() == "com.microsoft" && ctx.item(node, 2).is_none();
+    let Some(count) = range_count(ctx, node, by_one)? else {
+        let step = if by_one { ctx.scalar(dtype, 1.0) } else { scalar_input(ctx, node, 2)? };
+        let bounds = [scalar_input(ctx, node, 0)?, scalar_input(ctx, node, 1)?, step];
         return ctx.host("range", Vec::new(), &bounds, dtype, 1);
     };
     let mut y = ctx.iota(dtype, &[count], 0)?;
-    if ctx.known(node, 2).and_then(|known| known.ints()).as_deref() != Some(&[1]) {
+    if !by_one && ctx.known(node, 2).and_then(|known| known.ints()).as_deref() != Some(&[1]) {
         let delta = scalar_input(ctx, node, 2)?;
         y = ctx.binary(BinaryFn::Mul, y, delta)?;
     }
@@ -215,8 +217,11 @@ fn scalar_input<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, index: usize) -> Out
 }
 
 /// How many elements a range has, if that is known at import.
-fn range_count<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Option<Dim>> {
-    let known = |index: usize| ctx.known(node, index).and_then(|known| known.only().cloned());
+fn range_count<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, by_one: bool) -> Outcome<Option<Dim>> {
+    let known = |index: usize| match index {
+        2 if by_one => Some(Dim::ONE),
+        _ => ctx.known(node, index).and_then(|known| known.only().cloned()),
+    };
     if let (Some(start), Some(limit), Some(delta)) = (known(0), known(1), known(2).and_then(|d| d.as_const())) {
         let (distance, step) = match delta {
             0 => return Err(invalid("its step is 0")),
@@ -225,7 +230,10 @@ fn range_count<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Option<Dim>> {
         };
         return Ok(Some(distance.maximum(&Dim::ZERO).ceil_div(&Dim::Const(step))));
     }
-    let number = |index: usize| ctx.tensor(node, index).and_then(|t| t.numbers().ok()?.to_f64().first().copied());
+    let number = |index: usize| match index {
+        2 if by_one => Some(1.0),
+        _ => ctx.tensor(node, index).and_then(|t| t.numbers().ok()?.to_f64().first().copied()),
+    };
     let (Some(start), Some(limit), Some(delta)) = (number(0), number(1), number(2)) else { return Ok(None) };
     let count = ((limit - start) / delta).ceil();
     if count.is_nan() || count > 1e15 {

@@ -79,7 +79,7 @@ impl Term {
 }
 
 /// `alpha · A · B + beta · C`, each matrix perhaps transposed.
-fn gemm<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn gemm<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (a, b, c) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
     let left = if node.attr_bool_or("transA", false)? { "km" } else { "mk" };
     let right = if node.attr_bool_or("transB", false)? { "nk" } else { "kn" };

@@ -70,6 +70,9 @@ fn branch<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Item>> {
     if let Some(condition) = known_truth(ctx.item(node, 0), ctx) {
         return ctx.inline(if condition { &yes } else { &no }, &[]);
     }
+    if let Some(squeezed) = squeezing(ctx, &yes, &no)? {
+        return Ok(vec![squeezed]);
+    }
     let condition = ctx.value(node, 0)?;
     let condition = ctx.reshape(condition, &[])?;
     let captured = ctx.captures(&[&yes, &no])?;
@@ -147,6 +150,31 @@ fn branches<'a>(
         }
         targets = joined;
     }
+}
+
+/// TorchScript's `squeeze`, an `If` that squeezes an axis if it has size 1 and else passes its input on: a result of two ranks, of
+/// which only the lower one is meant. That the axis has size 1 is checked when the sizes are known.
+fn squeezing<'a>(ctx: &mut Ctx<'a, '_>, yes: &view::Graph<'a>, no: &view::Graph<'a>) -> Outcome<Option<Item>> {
+    let (Some(squeeze), Some(identity)) = (only_node(yes, "Squeeze"), only_node(no, "Identity")) else {
+        return Ok(None);
+    };
+    let x = match ctx.item(&squeeze, 0) {
+        Some(&Item::Tensor(x)) if squeeze.input(0) == identity.input(0) => x,
+        _ => return Ok(None),
+    };
+    let items = ctx.inline(yes, &[])?;
+    let Some(&Item::Tensor(squeezed)) = items.first() else { return Ok(None) };
+    let ty = ctx.ty(squeezed).clone();
+    let shape = ctx.dims_vector(&ty.shape)?;
+    let op = Op::Host { function: "reshape".into(), ints: vec![1], reals: Vec::new(), types: vec![ty] };
+    Ok(Some(ctx.add(op, &[x, shape])?.into()))
+}
+
+/// The node of a body that has no other one but constants, if it has this operator.
+fn only_node<'a>(body: &view::Graph<'a>, operator: &str) -> Option<Node<'a>> {
+    let mut nodes = body.nodes().filter(|node| node.op_type() != "Constant");
+    let only = nodes.next().filter(|node| node.domain().is_empty() && node.op_type() == operator)?;
+    (nodes.next().is_none() && body.outputs().len() == 1).then_some(only)
 }
 
 /// A loop body whose carried values have types that hold in every iteration.

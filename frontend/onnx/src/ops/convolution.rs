@@ -18,6 +18,8 @@ pub(super) struct Window {
     pub dilations: Vec<usize>,
     pub low: Vec<usize>,
     pub high: Vec<usize>,
+    /// Padding that depends on symbols, before and after each axis: the operand is padded with it first.
+    pub edges: Option<Vec<(Dim, Dim)>>,
 }
 
 /// What `auto_pad` says.
@@ -67,7 +69,7 @@ impl Window {
         }
         let strides = spatial_list(node, "strides", count, 1, 1)?;
         let dilations = spatial_list(node, "dilations", count, 1, 1)?;
-        let mut window = Window { kernel, strides, dilations, low: vec![0; count], high: vec![0; count] };
+        let mut window = Window { kernel, strides, dilations, low: vec![0; count], high: vec![0; count], edges: None };
         match AutoPad::of(node)? {
             AutoPad::Valid => {}
             AutoPad::Explicit => {
@@ -75,7 +77,7 @@ impl Window {
                 let (low, high) = pads.split_at(count);
                 (window.low, window.high) = (low.to_vec(), high.to_vec());
             }
-            auto => window.pad_to_same(sizes, auto == AutoPad::SameUpper)?,
+            auto => window.pad_to_same(sizes, auto == AutoPad::SameUpper),
         }
         Ok(window)
     }
@@ -86,26 +88,36 @@ impl Window {
     }
 
     /// Padding with which there are ⌈size / stride⌉ windows.
-    fn pad_to_same(&mut self, sizes: &[Dim], upper: bool) -> Outcome<()> {
+    fn pad_to_same(&mut self, sizes: &[Dim], upper: bool) {
+        let mut edges = Vec::with_capacity(sizes.len());
         for (axis, size) in sizes.iter().enumerate() {
-            let (stride, reach) = (self.strides[axis], self.reach(axis));
-            let total = match size.as_usize() {
+            let (stride, reach) = (Dim::from(self.strides[axis]), Dim::from(self.reach(axis)));
+            let total = match self.strides[axis] {
                 // With stride 1 the padding does not depend on the size.
-                _ if stride == 1 => reach,
-                Some(size) => {
-                    let last = size.div_ceil(stride).saturating_sub(1).saturating_mul(stride);
-                    last.saturating_add(reach).saturating_add(1).saturating_sub(size)
-                }
-                None => {
-                    return Err(unsupported(format!(
-                        "`auto_pad` on an axis of size {size}; give that size, or `pads`"
-                    )));
+                1 => reach,
+                _ => {
+                    let last = (size.ceil_div(&stride) - Dim::ONE).maximum(&Dim::ZERO) * stride;
+                    (last + reach + Dim::ONE - size.clone()).maximum(&Dim::ZERO)
                 }
             };
-            let (small, large) = (total / 2, total - total / 2);
-            (self.low[axis], self.high[axis]) = if upper { (small, large) } else { (large, small) };
+            let small = total.floor_div(&Dim::Const(2));
+            let large = total - small.clone();
+            edges.push(if upper { (small, large) } else { (large, small) });
         }
-        Ok(())
+        let known = |(low, high): &(Dim, Dim)| Some((low.as_usize()?, high.as_usize()?));
+        match edges.iter().map(known).collect::<Option<Vec<_>>>() {
+            Some(known) => (self.low, self.high) = known.into_iter().unzip(),
+            None => self.edges = Some(edges),
+        }
+    }
+
+    /// The operand with the padding that depends on symbols, filled with `value`.
+    pub fn padded(&self, ctx: &mut Ctx<'_, '_>, x: Value, value: f64) -> Outcome<Value> {
+        let Some(edges) = &self.edges else { return Ok(x) };
+        let fill = ctx.scalar_like(x, value);
+        let (low, high): (Vec<Dim>, Vec<Dim>) = edges.iter().cloned().unzip();
+        let all = |edge: Vec<Dim>| [vec![Dim::ZERO; 2], edge].concat();
+        ctx.pad(x, fill, all(low), all(high))
     }
 }
 
@@ -133,8 +145,14 @@ pub(super) fn per_channel(ctx: &mut Ctx<'_, '_>, function: BinaryFn, x: Value, v
     ctx.binary(function, x, value)
 }
 
-fn conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, weights, bias) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
+pub(super) fn conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    conv_of(ctx, node, x)
+}
+
+/// The convolution of an image that stands for the first input.
+pub(super) fn conv_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let (weights, bias) = (ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
     let dtype = ctx.dtype(x);
     let Some(bias) = bias else { return convolve(ctx, node, x, weights, dtype) };
     // The bias meets the f32 sum of narrow floats before that is rounded.
@@ -160,6 +178,7 @@ pub(super) fn convolve<'a>(
         return Err(invalid(format!("`kernel_shape` is {given:?}, but the weights have {kernel:?}")));
     }
     let window = Window::of(node, kernel, &spatial(ctx, x)?)?;
+    let x = window.padded(ctx, x, 0.0)?;
     let groups = groups(node)?;
     let Window { strides, dilations, low, high, .. } = window;
     ctx.add(Op::Conv { strides, low, high, dilations, groups, dtype }, &[x, weights])
@@ -167,7 +186,18 @@ pub(super) fn convolve<'a>(
 
 /// The adjoint of a convolution: a convolution by the mirrored weights of the input with gaps between its elements.
 fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, weights, bias) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
+    let bias = ctx.value_opt(node, 2)?;
+    conv_transpose_with(ctx, node, bias, None)
+}
+
+/// The same with a bias, and perhaps padding that is no attribute.
+pub(super) fn conv_transpose_with<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    bias: Option<Value>,
+    pads: Option<&[i64]>,
+) -> Outcome<Value> {
+    let (x, weights) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     let (sizes, groups, dtype) = (spatial(ctx, x)?, groups(node)?, ctx.dtype(x));
     let kernel = known_sizes(ctx, weights)?.split_off(2);
     let count = kernel.len();
@@ -180,8 +210,9 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
         dilations: spatial_list(node, "dilations", count, 1, 1)?,
         low: vec![0; count],
         high: vec![0; count],
+        edges: None,
     };
-    let edges = transposed_edges(node, &window, &sizes)?;
+    let edges = transposed_edges(node, &window, &sizes, pads)?;
     let mirrored = mirrored(ctx, weights, groups)?;
     let zero = ctx.scalar(dtype, 0.0);
     let mut interior = vec![0, 0];
@@ -213,10 +244,16 @@ fn conv_transpose<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
 }
 
 /// Zeros before and after the spread input, per spatial axis; negative where the result is cut instead.
-fn transposed_edges(node: &Node<'_>, window: &Window, sizes: &[Dim]) -> Outcome<Vec<(i64, i64)>> {
+fn transposed_edges(node: &Node<'_>, window: &Window, sizes: &[Dim], pads: Option<&[i64]>) -> Outcome<Vec<(i64, i64)>> {
     let count = sizes.len();
     let extra = spatial_list(node, "output_padding", count, 0, 0)?;
-    let pads = spatial_list(node, "pads", 2 * count, 0, 0)?;
+    let pads = match pads {
+        Some(pads) if pads.len() == 2 * count && pads.iter().all(|&pad| (0..=i64::from(i32::MAX)).contains(&pad)) => {
+            pads.iter().map(|&pad| pad as usize).collect()
+        }
+        Some(pads) => return Err(invalid(format!("the padding is {pads:?} for {count} axes"))),
+        None => spatial_list(node, "pads", 2 * count, 0, 0)?,
+    };
     let wanted = node.attr_ints_opt("output_shape")?.filter(|shape| !shape.is_empty());
     let auto = AutoPad::of(node)?;
     let mut edges = Vec::with_capacity(count);

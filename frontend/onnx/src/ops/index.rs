@@ -27,11 +27,14 @@ struct Tuple {
     shape: Vec<Dim>,
 }
 
-/// Takes the last axis of an index tensor apart.
-fn tuple(ctx: &mut Ctx<'_, '_>, indices: Value) -> Outcome<Tuple> {
+/// Takes the last axis of an index tensor apart, one part for each indexed axis, of which there are at most `rank`.
+fn tuple(ctx: &mut Ctx<'_, '_>, indices: Value, rank: usize) -> Outcome<Tuple> {
     let mut shape = ctx.shape(indices);
     let count = shape.pop().and_then(|dim| dim.as_usize()).filter(|&count| count > 0);
     let count = count.ok_or_else(|| invalid("the last axis of the indices has no known size above 0"))?;
+    if count > rank {
+        return Err(invalid(format!("tuples of {count} indices for {rank} axes")));
+    }
     if !matches!(ctx.dtype(indices), DType::I32 | DType::I64) {
         return Err(invalid(format!("indices are {}, not i32 or i64", ctx.dtype(indices))));
     }
@@ -100,10 +103,10 @@ impl Region {
 }
 
 /// `result[b…, i…, k…] = x[b…, indices[b…, i…, :]…, k…]`.
-fn gather_nd<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn gather_nd<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, indices) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     let batch = usize::try_from(node.attr_int_or("batch_dims", 0)?).map_err(|_| invalid("`batch_dims` is negative"))?;
-    let tuple = tuple(ctx, indices)?;
+    let tuple = tuple(ctx, indices, ctx.rank(x))?;
     let (shape, depth) = (ctx.shape(x), batch.saturating_add(tuple.parts.len()));
     if depth > shape.len() || batch > tuple.shape.len() {
         return Err(invalid(format!(
@@ -187,7 +190,7 @@ fn reduction(node: &Node<'_>) -> Outcome<ScatterFn> {
 fn scatter_nd<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, indices, updates) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value(node, 2)?);
     let function = reduction(node)?;
-    let tuple = tuple(ctx, indices)?;
+    let tuple = tuple(ctx, indices, ctx.rank(x))?;
     let (shape, depth) = (ctx.shape(x), tuple.parts.len());
     if depth > shape.len() || ctx.rank(updates) + depth != tuple.shape.len() + shape.len() {
         return Err(invalid(format!(

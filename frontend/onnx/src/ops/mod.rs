@@ -15,6 +15,7 @@ mod gather;
 mod image;
 mod index;
 mod loss;
+mod microsoft;
 mod movement;
 mod normalisation;
 mod order;
@@ -46,6 +47,7 @@ use crate::{
 };
 
 pub(crate) use pointwise::operands;
+use recurrent::fused_activation;
 
 /// How a node is imported.
 #[derive(Clone, Copy)]
@@ -77,6 +79,11 @@ impl Row {
     /// An operator of ONNX's own domain.
     const fn new(name: &'static str, since: i64, import: Importer) -> Row {
         Row { domain: "", name, since, until: None, import }
+    }
+
+    /// Whether a version of the domain has the operator, in a form that is imported.
+    pub fn covers(&self, version: i64) -> bool {
+        self.since <= version && self.until.is_none_or(|until| version < until)
     }
 
     /// The same operator of another domain.
@@ -128,10 +135,15 @@ const FAMILIES: &[Rows] = &[
     transformer::ROWS,
 ];
 
+/// All rows.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    FAMILIES.iter().chain(microsoft::FAMILIES).copied().flatten()
+}
+
 /// The row of an operator.
 pub(crate) fn find(domain: &str, name: &str) -> Option<&'static Row> {
     static TABLE: LazyLock<FxHashMap<(&str, &str), &Row>> =
-        LazyLock::new(|| FAMILIES.iter().copied().flatten().map(|row| ((row.domain, row.name), row)).collect());
+        LazyLock::new(|| rows().map(|row| ((row.domain, row.name), row)).collect());
     TABLE.get(&(domain, name)).copied()
 }
 
@@ -177,8 +189,7 @@ mod tests {
 
     #[test]
     fn no_operator_has_two_rows() {
-        let mut names: Vec<(&str, &str)> =
-            FAMILIES.iter().copied().flatten().map(|row| (row.domain, row.name)).collect();
+        let mut names: Vec<(&str, &str)> = rows().map(|row| (row.domain, row.name)).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();

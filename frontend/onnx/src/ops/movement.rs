@@ -141,7 +141,17 @@ fn reshape<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
         Some(None) => {
             let shape = ctx.value(node, 1)?;
             let (dtype, rank) = (ctx.dtype(x), ctx.vector_length(shape)?);
-            return ctx.host("reshape", vec![i64::from(allow_zero)], &[x, shape], dtype, rank);
+            let mut sizes = ctx.fresh_shape("reshape", rank);
+            for (size, known) in sizes.iter_mut().zip(ctx.elements(shape)) {
+                // 0 and -1 mean something else.
+                if let Some(known) = known.filter(|known| known.range().low > 0) {
+                    *size = known;
+                }
+            }
+            let types = vec![Type::new(dtype, sizes)];
+            let ints = vec![i64::from(allow_zero)];
+            let op = Op::Host { function: "reshape".into(), ints, reals: Vec::new(), types };
+            return ctx.add(op, &[x, shape]);
         }
     };
     let mut shape = Vec::with_capacity(target.len());

@@ -18,13 +18,14 @@ pub(super) const ROWS: Rows = &[
     Row::new("GroupNormalization", 18, One(group_normalization)),
     Row::new("InstanceNormalization", 6, One(instance_normalization)),
     Row::new("LRN", 1, One(local_response)),
-    Row::new("LayerNormalization", 17, Values(layer_normalization)),
+    // onnxruntime writes it into models of older versions too.
+    Row::new("LayerNormalization", 1, Values(layer_normalization)),
     Row::new("LpNormalization", 1, One(lp_normalization)),
     Row::new("MeanVarianceNormalization", 9, One(mean_variance)),
 ];
 
 /// Mean and variance over axes, which stay with size 1.
-fn moments(ctx: &mut Ctx<'_, '_>, x: Value, axes: &[usize]) -> Outcome<(Value, Value)> {
+pub(super) fn moments(ctx: &mut Ctx<'_, '_>, x: Value, axes: &[usize]) -> Outcome<(Value, Value)> {
     let mean = ctx.reduce(ReduceFn::Mean, x, axes)?;
     let centred = ctx.binary(BinaryFn::Sub, x, mean)?;
     let square = ctx.binary(BinaryFn::Mul, centred, centred)?;
@@ -32,13 +33,13 @@ fn moments(ctx: &mut Ctx<'_, '_>, x: Value, axes: &[usize]) -> Outcome<(Value, V
 }
 
 /// `1 / √(variance + ε)`.
-fn inverse_deviation(ctx: &mut Ctx<'_, '_>, variance: Value, epsilon: f32) -> Outcome<Value> {
+pub(super) fn inverse_deviation(ctx: &mut Ctx<'_, '_>, variance: Value, epsilon: f32) -> Outcome<Value> {
     let shifted = ctx.with_scalar(BinaryFn::Add, variance, epsilon.into())?;
     ctx.unary(UnaryFn::Rsqrt, shifted)
 }
 
 /// `(x - mean) / √(var + ε)` over axes.
-fn normalised(ctx: &mut Ctx<'_, '_>, x: Value, axes: &[usize], epsilon: f32) -> Outcome<Value> {
+pub(super) fn normalised(ctx: &mut Ctx<'_, '_>, x: Value, axes: &[usize], epsilon: f32) -> Outcome<Value> {
     let (mean, variance) = moments(ctx, x, axes)?;
     let inverse = inverse_deviation(ctx, variance, epsilon)?;
     let centred = ctx.binary(BinaryFn::Sub, x, mean)?;
@@ -187,12 +188,15 @@ fn local_response<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> 
     let square = ctx.binary(BinaryFn::Mul, x, x)?;
     let channel =
         |value: usize, other: usize| (0..rank).map(|axis| if axis == 1 { value } else { other }).collect::<Vec<_>>();
+    // A window that reaches beyond all channels is no wider than they are.
+    let most = ctx.size(x, 1)?.as_usize().unwrap_or(usize::MAX);
+    let (low, high) = (((size - 1) / 2).min(most), (size / 2).min(most));
     let sum = Op::WindowReduce {
         function: ReduceFn::Sum,
-        window: channel(size, 1),
+        window: channel(low + high + 1, 1),
         strides: vec![1; rank],
-        low: channel((size - 1) / 2, 0),
-        high: channel(size / 2, 0),
+        low: channel(low, 0),
+        high: channel(high, 0),
         dilations: vec![1; rank],
     };
     let sum = ctx.add(sum, &[square])?;

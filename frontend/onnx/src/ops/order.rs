@@ -123,9 +123,15 @@ fn compress<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 
 /// Values, first places, inverse and counts.
 fn unique<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let sorted = node.attr_bool_or("sorted", true)?;
+    Ok(unique_of(ctx, node, sorted)?.to_vec())
+}
+
+/// Unique values, their first places, the place of each element among them, and counts; without sorting in the order of the places.
+pub(super) fn unique_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, sorted: bool) -> Outcome<[Value; 4]> {
     let x = ctx.value(node, 0)?;
     let Type { dtype, mut shape } = ctx.ty(x).clone();
-    let mut ints = vec![i64::from(node.attr_bool_or("sorted", true)?)];
+    let mut ints = vec![i64::from(sorted)];
     let found = ctx.fresh("unique");
     let all = match node.attr_int_opt("axis")? {
         Some(axis) => {
@@ -143,7 +149,7 @@ fn unique<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let types = vec![Type::new(dtype, shape), places(&found), places(&all), places(&found)];
     let op = Op::Host { function: "unique".into(), ints, reals: Vec::new(), types };
     let unique = ctx.add_node(op, &[x])?;
-    Ok((0..4).map(|output| Value { node: unique, output }).collect())
+    Ok([0, 1, 2, 3].map(|output| Value { node: unique, output }))
 }
 
 /// The first `length` elements of each sequence in reverse, the rest as they are: element `t` is taken from `length - 1 - t`.

@@ -20,7 +20,7 @@ struct Edge {
     cut_high: Dim,
 }
 
-fn pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn pad<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     let rank = ctx.rank(x);
     let mode = node.attr_str_or("mode", "constant")?;

@@ -78,8 +78,17 @@ fn reduce_windows(ctx: &mut Ctx<'_, '_>, function: ReduceFn, x: Value, w: &Windo
 }
 
 fn average_pool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let mut x = ctx.value(node, 0)?;
+    let x = ctx.value(node, 0)?;
+    averages(ctx, node, x)
+}
+
+/// The averages of a float operand's windows.
+pub(super) fn averages<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, mut x: Value) -> Outcome<Value> {
     let (mut window, overhang) = window(ctx, node, x)?;
+    if window.edges.is_some() && !node.attr_bool_or("count_include_pad", false)? {
+        return averages_within(ctx, x, &window);
+    }
+    x = window.padded(ctx, x, 0.0)?;
     if node.attr_bool_or("count_include_pad", false)? {
         let zero = ctx.scalar_like(x, 0.0);
         let all = |list: &[usize]| [0, 0].iter().chain(list).map(|&size| Dim::from(size)).collect::<Vec<_>>();
@@ -90,9 +99,23 @@ fn average_pool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     reduce_windows(ctx, ReduceFn::Mean, x, &window, &overhang)
 }
 
+/// The averages of what lies inside of the operand, of windows on padding that depends on symbols: sums over counts.
+fn averages_within(ctx: &mut Ctx<'_, '_>, x: Value, window: &Window) -> Outcome<Value> {
+    let (one, shape) = (ctx.scalar_like(x, 1.0), ctx.shape(x));
+    let ones = ctx.broadcast(one, &[&[Dim::ONE, Dim::ONE][..], &shape[2..]].concat())?;
+    let none = vec![0; window.kernel.len()];
+    let mut sum = |x: Value| -> Outcome<Value> {
+        let x = window.padded(ctx, x, 0.0)?;
+        reduce_windows(ctx, ReduceFn::Sum, x, window, &none)
+    };
+    let (sums, counts) = (sum(x)?, sum(ones)?);
+    ctx.binary(BinaryFn::Div, sums, counts)
+}
+
 fn lp_pool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     let (window, overhang) = window(ctx, node, x)?;
+    let x = window.padded(ctx, x, 0.0)?;
     lp_norm(ctx, node, x, |ctx, powers| reduce_windows(ctx, ReduceFn::Sum, powers, &window, &overhang))
 }
 
@@ -125,15 +148,36 @@ fn global<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, function: ReduceFn) -> Out
     ctx.reduce(function, x, &axes)
 }
 
+/// The largest elements of the windows of an operand.
+pub(super) fn maxima<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let (window, overhang) = window(ctx, node, x)?;
+    let x = window.padded(ctx, x, lowest(ctx.dtype(x)))?;
+    reduce_windows(ctx, ReduceFn::Max, x, &window, &overhang)
+}
+
 fn max_pool<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
     let (window, overhang) = window(ctx, node, x)?;
+    if window.edges.is_some() && node.output(1).is_some() {
+        return Err(unsupported("positions with `auto_pad` on an axis whose size is not known; give it, or `pads`"));
+    }
+    let x = window.padded(ctx, x, lowest(ctx.dtype(x)))?;
     let y = reduce_windows(ctx, ReduceFn::Max, x, &window, &overhang)?;
     if node.output(1).is_none() {
         return Ok(vec![y]);
     }
     let column_major = node.attr_bool_or("storage_order", false)?;
     Ok(vec![y, max_positions(ctx, x, &window, &overhang, column_major)?])
+}
+
+/// A value that no element is below.
+fn lowest(dtype: DType) -> f64 {
+    match dtype {
+        DType::U8 => 0.0,
+        DType::I8 => -128.0,
+        dtype if dtype.is_float() => f64::NEG_INFINITY,
+        _ => f64::from(i32::MIN),
+    }
 }
 
 /// Position in the whole input of each window's largest element, the first among equals: the windows' elements are put side by side
@@ -150,12 +194,7 @@ fn max_positions(
     let places =
         places.ok_or_else(|| unsupported(format!("positions in windows of more than {MOST_PLACES} elements")))?;
     let (shape, count) = (ctx.shape(x), w.kernel.len());
-    let lowest = if ctx.dtype(x).is_float() { f64::NEG_INFINITY } else { f64::from(i32::MIN) };
-    let lowest = match ctx.dtype(x) {
-        DType::U8 => ctx.scalar(DType::U8, 0.0),
-        DType::I8 => ctx.scalar(DType::I8, -128.0),
-        dtype => ctx.scalar(dtype, lowest),
-    };
+    let lowest = ctx.scalar_like(x, lowest(ctx.dtype(x)));
     let edge = |list: Vec<usize>| [0, 0].into_iter().chain(list).map(Dim::from).collect::<Vec<_>>();
     let high = w.high.iter().zip(overhang).map(|(high, extra)| high.saturating_add(*extra)).collect();
     let padded = ctx.pad(x, lowest, edge(w.low.clone()), edge(high))?;

@@ -29,7 +29,7 @@ pub(super) const ROWS: Rows = &[
 ];
 
 /// How scales lie along the axes of a tensor.
-enum Grain {
+pub(super) enum Grain {
     /// Broadcastable as they are: one for all, or one per index of an axis.
     Broadcast(Vec<Dim>),
     /// One per block of so many elements along an axis.
@@ -78,12 +78,23 @@ fn shifts(ctx: &Ctx<'_, '_>, zero: Value) -> bool {
 
 impl Scaled {
     fn of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, wide: DType) -> Outcome<Scaled> {
-        let (x, scale) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
-        let zero = ctx.value_opt(node, 2)?.filter(|&zero| shifts(ctx, zero));
-        let shape = ctx.shape(x);
+        let (x, scale, zero) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
         let grain = Grain::of(ctx, node, x, scale)?;
+        Scaled::new(ctx, x, scale, zero, &grain, wide)
+    }
+
+    fn new(
+        ctx: &mut Ctx<'_, '_>,
+        x: Value,
+        scale: Value,
+        zero: Option<Value>,
+        grain: &Grain,
+        wide: DType,
+    ) -> Outcome<Scaled> {
+        let zero = zero.filter(|&zero| shifts(ctx, zero));
+        let shape = ctx.shape(x);
         let x = ctx.cast(x, wide)?;
-        let x = match &grain {
+        let x = match grain {
             Grain::Blocks { axis, size } if shape[*axis].exact_div(size).is_some() => {
                 let mut split = shape.clone();
                 split[*axis] = shape[*axis].floor_div(size);
@@ -94,8 +105,13 @@ impl Scaled {
         };
         let mut fit = |value: Value| -> Outcome<Value> {
             let value = ctx.cast(value, wide)?;
-            match &grain {
+            match grain {
+                _ if ctx.rank(value) == 0 => Ok(value),
                 Grain::Broadcast(shape) => ctx.reshape(value, shape),
+                Grain::Blocks { .. } if ctx.rank(value) != shape.len() => {
+                    let (found, expected) = (ctx.rank(value), shape.len());
+                    Err(invalid(format!("zero points with {found} axes for blocks of {expected} axes")))
+                }
                 Grain::Blocks { axis, size } if shape[*axis].exact_div(size).is_some() => {
                     ctx.unsqueeze(value, axis + 1)
                 }
@@ -122,21 +138,34 @@ fn repeated(ctx: &mut Ctx<'_, '_>, x: Value, axis: usize, block: &Dim, size: &Di
 }
 
 /// `(x - zero point)·scale`.
-fn dequantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let scale = ctx.value(node, 1)?;
-    let scaled = Scaled::of(ctx, node, DType::F32)?;
+pub(super) fn dequantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (x, scale, zero) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value_opt(node, 2)?);
+    let grain = Grain::of(ctx, node, x, scale)?;
+    let dtype = node.attr_dtype_opt("output_dtype")?.unwrap_or_else(|| ctx.dtype(scale));
+    dequantized(ctx, x, scale, zero, &grain, dtype)
+}
+
+/// `(x - zero point)·scale`, computed in f32.
+pub(super) fn dequantized(
+    ctx: &mut Ctx<'_, '_>,
+    x: Value,
+    scale: Value,
+    zero: Option<Value>,
+    grain: &Grain,
+    dtype: DType,
+) -> Outcome<Value> {
+    let scaled = Scaled::new(ctx, x, scale, zero, grain, DType::F32)?;
     let mut x = scaled.x;
     if let Some(zero) = scaled.zero {
         x = ctx.binary(BinaryFn::Sub, x, zero)?;
     }
     let y = ctx.binary(BinaryFn::Mul, x, scaled.scale)?;
     let y = ctx.reshape(y, &scaled.shape)?;
-    let dtype = node.attr_dtype_opt("output_dtype")?.unwrap_or_else(|| ctx.dtype(scale));
     ctx.cast(y, dtype)
 }
 
 /// `x/scale`, rounded to the nearest integer with ties to even, plus the zero point, within the type.
-fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let dtype = match (ctx.input_type(node, 2), node.attr_dtype_opt("output_dtype")?) {
         (Some(zero), _) => zero.dtype,
         (None, Some(dtype)) => dtype,
@@ -161,7 +190,7 @@ fn quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 /// A float in units of the scale as it is stored: rounded, shifted, kept within the integer type.
-fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype: DType) -> Outcome<Value> {
+pub(super) fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype: DType) -> Outcome<Value> {
     let bits = dtype.bits() as i32;
     let (low, high) = match dtype.class() {
         Class::Uint => (0.0, 2f64.powi(bits) - 1.0),
@@ -177,11 +206,15 @@ fn stored(ctx: &mut Ctx<'_, '_>, x: Value, zero: Option<Value>, dtype: DType) ->
     ctx.cast(y, dtype)
 }
 
-/// Quantisation to u8 with the scale and zero point that hold the data's range and 0.
 fn dynamic_quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let x = ctx.value(node, 0)?;
+    Ok(dynamically_quantised(ctx, x)?.to_vec())
+}
+
+/// Quantisation to u8 with the scale and zero point that hold the data's range and 0: codes, scale, zero point.
+fn dynamically_quantised(ctx: &mut Ctx<'_, '_>, x: Value) -> Outcome<[Value; 3]> {
     let axes: Vec<usize> = (0..ctx.rank(x)).collect();
-    let extreme = |ctx: &mut Ctx<'a, '_>, reduce, function| {
+    let extreme = |ctx: &mut Ctx<'_, '_>, reduce, function| {
         let y = ctx.reduce(reduce, x, &axes)?;
         let y = ctx.reshape(y, &[])?;
         ctx.with_scalar(function, y, 0.0)
@@ -200,7 +233,52 @@ fn dynamic_quantize<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<V
     let zero = ctx.unary(UnaryFn::Round, zero)?;
     let y = ctx.binary(BinaryFn::Div, x, scale)?;
     let y = stored(ctx, y, Some(zero), DType::U8)?;
-    Ok(vec![y, scale, ctx.cast(zero, DType::U8)?])
+    Ok([y, scale, ctx.cast(zero, DType::U8)?])
+}
+
+/// Stored integers with what they stand for, `(codes - zero)·scale`; scale and zero point broadcast against the codes, and the scale
+/// against what the codes are factors of.
+#[derive(Clone, Copy)]
+pub(super) struct Quantised {
+    pub codes: Value,
+    pub scale: Value,
+    pub zero: Option<Value>,
+}
+
+impl Quantised {
+    /// The codes in i32, without the zero point.
+    fn shifted(&self, ctx: &mut Ctx<'_, '_>) -> Outcome<Value> {
+        let codes = ctx.cast(self.codes, DType::I32)?;
+        let Some(zero) = self.zero.filter(|&zero| shifts(ctx, zero)) else { return Ok(codes) };
+        let zero = ctx.cast(zero, DType::I32)?;
+        ctx.binary(BinaryFn::Sub, codes, zero)
+    }
+}
+
+/// A product in integers of what two stand for, in f32; `multiply` gives the i32 product of two i32 operands.
+pub(super) fn product_of_quantised<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    a: Quantised,
+    b: Quantised,
+    multiply: impl FnOnce(&mut Ctx<'a, 'o>, Value, Value) -> Outcome<Value>,
+) -> Outcome<Value> {
+    let (x, y) = (a.shifted(ctx)?, b.shifted(ctx)?);
+    let sum = multiply(ctx, x, y)?;
+    let sum = ctx.cast(sum, DType::F32)?;
+    let (a_scale, b_scale) = (ctx.cast(a.scale, DType::F32)?, ctx.cast(b.scale, DType::F32)?);
+    let scale = ctx.binary(BinaryFn::Mul, a_scale, b_scale)?;
+    ctx.binary(BinaryFn::Mul, sum, scale)
+}
+
+/// As [`product_of_quantised`] with a float operand that is quantised on the way.
+pub(super) fn product_with_quantised<'a, 'o>(
+    ctx: &mut Ctx<'a, 'o>,
+    x: Value,
+    b: Quantised,
+    multiply: impl FnOnce(&mut Ctx<'a, 'o>, Value, Value) -> Outcome<Value>,
+) -> Outcome<Value> {
+    let [codes, scale, zero] = dynamically_quantised(ctx, x)?;
+    product_of_quantised(ctx, Quantised { codes, scale, zero: Some(zero) }, b, multiply)
 }
 
 /// An integer operand in i32 without its zero point, which `place` shapes to broadcast against it.
@@ -229,7 +307,7 @@ fn per_row(ctx: &mut Ctx<'_, '_>, value: Value) -> Outcome<Value> {
 }
 
 /// One for all without axes; one per column as it is.
-fn per_column(ctx: &mut Ctx<'_, '_>, value: Value) -> Outcome<Value> {
+pub(super) fn per_column(ctx: &mut Ctx<'_, '_>, value: Value) -> Outcome<Value> {
     if ctx.ty(value).count().is(1) { ctx.reshape(value, &[]) } else { Ok(value) }
 }
 
@@ -291,8 +369,15 @@ fn quantised_matmul<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value
 }
 
 fn quantised_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let x = ctx.value(node, 0)?;
+    quantised_conv_of(ctx, node, x)
+}
+
+/// The quantised convolution of an image that stands for the first input.
+pub(super) fn quantised_conv_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
     let after = ctx.input_type(node, 3).map_or(0, |ty| ty.rank().saturating_sub(1));
-    let x = shifted(ctx, node, 0, 2, |ctx, zero| per_column(ctx, zero))?;
+    let zero = ctx.value_opt(node, 2)?.map(|zero| per_column(ctx, zero)).transpose()?;
+    let x = Quantised { codes: x, scale: x, zero }.shifted(ctx)?;
     let weights = shifted(ctx, node, 3, 5, |ctx, zero| per_output(ctx, zero, after))?;
     let mut sum = convolve(ctx, node, x, weights, DType::I32)?;
     if let Some(bias) = ctx.value_opt(node, 8)? {

@@ -12,7 +12,11 @@ use std::sync::Arc;
 use tarsia_graph::{BinaryFn, Op, Type, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim, Tensor};
 
-use super::{Importer::Values, Row, Rows};
+use super::{
+    Importer::Values,
+    Row, Rows,
+    quantize::{Quantised, product_with_quantised},
+};
 use crate::{
     Node,
     import::{Ctx, Outcome, invalid, unsupported},
@@ -22,6 +26,8 @@ pub(super) const ROWS: Rows = &[
     Row::new("GRU", 7, Values(|ctx, node| layer(ctx, node, Kind::Gru))),
     Row::new("LSTM", 7, Values(|ctx, node| layer(ctx, node, Kind::Lstm))),
     Row::new("RNN", 7, Values(|ctx, node| layer(ctx, node, Kind::Simple))),
+    // The same LSTM with weights `[directions, in, gates·hidden]` in bytes, and operands that are quantised on the way.
+    Row::new("DynamicQuantizeLSTM", 1, Values(|ctx, node| layer(ctx, node, Kind::Lstm))).of("com.microsoft"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,6 +94,35 @@ impl Function {
             "elu" => (Function::Elu, Some(1.0), None),
             _ => return Err(invalid(format!("the activation `{name}` is none that recurrent layers have"))),
         })
+    }
+}
+
+/// The activation that a node names, with its parameters, of what the node computes; nothing without the attribute `activation`.
+pub(super) fn fused_activation<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Value> {
+    let Some(name) = node.attr_str_opt("activation")?.filter(|name| !name.is_empty()) else { return Ok(x) };
+    let listed = node.attr_floats_opt("activation_params")?.unwrap_or_default();
+    let parameter = |index: usize, attribute: &str| -> Outcome<Option<f64>> {
+        let given = node.attr_f32_opt(attribute)?.or_else(|| listed.get(index).copied());
+        Ok(given.map(f64::from))
+    };
+    let (alpha, beta) = (parameter(0, "activation_alpha")?, parameter(1, "activation_beta")?);
+    match name {
+        "Clip" => {
+            let x = ctx.with_scalar(BinaryFn::Max, x, alpha.unwrap_or(f64::NEG_INFINITY))?;
+            ctx.with_scalar(BinaryFn::Min, x, beta.unwrap_or(f64::INFINITY))
+        }
+        "HardSwish" => {
+            let gate = Activation { function: Function::HardSigmoid, alpha: 1.0 / 6.0, beta: 0.5 }.apply(ctx, x)?;
+            ctx.binary(BinaryFn::Mul, x, gate)
+        }
+        "Gelu" => ctx.add(Op::Gelu { tanh: false }, &[x]),
+        _ => {
+            let alpha = alpha.or(node.attr_f32_opt("leaky_relu_alpha")?.map(f64::from));
+            let (function, usual_alpha, usual_beta) = Function::of(name)?;
+            let alpha = usual_alpha.map_or(0.0, |usual| alpha.unwrap_or(usual));
+            let beta = usual_beta.map_or(0.0, |usual| beta.unwrap_or(usual));
+            Activation { function, alpha, beta }.apply(ctx, x)
+        }
     }
 }
 
@@ -180,6 +215,8 @@ struct Layer {
     reset_after: bool,
     /// LSTM: the forget gate is what the input gate leaves.
     coupled: bool,
+    /// The weights are `[in, gates·hidden]` in bytes with scales and zero points.
+    quantised: bool,
 }
 
 fn layer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, kind: Kind) -> Outcome<Vec<Value>> {
@@ -189,7 +226,11 @@ fn layer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, kind: Kind) -> Outcome<Vec<
     let [first, second, _] = shape;
     let (time, batch) = if batch_first { (second, first) } else { (first, second) };
     let weights = ctx.value(node, 2)?;
-    let hidden = ctx.size(weights, 2)?.as_usize().ok_or_else(|| unsupported("weights whose shape is not known"))?;
+    let quantised = node.op_type() == "DynamicQuantizeLSTM";
+    let hidden = ctx
+        .size(weights, if quantised { 1 } else { 2 })?
+        .as_usize()
+        .ok_or_else(|| unsupported("weights whose shape is not known"))?;
     let (direction, directions) = match node.attr_str_or("direction", "forward")? {
         "forward" => (&[false][..], 1),
         "reverse" => (&[true][..], 1),
@@ -213,6 +254,7 @@ fn layer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, kind: Kind) -> Outcome<Vec<
         activations: Activation::all(node, kind, directions)?,
         reset_after: kind == Kind::Gru && node.attr_bool_or("linear_before_reset", false)?,
         coupled: kind == Kind::Lstm && node.attr_bool_or("input_forget", false)?,
+        quantised,
     };
     let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
     for (index, &reverse) in direction.iter().enumerate() {
@@ -269,6 +311,8 @@ fn in_body(ctx: &mut Ctx<'_, '_>, own: &[Value], part: &Part) -> Outcome<Value> 
 /// What the cell uses of the weights, beside the sums that come from the input.
 struct Cell {
     recurrent: Part,
+    /// Scale and zero point of recurrent weights in bytes.
+    grain: Option<[Part; 2]>,
     /// GRU: the weights of the candidate, and their bias where it is not in the sums.
     candidate: Option<Part>,
     candidate_bias: Option<Part>,
@@ -292,6 +336,12 @@ fn rows(ctx: &mut Ctx<'_, '_>, x: Value, start: usize, count: usize) -> Outcome<
         return Ok(ctx.add_constant(Tensor::new(tensor.dtype(), &shape, data)?));
     }
     ctx.slice_axis(x, 0, Dim::from(start), Dim::from(count), 1)
+}
+
+/// A product with weights in bytes, of an operand that is quantised on the way.
+fn weighed(ctx: &mut Ctx<'_, '_>, spec: &str, x: Value, codes: Value, [scale, zero]: [Value; 2]) -> Outcome<Value> {
+    let weights = Quantised { codes, scale, zero: Some(zero) };
+    product_with_quantised(ctx, x, weights, |ctx, x, weights| ctx.contract_to(spec, x, weights, DType::I32))
 }
 
 /// The part of an operand that belongs to a direction, without that axis.
@@ -361,8 +411,13 @@ impl Layer {
     fn sums<'a>(&self, ctx: &mut Ctx<'a, '_>, node: &Node<'a>, direction: usize) -> Outcome<(Value, Option<Value>)> {
         let weights = ctx.value(node, 1)?;
         let weights = of_direction(ctx, weights, direction)?;
-        let spec = if self.batch_first { "bti,gi->tbg" } else { "tbi,gi->tbg" };
-        let sums = ctx.contract(spec, self.x, weights)?;
+        let sums = match self.grain(ctx, node, 8, direction)? {
+            Some(grain) => weighed(ctx, "tbi,ig->tbg", self.x, weights, grain)?,
+            None => {
+                let spec = if self.batch_first { "bti,gi->tbg" } else { "tbi,gi->tbg" };
+                ctx.contract(spec, self.x, weights)?
+            }
+        };
         let Some(bias) = ctx.value_opt(node, 3)? else { return Ok((sums, None)) };
         let bias = of_direction(ctx, bias, direction)?;
         let width = self.kind.gates() * self.hidden;
@@ -377,6 +432,21 @@ impl Layer {
         let gates = ctx.pad(gates, zero, vec![Dim::ZERO], vec![Dim::from(self.hidden)])?;
         let candidate = rows(ctx, of_state, 2 * self.hidden, self.hidden)?;
         Ok((ctx.binary(BinaryFn::Add, sums, gates)?, Some(candidate)))
+    }
+
+    /// Scale and zero point of weights in bytes.
+    fn grain<'a>(
+        &self,
+        ctx: &mut Ctx<'a, '_>,
+        node: &Node<'a>,
+        input: usize,
+        direction: usize,
+    ) -> Outcome<Option<[Value; 2]>> {
+        if !self.quantised {
+            return Ok(None);
+        }
+        let (scale, zero) = (ctx.value(node, input)?, ctx.value(node, input + 1)?);
+        Ok(Some([of_direction(ctx, scale, direction)?, of_direction(ctx, zero, direction)?]))
     }
 
     fn cell<'a>(
@@ -405,8 +475,10 @@ impl Layer {
             }
             None => None,
         };
+        let grain = self.grain(ctx, node, 10, direction)?;
         Ok(Cell {
             recurrent: operands.part(ctx, recurrent),
+            grain: grain.map(|grain| grain.map(|value| operands.part(ctx, value))),
             candidate: candidate.map(|value| operands.part(ctx, value)),
             candidate_bias: candidate_bias.map(|value| operands.part(ctx, value)),
             peepholes: peepholes.map(|value| operands.part(ctx, value)),
@@ -515,7 +587,14 @@ impl Layer {
     ) -> Outcome<Vec<Value>> {
         let (h, c) = (own[0], own[1]);
         let recurrent = in_body(ctx, own, &cell.recurrent)?;
-        let sums = self.added(ctx, sums, h, recurrent)?;
+        let sums = match &cell.grain {
+            Some([scale, zero]) => {
+                let grain = [in_body(ctx, own, scale)?, in_body(ctx, own, zero)?];
+                let product = weighed(ctx, "bh,hg->bg", h, recurrent, grain)?;
+                ctx.binary(BinaryFn::Add, sums, product)?
+            }
+            None => self.added(ctx, sums, h, recurrent)?,
+        };
         let peepholes = match &cell.peepholes {
             Some(part) => Some(in_body(ctx, own, part)?),
             None => None,

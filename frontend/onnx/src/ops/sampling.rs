@@ -202,7 +202,7 @@ fn unnormalised(ctx: &mut Ctx<'_, '_>, x: Value, size: &Dim, align_corners: bool
 }
 
 /// `x` `[n, c, spatial…]` at the positions of a grid `[n, points…, axes]`, whose last axis counts the spatial axes from the last one.
-fn grid_sample<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn grid_sample<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let (x, grid) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     let sampling = Sampling {
         mode: match node.attr_str_or("mode", "linear")? {
@@ -235,6 +235,68 @@ fn grid_sample<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let y = rows.sample(ctx, &sampling, &positions)?;
     let first: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
     let y = ctx.transpose(y, &first)?;
+    ctx.cast(y, dtype)
+}
+
+/// Crops of images, resampled to `[height, width]` with their corners aligned: boxes `[r, (y1, x1, y2, x2)]` of normalised
+/// coordinates, each of the image that `images` names; `outside` where a position is not in its image.
+pub(super) fn crops(
+    ctx: &mut Ctx<'_, '_>,
+    x: Value,
+    boxes: Value,
+    images: Value,
+    size: [Dim; 2],
+    nearest: bool,
+    outside: f64,
+) -> Outcome<Value> {
+    let shape = ctx.shape(x);
+    if shape.len() != 4 || ctx.rank(boxes) != 2 || !ctx.size(boxes, 1)?.is(4) {
+        return Err(invalid("it takes images [n, c, h, w] and boxes [r, 4]"));
+    }
+    let dtype = ctx.dtype(x);
+    let (x, boxes) = (ctx.widen(x)?, ctx.widen(boxes)?);
+    let images = ctx.indices(images, &shape[0])?;
+    let own = ctx.add(Op::Gather { axis: 0 }, &[x, images])?;
+    let count = ctx.size(own, 0)?;
+    let (mut positions, mut inside) = (Vec::new(), None);
+    for (axis, wanted) in size.iter().enumerate() {
+        let wide = ctx.dtype(boxes);
+        let mut edge = |at: usize| -> Outcome<Value> {
+            let edge = ctx.slice_axis(boxes, 1, Dim::from(at), Dim::ONE, 1)?;
+            ctx.reshape(edge, &[count.clone(), Dim::ONE, Dim::ONE])
+        };
+        let (low, high) = (edge(axis)?, edge(axis + 2)?);
+        let last = ctx.dim_scalar(&(shape[axis + 2].clone() - Dim::ONE), wide)?;
+        let fraction = if wanted.is(1) {
+            ctx.scalar(wide, 0.5)
+        } else {
+            let mut counted = vec![Dim::ONE; 3];
+            counted[axis + 1] = wanted.clone();
+            let at = ctx.iota(wide, &counted, axis + 1)?;
+            let steps = ctx.dim_scalar(&(wanted.clone() - Dim::ONE), wide)?;
+            ctx.binary(BinaryFn::Div, at, steps)?
+        };
+        let span = ctx.binary(BinaryFn::Sub, high, low)?;
+        let at = ctx.binary(BinaryFn::Mul, span, fraction)?;
+        let at = ctx.binary(BinaryFn::Add, low, at)?;
+        let at = ctx.binary(BinaryFn::Mul, at, last)?;
+        let (after, before) = (ctx.with_scalar(BinaryFn::Ge, at, 0.0)?, ctx.binary(BinaryFn::Le, at, last)?);
+        let own = ctx.binary(BinaryFn::And, after, before)?;
+        inside = Some(match inside {
+            Some(inside) => ctx.binary(BinaryFn::And, inside, own)?,
+            None => own,
+        });
+        positions.push(ctx.broadcast(at, &[count.clone(), size[0].clone(), size[1].clone()])?);
+    }
+    let mode = if nearest { Mode::Nearest } else { Mode::Linear };
+    let pixels = Pixels::of(ctx, own)?;
+    let y = pixels.sample(ctx, &Sampling { mode, outside: Outside::Border, align_corners: true }, &positions)?;
+    let mut y = ctx.transpose(y, &[0, 3, 1, 2])?;
+    if let Some(inside) = inside {
+        let inside = ctx.unsqueeze(inside, 1)?;
+        let fill = ctx.scalar_like(y, outside);
+        y = ctx.select(inside, y, fill)?;
+    }
     ctx.cast(y, dtype)
 }
 

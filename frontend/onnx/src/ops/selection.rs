@@ -71,7 +71,7 @@ fn one_hot<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 /// The elements of each matrix on and above (or below) diagonal `k`, zeros elsewhere.
-fn trilu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+pub(super) fn trilu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
     let rank = ctx.rank(x);
     let matrix = ctx.shape(x).split_off(rank.checked_sub(2).ok_or_else(|| invalid("its input is no matrix"))?);

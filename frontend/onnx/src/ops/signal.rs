@@ -141,6 +141,31 @@ fn dft<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     }
 }
 
+/// The first half of the spectrum of a real signal along the last axis, real and imaginary parts as a new last axis.
+pub(super) fn half_spectrum(ctx: &mut Ctx<'_, '_>, x: Value) -> Outcome<Value> {
+    let axis = ctx.rank(x).checked_sub(1).ok_or_else(|| invalid("a scalar is no signal"))?;
+    let own = known_length(ctx, x, axis)?;
+    let y = spectrum(ctx, Complex { re: x, im: None }, &Signal { axis, own, length: own })?;
+    let y = first(ctx, y, axis, own / 2 + 1)?;
+    joined(ctx, y)
+}
+
+/// The real signal of which `x` is the first half of the spectrum, of an even number of elements along the last axis.
+pub(super) fn from_half_spectrum(ctx: &mut Ctx<'_, '_>, x: Value) -> Outcome<Value> {
+    let axis = ctx.rank(x).checked_sub(2).ok_or_else(|| invalid("its input has no parts"))?;
+    let own = known_length(ctx, x, axis)?;
+    let length = own.saturating_sub(1) * 2;
+    let x = parts(ctx, x)?;
+    let y = from_half(ctx, x, &Signal { axis, own, length })?;
+    // The parts of a real signal are one.
+    if ctx.rank(y) > axis + 1 { ctx.squeeze(y, &[axis + 1]) } else { Ok(y) }
+}
+
+fn known_length(ctx: &Ctx<'_, '_>, x: Value, axis: usize) -> Outcome<usize> {
+    let length = ctx.size(x, axis)?.as_usize().filter(|length| (1..=MOST_LENGTH).contains(length));
+    length.ok_or_else(|| invalid("a signal whose length is not known, or too large"))
+}
+
 /// Transforms of more elements, or with a step of more, are left to the host, which needs no matrices.
 const MOST_LENGTH: usize = 1 << 16;
 const MOST_STEP: usize = 1 << 11;

@@ -57,21 +57,32 @@ fn rotary_embedding<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value
     };
     let size = ctx.size(split, 3)?;
     let turned = match node.attr_int_or("rotary_embedding_dim", 0)? {
-        0 => size.clone(),
+        0 => size,
         turned if turned > 0 && turned % 2 == 0 => Dim::Const(turned),
         turned => return Err(invalid(format!("`rotary_embedding_dim` is {turned}"))),
     };
     let cos = cache(ctx, node, 1, heads_axis)?;
     let sin = cache(ctx, node, 2, heads_axis)?;
-    let part = ctx.slice_axis(split, 3, Dim::ZERO, turned.clone(), 1)?;
-    let y = ctx.add(Op::Rotary { interleaved: node.attr_bool_or("interleaved", false)? }, &[part, cos, sin])?;
-    let y = if turned == size {
-        y
-    } else {
-        let rest = ctx.slice_axis(split, 3, turned.clone(), size - turned, 1)?;
-        ctx.concat(&[y, rest], 3)?
-    };
+    let y = turned_in_part(ctx, split, &turned, [cos, sin], node.attr_bool_or("interleaved", false)?)?;
     ctx.reshape(y, &given)
+}
+
+/// Heads `[…, size]` the first `turned` elements of which are rotated.
+pub(super) fn turned_in_part(
+    ctx: &mut Ctx<'_, '_>,
+    x: Value,
+    turned: &Dim,
+    [cos, sin]: [Value; 2],
+    interleaved: bool,
+) -> Outcome<Value> {
+    let size = ctx.size(x, 3)?;
+    let part = ctx.slice_axis(x, 3, Dim::ZERO, turned.clone(), 1)?;
+    let y = ctx.add(Op::Rotary { interleaved }, &[part, cos, sin])?;
+    if *turned == size {
+        return Ok(y);
+    }
+    let rest = ctx.slice_axis(x, 3, turned.clone(), size - turned.clone(), 1)?;
+    ctx.concat(&[y, rest], 3)
 }
 
 /// Cosines or sines of each position, with an axis for the heads.
@@ -103,7 +114,7 @@ fn swiglu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 /// A convolution of each channel `[batch, channels, length]` over the elements before, which the state continues.
-fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+pub(super) fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let (x, weights) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
     let (shape, dtype) = (ctx.shape(x), ctx.dtype(x));
     let known = |value: Value, axis: usize| ctx.size(value, axis).map(|size| size.as_usize());
@@ -147,7 +158,7 @@ struct Steps {
 }
 
 /// A state `[batch, heads, key size, value size]` that each step decays, corrects, adds `k⊗v` to, and reads with `q`.
-fn linear_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+pub(super) fn linear_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
     let heads = |name: &str| -> Outcome<Dim> {
         let count = node.attr_int(name)?;
         if count < 1 { Err(invalid(format!("`{name}` is {count}"))) } else { Ok(Dim::Const(count)) }

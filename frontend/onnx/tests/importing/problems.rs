@@ -106,3 +106,39 @@ fn a_problem_in_a_function_names_the_call() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_node_that_is_not_as_its_signature_says_is_told_so() {
+    let net = Net::new(17)
+        .input("x", DType::F32, &["2", "3"])
+        .input("i", DType::I64, &["2", "3"])
+        .node("Add(x, i) -> a", vec![])
+        .node("Relu(x, x) -> b", vec![])
+        .node("Add(x) -> c", vec![])
+        .node("Sigmoid(i) -> d", vec![])
+        .node("Softmax(x) -> e", vec![int("axes", 1), float("axis", 1.0)])
+        .node("Cast(x) -> f", vec![])
+        .node("Dropout(x) -> g, h, k", vec![])
+        .output("a");
+    let expected = [
+        "node `Add(a)` (Add of ai.onnx 17): input 1 (`B`) is i64 and input 0 (`A`) is f32, but they must be of one type",
+        "node `Relu(b)` (Relu of ai.onnx 17): it has 2 inputs, but the operator has at most 1",
+        "node `Add(c)` (Add of ai.onnx 17): input 1 is missing",
+        "node `Sigmoid(d)` (Sigmoid of ai.onnx 17): input 0 (`X`) is i64, but the operator takes f16, bf16, f32, f64 there",
+        "node `Softmax(e)` (Softmax of ai.onnx 17), attribute `axes`: the operator has no such attribute; it has axis",
+        "node `Softmax(e)` (Softmax of ai.onnx 17), attribute `axis`: the attribute is Float, not Int",
+        "node `Cast(f)` (Cast of ai.onnx 17), attribute `to`: the attribute is missing",
+        "node `Dropout(g)` (Dropout of ai.onnx 17): it has 3 outputs, but the operator has at most 2",
+    ];
+    assert_eq!(problems(&net), expected);
+}
+
+#[test]
+fn a_type_that_a_later_version_takes_is_taken() {
+    let net = Net::new(17)
+        .input("x", DType::BF16, &["1", "1", "4"])
+        .input("w", DType::BF16, &["1", "1", "2"])
+        .node("Conv(x, w) -> y", vec![])
+        .output("y");
+    assert_eq!(net.import().inputs().len(), 2);
+}

@@ -137,7 +137,6 @@ fn other_files_are_named() {
     let cases: &[(&[u8], &str)] = &[
         (b"PK\x03\x04\x14\0\0\0\0\0", "a zip archive; unpack"),
         (b"PK\x03\x04\x00\x00\x08\x08archive/data.pkl", "a PyTorch checkpoint; export"),
-        (b"\x1f\x8b\x08\x00\x00\x00", "a gzip file"),
         (b"\x80\x02}q\x00(X", "a Python pickle"),
         (b"\n\n<!DOCTYPE html><html>", "an HTML page"),
         (b"<HTML>", "an HTML page"),
@@ -147,7 +146,7 @@ fn other_files_are_named() {
         (b"\x40\0\0\0\0\0\0\0{\"weight\": {}", "a safetensors file"),
         (b"GGUF\x03\0\0\0", "a GGUF file"),
         (b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
-        (b"ir_version: 8\ngraph {", "an ONNX model in text form"),
+        (b"ir_version: 8\ngraph {", "an ONNX model in protobuf's text form"),
     ];
     for (bytes, expected) in cases {
         fs::write(&file, bytes).unwrap();

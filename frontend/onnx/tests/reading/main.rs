@@ -4,6 +4,8 @@ mod build;
 mod cross_check;
 mod external;
 mod hostile;
+mod streams;
 mod structure;
 mod tensors;
+mod text;
 mod views;

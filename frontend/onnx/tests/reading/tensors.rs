@@ -161,7 +161,7 @@ fn wrong_tensors_are_refused_by_name() {
         (TensorProto { int32_data: vec![1, 2], ..tensor(22, &[2]) }, "need 1 packed bytes, but int32_data has 2"),
         (TensorProto { float_data: vec![1.0], ..tensor(1, &[2]) }, "need 2 elements, but float_data has 1"),
         (TensorProto { segment: Some(Default::default()).into(), ..raw(1, &[1], &[0; 4]) }, "segments"),
-        (outside(1, &[1], &[("location", "w.bin")]), "read from memory"),
+        (outside(1, &[1], &[("location", "w.bin")]), "not read from a file"),
     ];
     for (tensor, expected) in cases {
         let error = refused(tensor);
