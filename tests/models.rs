@@ -1,9 +1,9 @@
 //! Every model folder with test data, compiled and compared, one test per folder and setting.
 //!
 //! The folders are those of `examples/`, of `tests/models/`, of the folder that the environment variable
-//! `TARSIA_MODELS` names, and, with two of the settings, the trained models that `tests/shipped/fetch.py` downloads. Settings: one thread and two with the machine's best instructions, one thread with
-//! less, half precision, the machine with two pipes, and the Ascend 910B2 with all and with few of its cores in
-//! both precisions. A model that cannot be downloaded is shown as ignored.
+//! `TARSIA_MODELS` names, and, with two of the settings, the trained models that `tests/shipped/fetch.py` downloads. Settings: one
+//! thread and two with the machine's best instructions, one thread with less, half precision, the machine with two pipes, and the Ascend
+//! 910B2 with all and with few of its cores in both precisions. A model that cannot be downloaded is shown as ignored.
 //! `models_not_passing.txt` lists what is known to fail; see `support/suite.rs`.
 
 #[path = "support/mod.rs"]

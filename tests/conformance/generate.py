@@ -149,6 +149,21 @@ def write_case(case, folder):
     write_text(folder)
 
 
+def write_text(folder):
+    import onnx
+
+    path = folder / "model.onnx"
+    if path.stat().st_size > TEXT_OF:
+        return
+    text = onnx.printer.to_text(onnx.load(path))
+    try:
+        parsed = onnx.parser.parse_model(text)
+    except onnx.parser.ParseError:
+        return
+    (folder / "model.onnxtxt").write_text(text)
+    (folder / "model.onnxtxt.pb").write_bytes(parsed.SerializeToString())
+
+
 def rounding(path):
     """What a transform in f32 is off by: the reference is one (NumPy transforms f32 in f32), so that elements which ought to
     be 0 are not, by up to a few units in the last place of the largest element."""
@@ -168,21 +183,6 @@ def draws(graph):
     of its reference evaluator leave these cases out. What holds is the type, the shape, and the range of the values.
     """
     return any(node.op_type in RANDOM for node in graph.node)
-
-
-def write_text(folder):
-    import onnx
-
-    path = folder / "model.onnx"
-    if path.stat().st_size > TEXT_OF:
-        return
-    text = onnx.printer.to_text(onnx.load(path))
-    try:
-        parsed = onnx.parser.parse_model(text)
-    except onnx.parser.ParseError:
-        return
-    (folder / "model.onnxtxt").write_text(text)
-    (folder / "model.onnxtxt.pb").write_bytes(parsed.SerializeToString())
 
 
 def write_values(folder, role, values, infos):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(SCRIPT.parent))
 import generate  # noqa: E402
 
 generate.SCRIPT = SCRIPT
-generate.SCRIPTS = [SCRIPT, SCRIPT.with_name("generate.py")]
+generate.SCRIPTS = [SCRIPT]
 generate.FOLDER = "conformance-ml"
 generate.PACKAGES = ["onnx==1.19.1", "onnxruntime==1.32.0", "skl2onnx==1.20.0", "scikit-learn==1.9.1", "numpy==2.4.6"]
 

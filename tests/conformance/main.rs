@@ -1,4 +1,4 @@
-//! ONNX's own conformance cases, those of com.microsoft's operators, and those of classical machine learning, one test each.
+//! ONNX's own conformance cases, those of com.microsoft's operators (kind `contrib`) and of classical machine learning (`ml`), one test each.
 //!
 //! The cases are data made by `generate.py` into `target/conformance`, and by `generate_ml.py` beside it, at the first run. Where that is not
 //! possible (no Python, no registry) nothing is run and standard error says so; with `CI=true` it is a failure.

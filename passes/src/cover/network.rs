@@ -68,8 +68,8 @@ pub(crate) struct Class {
 pub(crate) struct Network {
     pub classes: Vec<Class>,
     pub outputs: Vec<(String, Pin)>,
-    /// Classes that are computed although nothing may read them: they tell sizes.
-    pub tellers: Vec<u32>,
+    /// Values that tell a size, whether or not an operand reads them.
+    pub tellers: Vec<Pin>,
 }
 
 impl Network {
@@ -85,15 +85,10 @@ impl Network {
             network.alternative(id.index() as u32, node.op.clone(), operands, node.origin.clone());
         }
         network.outputs = graph.outputs().iter().map(|o| (o.name.clone(), pin(&o.value))).collect();
-        let tellers: BTreeSet<u32> = graph.tellers().into_values().map(|id| id.index() as u32).collect();
-        network.tellers = tellers.into_iter().collect();
+        let tellers: BTreeSet<NodeId> = graph.tellers().into_values().collect();
+        network.tellers = tellers.into_iter().map(|id| pin(&id.into())).collect();
         network.count_users();
         network
-    }
-
-    /// What must be computed.
-    pub fn roots(&self) -> impl Iterator<Item = u32> {
-        self.outputs.iter().map(|(_, pin)| pin.class).chain(self.tellers.iter().copied())
     }
 
     /// Adds a class without alternatives.
@@ -124,8 +119,13 @@ impl Network {
             used.dedup();
             used.into_iter().for_each(|class| users[class as usize] += 1);
         }
-        self.roots().for_each(|class| users[class as usize] += 1);
+        self.roots().for_each(|pin| users[pin.class as usize] += 1);
         self.classes.iter_mut().zip(users).for_each(|(class, users)| class.users = users);
+    }
+
+    /// What must be there in the end: the outputs, and what tells sizes.
+    pub fn roots(&self) -> impl Iterator<Item = Pin> {
+        self.outputs.iter().map(|(_, pin)| *pin).chain(self.tellers.iter().copied())
     }
 
     /// The type of a value.

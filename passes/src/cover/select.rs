@@ -29,9 +29,9 @@ impl<'a> Selection<'a> {
     pub fn new(network: &'a Network, cuts: &'a [Cuts], rounds: usize) -> Selection<'a> {
         let count = network.classes.len();
         let mut selection = Selection { network, cuts, chosen: vec![0; count], readers: vec![0; count] };
-        network.roots().for_each(|class| {
-            selection.read(class);
-        });
+        for pin in network.roots() {
+            selection.read(pin.class);
+        }
         for _ in 0..rounds {
             let mut gain = 0.0;
             for class in 0..count as u32 {

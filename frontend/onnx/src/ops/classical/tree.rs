@@ -122,11 +122,10 @@ fn plain_nodes<'a>(node: &Node<'a>) -> Outcome<(Vec<TreeNode>, Vec<TreeNode>)> {
 /// The first node of a chain with one node for each member of a set; the others go to `chains`, whose places begin at `behind`.
 fn chain(row: TreeNode, set: &[f64], behind: usize, chains: &mut Vec<TreeNode>) -> Outcome<TreeNode> {
     let (&first, rest) = set.split_first().ok_or_else(|| invalid("a set has no members"))?;
-    let mut at = behind + chains.len();
-    let start = TreeNode { split: first, no: if rest.is_empty() { row.no } else { at }, ..row };
-    for (k, &member) in rest.iter().enumerate() {
-        at += 1;
-        chains.push(TreeNode { split: member, no: if k + 1 == rest.len() { row.no } else { at }, ..row });
+    let next = behind + chains.len();
+    let start = TreeNode { split: first, no: if rest.is_empty() { row.no } else { next }, ..row };
+    for (at, (&member, left)) in (next + 1..).zip(rest.iter().zip((0..rest.len()).rev())) {
+        chains.push(TreeNode { split: member, no: if left == 0 { row.no } else { at }, ..row });
     }
     Ok(start)
 }

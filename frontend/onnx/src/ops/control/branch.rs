@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tarsia_graph::{Graph, Op, Type, Value};
+use tarsia_tensor::Dim;
 
 use super::{inner_symbols, known_truth, opened, output_type, outside, results};
 use crate::{
     Node,
-    import::{Ctx, Form, Item, Outcome, axis_of, invalid, unsupported},
+    import::{Ctx, Form, Item, Outcome, invalid, unsupported},
     view,
 };
 
