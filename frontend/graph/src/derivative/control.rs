@@ -204,7 +204,10 @@ fn backward_body(
     let own = body.inputs().len();
     let types: Vec<Type> = inner.inputs().iter().map(|(_, id)| inner[*id].types[0].clone()).collect();
     let mut graph = Graph::new("backward");
-    let add = |graph: &mut Graph, index: usize| graph.add_input(&format!("x{index}"), types[index].clone());
+    let add = |graph: &mut Graph, index: usize| {
+        let name = format!("x{}", graph.inputs().len());
+        graph.add_input(&name, types[index].clone())
+    };
     let state_adjoints: Vec<Value> = (0..states).map(|at| add(&mut graph, own + at)).collect();
     let before: Vec<Value> = sums.iter().map(|&at| add(&mut graph, at)).collect();
     let kept: Vec<Value> = (0..states + scanned).map(|at| add(&mut graph, at)).collect();
