@@ -417,7 +417,8 @@ def map_cases():
     yield node_case("dict_vectorizer_int64", "DictVectorizer", [{3: 2.5, 1: 1.0}], [(F, None)],
                     dict(int64_vocabulary=[1, 2, 3]), types={0: map_type(I, F)})
     for form, most in [("DENSE", 1), ("SPARSE", 5)]:
-        for to, kind in [("TO_FLOAT", F), ("TO_INT64", I), ("TO_STRING", S)]:
+        # The text of a value that is not there is not defined (onnxruntime writes "0.f").
+        for to, kind in [("TO_FLOAT", F), ("TO_INT64", I), ("TO_STRING", S)][: 3 if form == "DENSE" else 2]:
             yield node_case(f"cast_map_{form.lower()}_{to.lower()}", "CastMap", [{2: 2.0, 0: 1.0, 3: -4.0}],
                             [(kind, None)], dict(map_form=form, cast_to=to, max_map=most), types={0: map_type(I, F)})
 

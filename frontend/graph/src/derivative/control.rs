@@ -19,7 +19,7 @@ fn adjoint_body(body: &Graph, given: &[bool], wanted: &[usize], origin: &Origin)
     }
     let mut seeds = Vec::new();
     for (index, output) in body.outputs().iter().enumerate().filter(|(index, _)| given[*index]) {
-        seeds.push((index, graph.add_input("adjoint", body.ty(output.value).clone())));
+        seeds.push((index, graph.add_input(&format!("given{index}"), body.ty(output.value).clone())));
     }
     let first = graph.node_count();
     for id in body.node_ids().filter(|id| !matches!(body[*id].op, Op::Input { .. })) {
@@ -42,12 +42,12 @@ fn adjoint_body(body: &Graph, given: &[bool], wanted: &[usize], origin: &Origin)
     let seeds: Vec<(Value, Value)> = seeds.into_iter().map(|(index, seed)| (result(index), seed)).collect();
     let xs: Vec<Value> = wanted.iter().map(|&index| inputs[index]).collect();
     let found = pulled_back(&mut graph, first, &xs, &seeds, origin).map_err(inner)?;
-    for (adjoint, &x) in found.into_iter().zip(&xs) {
+    for (index, (adjoint, &x)) in found.into_iter().zip(&xs).enumerate() {
         let value = match adjoint {
             Some(value) => value,
             None => filled(&mut graph, x, 0.0, origin)?,
         };
-        graph.add_output("adjoint", value);
+        graph.add_output(&format!("adjoint{index}"), value);
     }
     Ok(graph.without_dead_nodes())
 }
@@ -168,7 +168,9 @@ fn kept_states(b: &mut Builder, step: &Step, length: &Dim) -> Result<Vec<Value>,
     };
     let mut forward = Graph::clone(body);
     let own: Vec<Value> = forward.inputs()[..*states].iter().map(|(_, id)| Value::from(*id)).collect();
-    own.iter().for_each(|&value| forward.add_output("state", value));
+    for (at, &value) in own.iter().enumerate() {
+        forward.add_output(&format!("kept{at}"), value);
+    }
     let mut types = types.clone();
     for &state in &step.operands[..*states] {
         let mut ty = b.graph.ty(state).clone();
@@ -202,7 +204,10 @@ fn backward_body(
     let own = body.inputs().len();
     let types: Vec<Type> = inner.inputs().iter().map(|(_, id)| inner[*id].types[0].clone()).collect();
     let mut graph = Graph::new("backward");
-    let add = |graph: &mut Graph, index: usize| graph.add_input("x", types[index].clone());
+    let add = |graph: &mut Graph, index: usize| {
+        let name = format!("x{}", graph.inputs().len());
+        graph.add_input(&name, types[index].clone())
+    };
     let state_adjoints: Vec<Value> = (0..states).map(|at| add(&mut graph, own + at)).collect();
     let before: Vec<Value> = sums.iter().map(|&at| add(&mut graph, at)).collect();
     let kept: Vec<Value> = (0..states + scanned).map(|at| add(&mut graph, at)).collect();
@@ -224,12 +229,16 @@ fn backward_body(
     // They are in the order of the body's inputs: states, slices, captured.
     let (to_states, rest) = adjoints.split_at(states);
     let (to_slices, to_captured) = rest.split_at(rest.len() - sums.len());
-    to_states.iter().for_each(|&value| graph.add_output("state", value));
-    for (&sum, &more) in before.iter().zip(to_captured) {
+    for (at, &value) in to_states.iter().enumerate() {
+        graph.add_output(&format!("state{at}"), value);
+    }
+    for (at, (&sum, &more)) in before.iter().zip(to_captured).enumerate() {
         let mut total = std::collections::BTreeMap::from([(sum, sum)]);
         accumulate(&mut graph, &mut total, sum, more, origin)?;
-        graph.add_output("sum", total[&sum]);
+        graph.add_output(&format!("sum{at}"), total[&sum]);
     }
-    to_slices.iter().for_each(|&value| graph.add_output("slice", value));
+    for (at, &value) in to_slices.iter().enumerate() {
+        graph.add_output(&format!("slice{at}"), value);
+    }
     Ok(graph)
 }

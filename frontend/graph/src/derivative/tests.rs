@@ -66,7 +66,9 @@ fn graph_of(case: &Case, symbolic: bool) -> Graph {
     let sum = b.reshape(sum, &[]).unwrap();
     let found = gradients(&mut graph, sum, &xs, &xs, &origin).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     graph.add_output("y", sum);
-    found.into_iter().for_each(|value| graph.add_output("gradient", value));
+    for (i, value) in found.into_iter().enumerate() {
+        graph.add_output(&format!("gradient{i}"), value);
+    }
     crate::verify::verify(&graph).unwrap_or_else(|error| panic!("{}: {error:?}", case.name));
     graph
 }

@@ -177,10 +177,11 @@ fn mapped<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, body: &view::Graph<'a>, in
     let captured = ctx.captures(&[body])?;
     let count = body.outputs().len();
     let mut types = vec![("iteration", Type::new(DType::I64, [])), ("condition", Type::new(DType::Bool, []))];
-    for _ in 0..count {
-        types.push(("results", Type::new(DType::Value, [ctx.fresh("mapped")])));
+    let names: Vec<String> = (0..count + given.len()).map(|at| format!("value{at}")).collect();
+    for name in &names[..count] {
+        types.push((name, Type::new(DType::Value, [ctx.fresh("mapped")])));
     }
-    types.extend(given.iter().map(|(value, _)| ("input", ctx.ty(*value).clone())));
+    types.extend(names[count..].iter().zip(&given).map(|(name, (value, _))| (name.as_str(), ctx.ty(*value).clone())));
     let mut forms = Vec::new();
     let graph = ctx.sub_graph(body.name(), &types, &body.captures(), &captured, |ctx, own, _| {
         ctx.graph.add_output("condition", own[1]);
@@ -196,7 +197,7 @@ fn mapped<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, body: &view::Graph<'a>, in
             let length = ctx.size(results, 0)? + Dim::ONE;
             for item in changed(ctx, "sequence_insert", &[results, new], length, form)? {
                 let (value, form) = ctx.whole(&item)?;
-                ctx.graph.add_output("results", value);
+                ctx.graph.add_output(&format!("results{}", forms.len()), value);
                 forms.push(form);
             }
         }

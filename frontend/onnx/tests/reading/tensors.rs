@@ -59,7 +59,8 @@ fn raw_data_of_each_number_type() {
     ];
     let mut seen: Vec<DType> = cases.iter().map(|case| case.0).chain([DType::String]).collect();
     seen.sort();
-    assert_eq!(seen.len(), DType::ALL.len(), "every element type is tested");
+    let of_onnx = DType::ALL.iter().filter(|dtype| dtype.onnx() != 0).count();
+    assert_eq!(seen.len(), of_onnx, "every element type of ONNX is tested");
     for (dtype, bytes, expected) in cases {
         let tensor = read(raw(dtype.onnx(), &[2], &bytes));
         assert_eq!((tensor.dtype(), tensor.shape(), tensor.numbers().unwrap()), (dtype, &[2][..], expected));

@@ -6,7 +6,7 @@ use crate::Tensor;
 /// Wu, Lin and Weng, JMLR 5 (2004), second method, as libsvm and onnxruntime compute it: in f32, until no error is above 0.005/k.
 pub(super) fn pairwise(call: &Call) -> Result<Vec<Tensor>, HostError> {
     let x = &call.operands[0];
-    let classes = usize::try_from(call.int(0)?).ok().filter(|&classes| classes >= 2 && classes < 1 << 15);
+    let classes = usize::try_from(call.int(0)?).ok().filter(|classes| (2..1 << 15).contains(classes));
     let classes = classes.ok_or_else(|| call.fault("it couples two classes or more"))?;
     let pairs = classes * (classes - 1) / 2;
     let (rows, values) = match (x.shape(), x.as_slice::<f32>()) {

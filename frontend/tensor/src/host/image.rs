@@ -1,6 +1,6 @@
 //! Decoding of images.
 //!
-//! BMP, PNG, PNM, TIFF and WebP are decoded by the `image` crate, JPEG 2000 by `hayro-jpeg2000`. JPEG is decoded here, bit for bit as
+//! BMP, PNG, PNM and WebP are decoded by the `image` crate, TIFF by `tiff`, JPEG 2000 by `hayro-jpeg2000`. JPEG is decoded here, bit for bit as
 //! libjpeg does, which is what ONNX asks for and what no library in Rust does.
 
 mod jpeg;
@@ -54,7 +54,7 @@ fn decoded(bytes: &[u8], most: usize) -> Option<Rgb> {
         ImageFormat::Bmp => pixels(codecs::bmp::BmpDecoder::new(reader).ok()?, most),
         ImageFormat::Png => pixels(codecs::png::PngDecoder::new(reader).ok()?, most),
         ImageFormat::Pnm => pixels(codecs::pnm::PnmDecoder::new(reader).ok()?, most),
-        ImageFormat::Tiff => pixels(codecs::tiff::TiffDecoder::new(reader).ok()?, most),
+        ImageFormat::Tiff => tiff(bytes, most),
         ImageFormat::WebP => pixels(codecs::webp::WebPDecoder::new(reader).ok()?, most),
         _ => None,
     }
@@ -74,14 +74,48 @@ fn pixels(mut decoder: impl ImageDecoder, most: usize) -> Option<Rgb> {
     decoder.read_image(&mut data).ok()?;
     let samples: Vec<u8> = match width_of_sample {
         1 => data,
-        2 => data
-            .chunks_exact(2)
-            .map(|s| ((u32::from(u16::from_ne_bytes([s[0], s[1]])) * 255 + 32767) / 65535) as u8)
-            .collect(),
+        2 => data.chunks_exact(2).map(|s| narrowed(u16::from_ne_bytes([s[0], s[1]]))).collect(),
         _ => return None,
     };
-    let rgb = |pixel: &[u8]| if channels < 3 { [pixel[0]; 3] } else { [pixel[0], pixel[1], pixel[2]] };
-    Some(Rgb { width, height, samples: samples.chunks_exact(channels).flat_map(rgb).collect() })
+    Some(rgb(width, height, channels, &samples))
+}
+
+/// A sample of 16 bits as one of 8.
+fn narrowed(sample: u16) -> u8 {
+    ((u32::from(sample) * 255 + 32767) / 65535) as u8
+}
+
+/// Pixels of one or three samples, with or without another one for transparency.
+fn rgb(width: usize, height: usize, channels: usize, samples: &[u8]) -> Rgb {
+    let three = |pixel: &[u8]| if channels < 3 { [pixel[0]; 3] } else { [pixel[0], pixel[1], pixel[2]] };
+    Rgb { width, height, samples: samples.chunks_exact(channels).flat_map(three).collect() }
+}
+
+/// TIFF, read directly: not what the other library takes it for, of the ways to compress only those without a loss.
+fn tiff(bytes: &[u8], most: usize) -> Option<Rgb> {
+    use tiff::{
+        ColorType,
+        decoder::{Decoder, DecodingResult, Limits},
+    };
+    let mut limits = Limits::default();
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
+    let mut decoder = Decoder::new(std::io::Cursor::new(bytes)).ok()?.with_limits(limits);
+    let (width, height) = decoder.dimensions().ok()?;
+    let (width, height) = (width as usize, height as usize);
+    let channels = match decoder.colortype().ok()? {
+        ColorType::Gray(8 | 16) => 1,
+        ColorType::GrayA(8 | 16) => 2,
+        ColorType::RGB(8 | 16) => 3,
+        ColorType::RGBA(8 | 16) => 4,
+        _ => return None,
+    };
+    width.checked_mul(height)?.checked_mul(4).filter(|&size| size <= most)?;
+    let samples = match decoder.read_image().ok()? {
+        DecodingResult::U8(samples) => samples,
+        DecodingResult::U16(samples) => samples.into_iter().map(narrowed).collect(),
+        _ => return None,
+    };
+    (samples.len() == width * height * channels).then(|| rgb(width, height, channels, &samples))
 }
 
 fn jpeg2000(bytes: &[u8], most: usize) -> Option<Rgb> {

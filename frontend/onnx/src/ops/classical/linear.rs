@@ -159,7 +159,8 @@ impl Pairs {
             )));
         }
         let pairs: Vec<(usize, usize)> = (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))).collect();
-        let starts: Vec<usize> = sizes.iter().scan(0, |at, &size| Some(std::mem::replace(at, *at + size))).collect();
+        let starts: Vec<usize> =
+            sizes.iter().scan(0usize, |at, &size| Some(std::mem::replace(at, (*at).saturating_add(size)))).collect();
         let mut weights = vec![0.0; vectors * pairs.len()];
         for (pair, &(i, j)) in pairs.iter().enumerate() {
             for (class, row) in [(i, j - 1), (j, i)] {

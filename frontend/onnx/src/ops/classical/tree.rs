@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Node,
-    import::{Ctx, Outcome, invalid},
+    import::{Ctx, Outcome, Stop, invalid},
 };
 
 fn place(index: i64) -> Outcome<usize> {
@@ -45,60 +45,10 @@ pub(super) fn ensemble<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Va
 }
 
 fn plain_forest<'a>(node: &Node<'a>) -> Outcome<Forest> {
-    let modes = node.attr_tensor("nodes_modes")?.numbers()?.to_i64();
-    let splits = node.attr_tensor("nodes_splits")?.numbers()?.to_f64();
-    let lists = ["nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs"];
-    let [features, yes, no, yes_leaf, no_leaf] = lists.map(|name| node.attr_ints(name));
-    let (features, yes, no, yes_leaf, no_leaf) = (features?, yes?, no?, yes_leaf?, no_leaf?);
-    let missing = node.attr_ints_opt("nodes_missing_value_tracks_true")?.unwrap_or_default();
-    let count = modes.len();
-    if [splits.len(), features.len(), yes.len(), no.len(), yes_leaf.len(), no_leaf.len()] != [count; 6] {
-        return Err(invalid("the lists of its nodes differ in length"));
-    }
-    let members = node.attr_tensor_opt("membership_values")?.map(|tensor| tensor.numbers()).transpose()?;
-    let members = members.map(|numbers| numbers.to_f64()).unwrap_or_default();
-    let mut sets = members.split(|member| member.is_nan());
-    let child =
-        |index: i64, leaf: i64| Ok::<usize, crate::import::Stop>(place(index)? + if leaf != 0 { count } else { 0 });
-    let (mut nodes, mut chains) = (Vec::with_capacity(count), Vec::new());
+    let (mut nodes, chains) = plain_nodes(node)?;
+    let count = nodes.len();
     let weights = node.attr_tensor("leaf_weights")?.numbers()?.to_f64();
-    let leaves = weights.len();
-    for (i, &mode) in modes.iter().enumerate() {
-        let mut row = TreeNode {
-            mode: Mode::Compare(BinaryFn::Eq),
-            feature: features[i],
-            split: splits[i],
-            missing: missing.get(i).is_some_and(|&tracks| tracks != 0),
-            yes: child(yes[i], yes_leaf[i])?,
-            no: child(no[i], no_leaf[i])?,
-        };
-        row.mode = Mode::Compare(match mode {
-            0 => BinaryFn::Le,
-            1 => BinaryFn::Lt,
-            2 => BinaryFn::Ge,
-            3 => BinaryFn::Gt,
-            4 => BinaryFn::Eq,
-            5 => BinaryFn::Ne,
-            6 => {
-                // A set is a chain of nodes, one for each member.
-                let set =
-                    sets.next().ok_or_else(|| invalid("`membership_values` has fewer sets than nodes ask for"))?;
-                let Some((&first, rest)) = set.split_first() else { return Err(invalid("a set has no members")) };
-                let last = row.no;
-                row.split = first;
-                let mut at = count + leaves + chains.len();
-                row.no = if rest.is_empty() { last } else { at };
-                for (k, &member) in rest.iter().enumerate() {
-                    at += 1;
-                    chains.push(TreeNode { split: member, no: if k + 1 == rest.len() { last } else { at }, ..row });
-                }
-                BinaryFn::Eq
-            }
-            other => return Err(invalid(format!("a node's mode is {other}"))),
-        });
-        nodes.push(row);
-    }
-    nodes.extend(std::iter::repeat_n(TreeNode::LEAF, leaves));
+    nodes.extend(std::iter::repeat_n(TreeNode::LEAF, weights.len()));
     nodes.extend(chains);
     let targets = node.attr_ints("leaf_targetids")?;
     let most = targets.iter().copied().max().unwrap_or(0).saturating_add(1);
@@ -115,6 +65,69 @@ fn plain_forest<'a>(node: &Node<'a>) -> Outcome<Forest> {
         targets: targets_count,
         aggregate: Aggregate::Sum,
     })
+}
+
+/// The comparison that a number means; that with a set is one with its members, one after the other.
+fn comparison(mode: i64) -> Outcome<BinaryFn> {
+    Ok(match mode {
+        0 => BinaryFn::Le,
+        1 => BinaryFn::Lt,
+        2 => BinaryFn::Ge,
+        3 => BinaryFn::Gt,
+        4 | MEMBER => BinaryFn::Eq,
+        5 => BinaryFn::Ne,
+        other => return Err(invalid(format!("a node's mode is {other}"))),
+    })
+}
+
+/// The mode of a node that tests whether a feature is in a set.
+const MEMBER: i64 = 6;
+
+/// The nodes, and those of the chains that stand for tests of sets, which have their places behind the leaves.
+fn plain_nodes<'a>(node: &Node<'a>) -> Outcome<(Vec<TreeNode>, Vec<TreeNode>)> {
+    let modes = node.attr_tensor("nodes_modes")?.numbers()?.to_i64();
+    let splits = node.attr_tensor("nodes_splits")?.numbers()?.to_f64();
+    let lists = ["nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs"];
+    let [features, yes, no, yes_leaf, no_leaf] = lists.map(|name| node.attr_ints(name));
+    let (features, yes, no, yes_leaf, no_leaf) = (features?, yes?, no?, yes_leaf?, no_leaf?);
+    let missing = node.attr_ints_opt("nodes_missing_value_tracks_true")?.unwrap_or_default();
+    let count = modes.len();
+    if [splits.len(), features.len(), yes.len(), no.len(), yes_leaf.len(), no_leaf.len()] != [count; 6] {
+        return Err(invalid("the lists of its nodes differ in length"));
+    }
+    let members = node.attr_tensor_opt("membership_values")?.map(|tensor| tensor.numbers()).transpose()?;
+    let members = members.map(|numbers| numbers.to_f64()).unwrap_or_default();
+    let mut sets = members.split(|member| member.is_nan());
+    let behind = count + node.attr_tensor("leaf_weights")?.count();
+    let child = |index: i64, leaf: i64| Ok::<usize, Stop>(place(index)? + if leaf != 0 { count } else { 0 });
+    let (mut nodes, mut chains) = (Vec::with_capacity(count), Vec::new());
+    for (i, &mode) in modes.iter().enumerate() {
+        let mut row = TreeNode {
+            mode: Mode::Compare(comparison(mode)?),
+            feature: features[i],
+            split: splits[i],
+            missing: missing.get(i).is_some_and(|&tracks| tracks != 0),
+            yes: child(yes[i], yes_leaf[i])?,
+            no: child(no[i], no_leaf[i])?,
+        };
+        if mode == MEMBER {
+            let set = sets.next().ok_or_else(|| invalid("`membership_values` has fewer sets than nodes ask for"))?;
+            row = chain(row, set, behind, &mut chains)?;
+        }
+        nodes.push(row);
+    }
+    Ok((nodes, chains))
+}
+
+/// The first node of a chain with one node for each member of a set; the others go to `chains`, whose places begin at `behind`.
+fn chain(row: TreeNode, set: &[f64], behind: usize, chains: &mut Vec<TreeNode>) -> Outcome<TreeNode> {
+    let (&first, rest) = set.split_first().ok_or_else(|| invalid("a set has no members"))?;
+    let next = behind + chains.len();
+    let start = TreeNode { split: first, no: if rest.is_empty() { row.no } else { next }, ..row };
+    for (at, (&member, left)) in (next + 1..).zip(rest.iter().zip((0..rest.len()).rev())) {
+        chains.push(TreeNode { split: member, no: if left == 0 { row.no } else { at }, ..row });
+    }
+    Ok(start)
 }
 
 /// The forest of the older operators, whose nodes are named by tree and node, and whose weights are in lists `PREFIX_…`.
@@ -160,18 +173,20 @@ fn named_forest<'a>(node: &Node<'a>, prefix: &str, targets: usize) -> Outcome<Fo
         nodes.push(TreeNode { mode, feature: features[i], split: splits[i], missing, yes, no });
     }
     let roots = (0..count).filter(|&at| !is_child[at]).collect();
+    let weights = named_weights(node, prefix, &find)?;
+    Ok(Forest { nodes, roots, weights, targets, aggregate: Aggregate::Sum })
+}
+
+fn named_weights<'a>(node: &Node<'a>, prefix: &str, find: &dyn Fn(i64, i64) -> Outcome<usize>) -> Outcome<Vec<Weight>> {
     let list = |name: &str| node.attr_ints(&format!("{prefix}_{name}"));
-    let (weight_trees, weight_nodes, weight_ids) = (list("treeids")?, list("nodeids")?, list("ids")?);
+    let (trees, nodes, ids) = (list("treeids")?, list("nodeids")?, list("ids")?);
     let values = numbers(node, &format!("{prefix}_weights"))?.unwrap_or_default();
-    if [weight_trees.len(), weight_nodes.len(), weight_ids.len()] != [values.len(); 3] {
+    if [trees.len(), nodes.len(), ids.len()] != [values.len(); 3] {
         return Err(invalid("the lists of its weights differ in length"));
     }
-    let weight = |(i, &value): (usize, &f64)| {
-        let (leaf, target) = (find(weight_trees[i], weight_nodes[i])?, place(weight_ids[i])?);
-        Ok(Weight { leaf, target, value })
-    };
-    let weights = values.iter().enumerate().map(weight).collect::<Outcome<_>>()?;
-    Ok(Forest { nodes, roots, weights, targets, aggregate: Aggregate::Sum })
+    let weight =
+        |(i, &value): (usize, &f64)| Ok(Weight { leaf: find(trees[i], nodes[i])?, target: place(ids[i])?, value });
+    values.iter().enumerate().map(weight).collect()
 }
 
 /// Scores with the base values added, if there are as many as targets.

@@ -325,7 +325,7 @@ fn block(bits: &mut Bits, component: &mut Component, at: usize, band: &mut Band,
             coefficients[0] |= (bits.take(1) << band.low) as i16;
         } else {
             let size = bits.symbol(tables.dc.get(dc)?.as_ref()?)?;
-            component.predictor += bits.signed(u32::from(size.min(16)));
+            component.predictor = component.predictor.wrapping_add(bits.signed(u32::from(size.min(16))));
             coefficients[0] = (component.predictor << band.low) as i16;
         }
     }
@@ -412,6 +412,6 @@ fn refined(bits: &mut Bits, code: &Huffman, block: &mut Block, band: &mut Band) 
 
 fn refine(bits: &mut Bits, coefficient: &mut i16, one: i16) {
     if bits.take(1) == 1 && *coefficient & one == 0 {
-        *coefficient += if *coefficient > 0 { one } else { -one };
+        *coefficient = coefficient.wrapping_add(if *coefficient > 0 { one } else { -one });
     }
 }
