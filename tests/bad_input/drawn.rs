@@ -59,7 +59,7 @@ const TEXTS: [&str; 40] = [
 
 /// All operators that have a signature, as `DOMAIN/NAME`.
 pub fn operators() -> Vec<String> {
-    let name = |(domain, name)| format!("{}/{name}", if domain == "" { "ai.onnx" } else { domain });
+    let name = |(domain, name)| format!("{}/{name}", if str::is_empty(domain) { "ai.onnx" } else { domain });
     signature::operators().into_iter().map(name).collect()
 }
 

@@ -114,7 +114,7 @@ fn check(graph: &Graph, inputs: &[Tensor], seed: u64) -> Result<(), String> {
             compare(&expected, &found).map_err(|error| format!("{stage} for {target}: {error}"))?;
         }
         let program = compiled.program.ok_or("no program")?;
-        let isa = (seed % 2 == 0).then_some(Isa::Portable);
+        let isa = seed.is_multiple_of(2).then_some(Isa::Portable);
         let options = SessionOptions { threads: 1 + (seed / 2 % 2) as usize, isa, ..SessionOptions::default() };
         let session = Session::new(program, &options).map_err(|error| format!("tiles for {target}: {error}"))?;
         let found = session.run(inputs).map_err(|error| format!("running tiles for {target}: {error}"))?;

@@ -4,7 +4,7 @@ use onnx_protobuf::{FunctionProto, OperatorSetIdProto, attribute_proto::Attribut
 use tarsia_onnx::Options;
 use tarsia_tensor::DType;
 
-use crate::net::{Net, count, float, int, ints, node, reference, text};
+use crate::net::{Net, count, float, int, node, reference, text};
 
 fn problems(net: &Net) -> Vec<String> {
     let error = net.try_import(&Options::default()).unwrap_err();
@@ -45,16 +45,6 @@ fn an_input_that_is_no_tensor_with_axes_is_refused() {
     assert_eq!(net.import().inputs().len(), 1);
     let untyped = Net::new(17).output("x").node("Identity(nothing) -> x", vec![]);
     assert!(problems(&untyped)[0].contains("nothing defines the value `nothing`"));
-}
-
-#[test]
-fn padding_that_needs_a_size_says_so() {
-    let net = Net::new(17)
-        .input("x", DType::F32, &["1", "1", "w"])
-        .constant("k", &[1, 1, 3], &[1f32; 3])
-        .node("Conv(x, k) -> y", vec![text("auto_pad", "SAME_UPPER"), ints("strides", &[2])])
-        .output("y");
-    assert!(problems(&net)[0].contains("`auto_pad` on an axis of size w; give that size, or `pads`"));
 }
 
 /// `y = x * factor + x`, the factor an attribute with a default.

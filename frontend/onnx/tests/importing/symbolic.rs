@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tarsia_onnx::Options;
 use tarsia_tensor::DType;
 
-use crate::net::{Net, count, int, ints, ops, output_type, tensor};
+use crate::net::{Net, count, int, ints, ops, output_type, tensor, text};
 
 /// What exporters write for `x.reshape(x.shape[0], x.shape[1] * x.shape[2])`.
 fn flattening() -> Net {
@@ -225,4 +225,15 @@ fn reductions_over_a_shape_are_followed() {
         .output("y");
     assert_eq!(output_type(&net.import()), "f32[3*a*b]");
     assert_eq!(ops(&net.import()), ["reshape"]);
+}
+
+#[test]
+fn an_axis_whose_size_is_a_symbol_is_padded_to_the_same_size() {
+    let net = Net::new(17)
+        .input("x", DType::F32, &["1", "1", "w"])
+        .constant("k", &[1, 1, 3], &[1f32; 3])
+        .node("Conv(x, k) -> y", vec![text("auto_pad", "SAME_UPPER"), ints("strides", &[2])])
+        .output("y");
+    net.gives(&[tensor(&[1, 1, 5], &[0f32, 1.0, 2.0, 3.0, 4.0])], &[1, 1, 3], &[1.0, 6.0, 7.0]);
+    net.gives(&[tensor(&[1, 1, 4], &[0f32, 1.0, 2.0, 3.0])], &[1, 1, 2], &[3.0, 5.0]);
 }

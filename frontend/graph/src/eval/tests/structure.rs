@@ -129,7 +129,7 @@ fn indices_read_and_write() {
     assert!(fails(Op::Gather { axis: 0 }, &[x.clone(), i(&[1], &[-1])]).contains("index -1"));
     let taken = one(Op::TakeAlong { axis: 0 }, &[x.clone(), i(&[1, 2], &[2, 1])]);
     assert_eq!(taken, f(&[1, 2], &[5.0, 4.0]));
-    assert!(fails(Op::TakeAlong { axis: 0 }, &[x.clone(), i(&[1, 3], &[0, 0, 0])]).contains("beyond"));
+    assert!(fails(Op::TakeAlong { axis: 0 }, &[x.clone(), i(&[1, 3], &[0, 0, 0])]).contains("only 2 elements"));
     let rows = |function, at: &[i64], updates: &[f32]| {
         one(Op::ScatterRows { function }, &[x.clone(), i(&[at.len()], at), f(&[at.len(), 2], updates)])
     };
@@ -157,7 +157,7 @@ fn sorting_gives_values_and_indices() {
         [f(&[2, 2], &[3.0, 2.0, 5.0, 5.0]), i(&[2, 2], &[0, 2, 0, 1])]
     );
     assert_eq!(both(Op::TopK { axis: 0, k: Dim::Const(1), largest: false })[1], i(&[1, 3], &[0, 0, 0]));
-    assert!(fails(Op::TopK { axis: 0, k: Dim::Const(3), largest: true }, &[x]).contains("3 of 2"));
+    assert!(fails(Op::TopK { axis: 0, k: Dim::Const(3), largest: true }, &[x]).contains("no 3 elements"));
 }
 
 #[test]
