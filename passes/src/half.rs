@@ -9,7 +9,7 @@
 //! What keeps its type: inputs and results of the graph (and of the bodies of loops and branches), operands of ops that are no kernels,
 //! single numbers, and all that is not f32. Where the rounding of f16 would be blown up, f32 stays too: in logits and the products that
 //! give them (but not inside an attention), since an exponential is off by as much as its logit is off in absolute terms, and likewise in
-//! the angles of sines and cosines (positions times frequencies); and in
+//! the angles of sines and cosines (positions times frequencies), in what is compared with another value, and in
 //! everything that is quantised later, where a little off can be a whole step off. A value that is more than a product is clamped to
 //! ±65504 before it is stored: masks such as -3.4e38 stay large numbers instead of becoming infinities, of which a softmax over
 //! nothing else would make NaN. Larger constants are clamped alike; infinities among them stay.
@@ -248,10 +248,11 @@ struct Magnified {
 }
 
 /// Whether an input, or what follows from it point by point, is the operand of a function whose result is off by as much as its
-/// operand is off in absolute terms: an exponential or a trigonometric function.
+/// operand is off in absolute terms: an exponential or a trigonometric function, or a comparison that decides.
 fn magnified(body: &Graph, input: NodeId) -> Option<Magnified> {
     let logits = Magnified { itself: "logits of an exponential", factors: "factors of logits" };
     let angles = Magnified { itself: "angles of a trigonometric function", factors: "factors of angles" };
+    let compared = Magnified { itself: "compared with another value", factors: "factors of what is compared" };
     let mut reached = vec![false; body.node_count()];
     reached[input.index()] = true;
     for id in body.node_ids() {
@@ -260,11 +261,18 @@ fn magnified(body: &Graph, input: NodeId) -> Option<Magnified> {
             match op {
                 Op::Softmax { .. } | Op::Unary(UnaryFn::Exp) => return Some(logits),
                 Op::Unary(UnaryFn::Sin | UnaryFn::Cos | UnaryFn::Tan) => return Some(angles),
+                Op::Binary(function) if function.is_comparison() && decides(body, id) => return Some(compared),
                 _ => reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement),
             }
         }
     }
     None
+}
+
+/// Whether a comparison is of floats neither of which is a constant: a decision such as that of a tree. A bound such as 0 is met by what
+/// a rounded value is as well.
+fn decides(body: &Graph, id: NodeId) -> bool {
+    body.operands(id).iter().all(|&value| body.ty(value).dtype.is_float() && body.constant(value).is_none())
 }
 
 /// The nodes that need f32: those that quantise or whose results reach one that does, and products that give logits or angles.
