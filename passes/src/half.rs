@@ -262,6 +262,7 @@ fn magnified(body: &Graph, input: NodeId) -> Option<Magnified> {
                 Op::Softmax { .. } | Op::Unary(UnaryFn::Exp) => return Some(logits),
                 Op::Unary(UnaryFn::Sin | UnaryFn::Cos | UnaryFn::Tan) => return Some(angles),
                 Op::Binary(function) if function.is_comparison() && decides(body, id) => return Some(compared),
+                Op::Gather { .. } | Op::TakeAlong { .. } => reached[id.index()] = true,
                 _ => reached[id.index()] = matches!(op.kind(), Kind::Pointwise | Kind::Movement),
             }
         }
