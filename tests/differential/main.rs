@@ -117,7 +117,11 @@ fn check(graph: &Graph, inputs: &[Tensor], seed: u64) -> Result<(), String> {
         let isa = seed.is_multiple_of(2).then_some(Isa::Portable);
         let options = SessionOptions { threads: 1 + (seed / 2 % 2) as usize, isa, ..SessionOptions::default() };
         let session = Session::new(program, &options).map_err(|error| format!("tiles for {target}: {error}"))?;
-        let found = session.run(inputs).map_err(|error| format!("running tiles for {target}: {error}"))?;
+        let found = match session.run(inputs) {
+            // Rows that its small memory does not hold.
+            Err(tarsia_runtime::RunError::Sizes { .. }) if target != "cpu" => continue,
+            found => found.map_err(|error| format!("running tiles for {target}: {error}"))?,
+        };
         compare(&expected, &found).map_err(|error| format!("running tiles for {target}: {error}"))?;
     }
     Ok(())
