@@ -42,6 +42,33 @@ fn shown_commands() -> Vec<String> {
     commands.map(|line| line.split("  #").next().unwrap_or(line).trim().to_owned()).collect()
 }
 
+/// The network that knows file types knows those of this repository. It is fetched; where that is not possible this says so.
+#[test]
+fn the_example_of_file_types_knows_them() {
+    let script = Path::new(ROOT).join("examples/filetype/identify.py");
+    let files = ["README.md", "src/main.rs", "examples/digits/digits.onnx", "examples/filetype/identify.py"];
+    let run = Command::new("python3")
+        .arg(script)
+        .args(files)
+        .current_dir(ROOT)
+        .env("TARSIA", env!("CARGO_BIN_EXE_tarsia"))
+        .output();
+    let failure = match &run {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(reason) = failure {
+        assert!(reason.contains("pip") || run.is_err(), "{reason}");
+        eprintln!("\n*** the example of file types was NOT run: {reason}\n");
+        return;
+    }
+    let told = String::from_utf8_lossy(&run.expect("it ran").stdout).into_owned();
+    for (file, kind) in files.iter().zip(["markdown", "rust", "onnx", "python"]) {
+        assert!(told.contains(&format!("{file}: {kind} (")), "{told}");
+    }
+}
+
 #[test]
 fn every_command_of_the_readme_works() {
     let folder = folder();

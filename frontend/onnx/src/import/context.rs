@@ -102,6 +102,13 @@ pub(super) fn import(model: &Model, options: &Options) -> Result<Graph, Problems
             Form::Tensor(dtype, _) => Type::new(dtype, dims.collect::<Vec<_>>()),
             _ => form.whole_type(dims.next().unwrap_or(Dim::ONE)),
         };
+        // What no op could give is no input either.
+        let same = tarsia_graph::Op::Reshape { shape: ty.shape.clone() };
+        if tarsia_graph::infer(&same, &[&ty]).is_err() {
+            let text = format!("input `{name}`: {ty} is larger than any memory");
+            ctx.problems.push(Problem::new(source.place(), Fault::Invalid(text)));
+            continue;
+        }
         let value = ctx.graph.add_input(name, ty);
         let item = ctx.opened(value, &form);
         ctx.names.insert(name, item);
