@@ -102,7 +102,7 @@ impl Maker<'_> {
             return self.draw_pool(x);
         }
         let shape = self.known[x].ty.shape.clone();
-        let channels = shape[1].as_usize()?;
+        let channels = shape[1].as_usize().filter(|&channels| channels > 0)?;
         let groups = if self.stream.one_in(3) { channels } else { 1 };
         let out = groups * (1 + self.stream.below(3));
         let spatial = shape.len() - 2;
