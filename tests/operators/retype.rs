@@ -65,7 +65,7 @@ fn retyped(case: &OfOne, signature: &Signature, variable: &str, dtype: DType) ->
         tensors.push(if inputs.contains(&at) { convert(&tensor, dtype) } else { tensor });
     }
     let graph = import(&model).map_err(|e| e.to_string())?;
-    // What the data of the case mean in this type may be against the operator's rules; then both must say so.
+    // What the data of the case mean in this type may be against the operator's rules; then there is nothing to compare with.
     let expected = eval::run(&graph, &tensors);
     let machine = tarsia::machine("cpu").map_err(|e| e.to_string())?;
     let compiled = tarsia::compile(Start::Graph(graph), Phase::Tiles, &machine).map_err(|e| e.to_string())?;

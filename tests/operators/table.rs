@@ -19,7 +19,7 @@ what the conformance cases import to; a test keeps it current.
 - **types**: the element types that its inputs may have, of all versions.
 - **runs**: `tiles` is compiled to tile kernels. `host` runs a function on the host, with the reason. `tiles, or host` is compiled where
   the operands that decide the result's shape are known when the model is compiled or follow from its shapes, and calls the named host
-  function where only run-time data give them.
+  function where only run-time data give them. An operator that no case has alone is imported, but nothing is said here of what it becomes.
 - **made of**: the core ops that it becomes; fusion starts from these. Nothing: it is done when the model is imported.
 ";
 
@@ -97,7 +97,7 @@ fn row(domain: &str, name: &str, evidence: &Evidence) -> String {
     };
     let runs = match evidence {
         Evidence { cases: 0, .. } if versions.last().is_some_and(|version| version.removed) => "–".to_owned(),
-        Evidence { cases: 0, .. } => "tiles".to_owned(),
+        Evidence { cases: 0, .. } => "no case of it alone".to_owned(),
         evidence if evidence.is_host() => {
             format!("host, {}: {}", list(&evidence.always), reasons(&evidence.always))
         }

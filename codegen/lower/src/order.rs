@@ -1,4 +1,4 @@
-//! Sorting and selection: rows in scratch, sorted with their indices.
+//! Sorting and selection: rows with their indices, in scratch, or in device memory where they are longer and the machine computes there.
 
 use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, NodeId, Op, Value};
