@@ -13,13 +13,14 @@ use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
     nest::Nest,
+    ring::{Ring, copy_of},
 };
 
 /// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
 const PIECES: usize = 12;
 
 /// An operand that is to be brought to its stage, as a matrix.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Load<'a> {
     pub body: &'a Graph,
     pub nest: &'a Nest,
@@ -35,6 +36,8 @@ pub(crate) struct Load<'a> {
     pub columns: &'a [usize],
     /// The element type in the stage.
     pub dtype: DType,
+    /// How many chunks were brought before, so that what comes through the exchange space uses its copies in turn.
+    pub turn: Dim,
 }
 
 impl Load<'_> {
@@ -85,18 +88,47 @@ impl Load<'_> {
             })?;
             return Ok(staged);
         };
-        let (sizes, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
-        let tile = builder.tile(&exchange, dtype, capacity, Layout::RowMajor);
-        let whole = Region::at_origin(tile, sizes);
-        deal(builder, &axes, 1, spans, &cuttable, |builder, spans, place| {
-            let part = piece_of(&whole, &axes, &spans, place);
-            let source = self.vectors(builder, spans, &axes)?;
+        let staged = stage(builder, false);
+        self.computed(builder, &exchange, (&axes, &cuttable), spans, staged.clone())?;
+        Ok(staged)
+    }
+
+    /// Fills the stage with what vector cores compute and put into the exchange space: there they are a chunk ahead.
+    fn computed(
+        &self,
+        builder: &mut KernelBuilder,
+        exchange: &str,
+        (axes, cuttable): (&[usize], &dyn Fn(usize) -> bool),
+        spans: &[Span],
+        staged: Region,
+    ) -> Result<(), String> {
+        let (size, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+        let stage = builder.target.stages[self.which].clone().unwrap_or_default();
+        let vectors = builder.target.vector_space.clone();
+        let ring = Ring::through(builder, &vectors, exchange, &stage);
+        let (tile, slot) = match ring {
+            Some(_) => (builder.ring_tile(exchange, self.dtype, capacity, Layout::RowMajor), copy_of(&self.turn)),
+            None => (builder.tile(exchange, self.dtype, capacity, Layout::RowMajor), Dim::ZERO),
+        };
+        let whole = Region { slot: slot.clone(), ..Region::at_origin(tile, size) };
+        if let Some(ring) = &ring {
+            ring.take(builder, &slot);
+        }
+        deal(builder, axes, 1, spans, cuttable, |builder, spans, place| {
+            let part = piece_of(&whole, axes, &spans, place);
+            let source = self.vectors(builder, spans, axes)?;
             builder.copy(Operand::Tile(part), source);
             Ok(())
         })?;
-        let staged = stage(builder, false);
-        builder.instr(op, vec![Operand::Tile(staged.clone())], vec![Operand::Tile(whole)]);
-        Ok(staged)
+        if let Some(ring) = &ring {
+            ring.pass(builder, &slot);
+        }
+        let op = Opcode::Copy { rows: self.rows.len() };
+        builder.instr(op, vec![Operand::Tile(staged)], vec![Operand::Tile(whole)]);
+        if let Some(ring) = &ring {
+            ring.free(builder, &slot);
+        }
+        Ok(())
     }
 
     /// The operand's place in device memory, if a path brings it to its stage as it is.
@@ -155,7 +187,7 @@ impl Load<'_> {
             let Some(size) = ty.shape[along].as_usize() else { return Ok(None) };
             let mut spans = spans.to_vec();
             spans[group] = Span { start: Dim::from(offset), size: Dim::from(size), capacity: size };
-            let part = Load { value, index, ..*self };
+            let part = Load { value, index, ..self.clone() };
             let (true, Some(source)) = (offset % block == 0, part.loadable(builder, &spans, axes)?) else {
                 return Ok(None);
             };

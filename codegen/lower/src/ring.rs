@@ -11,6 +11,11 @@ use crate::builder::KernelBuilder;
 /// Copies of a ring's tiles.
 pub(crate) const COPIES: usize = 2;
 
+/// The copy that a turn uses.
+pub(crate) fn copy_of(turn: &Dim) -> Dim {
+    turn.modulo(&Dim::from(COPIES))
+}
+
 /// The signals of one ring.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
@@ -27,6 +32,18 @@ impl Ring {
             builder.signals.push((reader.to_owned(), writer.to_owned(), event + copy));
         }
         Ring { writer: writer.to_owned(), reader: reader.to_owned(), event }
+    }
+
+    /// A ring between the pipe that moves from `vectors` to `between` and the one from there to `stage`; `None` if they have no events
+    /// left.
+    pub fn through(builder: &mut KernelBuilder, vectors: &str, between: &str, stage: &str) -> Option<Ring> {
+        let machine = &builder.target.machine;
+        let pipe = |from: &str, to: &str| machine.path(from, to, &[]).map(|path| path.pipe.clone());
+        let (writer, reader) = (pipe(vectors, between)?, pipe(between, stage)?);
+        let ids = machine.event_ids(&writer, &reader).min(machine.event_ids(&reader, &writer));
+        let same = |(from, to, _): &&(String, String, usize)| *from == reader && *to == writer;
+        let event = builder.signals.iter().filter(same).map(|(.., event)| event + 1).max().unwrap_or(1);
+        (event + COPIES <= ids).then(|| Ring::new(builder, &writer, &reader, event))
     }
 
     /// The writer waits until a copy is free.

@@ -22,7 +22,7 @@ use crate::{
     emit::Span,
     load::{Load, cut_block, part_of},
     map::Target,
-    ring::{COPIES, Ring},
+    ring::{COPIES, Ring, copy_of},
 };
 
 /// Rows and columns of one product at most.
@@ -111,10 +111,6 @@ pub(super) fn lower(
     })?;
     work.finish(builder, &states, anchor, target)?;
     Ok(true)
-}
-
-fn copy_of(turn: &Dim) -> Dim {
-    turn.modulo(&Dim::from(COPIES))
 }
 
 impl Attention<'_> {
@@ -293,6 +289,7 @@ impl Work<'_, '_> {
             rows,
             columns,
             dtype: self.plan.dtype,
+            turn: Dim::ZERO,
         }
     }
 

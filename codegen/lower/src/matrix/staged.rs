@@ -179,18 +179,21 @@ impl Product<'_> {
         self.sum(builder, &self.roles.outer, spans.to_vec(), &mut |builder, spans| {
             builder.for_each(size.clone(), part as i64, |builder, start| {
                 let mut spans = spans.clone();
-                spans[*chunked] = part_of(&size, start, part);
+                spans[*chunked] = part_of(&size, start.clone(), part);
                 for &group in whole {
                     let size = self.nest.size(group);
                     spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
                 }
-                let longer = self.staged(builder, outer, &spans, types, packed)?;
+                let turn = start.floor_div(&Dim::from(part));
+                let longer = self.staged(builder, outer, &spans, types, packed, turn.clone())?;
                 let chunk = spans[*chunked].clone();
                 builder.for_each(chunk.size.clone(), inner_part as i64, |builder, offset| {
                     let mut spans = spans.clone();
-                    let part = part_of(&chunk.size, offset.clone(), inner_part);
-                    spans[*chunked] = Span { start: chunk.start.clone() + offset.clone(), ..part };
-                    let shorter = self.staged(builder, 1 - outer, &spans, types, packed)?;
+                    let within = part_of(&chunk.size, offset.clone(), inner_part);
+                    spans[*chunked] = Span { start: chunk.start.clone() + offset.clone(), ..within };
+                    let turn =
+                        turn.clone() * Dim::from(part.div_ceil(inner_part)) + offset.floor_div(&Dim::from(inner_part));
+                    let shorter = self.staged(builder, 1 - outer, &spans, types, packed, turn)?;
                     let mut staged = [shorter.clone(), shorter];
                     staged[outer] = longer.clone();
                     if inner_part < parts[outer] {
@@ -219,6 +222,7 @@ impl Product<'_> {
         spans: &[Span],
         types: Types,
         packed: [Option<&Packed>; 2],
+        turn: Dim,
     ) -> Result<Region, String> {
         let [rows, columns] = self.matrix_axes(which);
         if let (Some(packed), Some(space)) = (packed[which], builder.target.stages[which].clone()) {
@@ -241,6 +245,7 @@ impl Product<'_> {
             rows,
             columns,
             dtype: types[which],
+            turn,
         };
         load.stage(builder, spans)
     }
