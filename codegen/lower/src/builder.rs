@@ -1,6 +1,9 @@
 //! Builds one tile kernel statement by statement.
 
-use crate::{persist::Grouping, target::Target};
+use crate::{
+    persist::{Grouping, Share},
+    target::Target,
+};
 use tarsia_graph::{Origin, Value};
 use tarsia_tensor::{DType, Dim, Symbol};
 use tarsia_tile::{
@@ -155,6 +158,12 @@ impl<'m> KernelBuilder<'m> {
         let var = self.symbol("g");
         self.kernel.grid.push((var.clone(), count));
         var.into()
+    }
+
+    /// Deals the items of the grid out to the cores, for a kernel that goes from item to item by itself; see [`Share`]. `None` if every
+    /// core has one.
+    pub fn deal_items(&mut self) -> Option<Share> {
+        Share::deal(&mut self.kernel, &self.target.machine, None)
     }
 
     pub fn tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {

@@ -36,8 +36,10 @@ pub(crate) struct Load<'a> {
     pub columns: &'a [usize],
     /// The element type in the stage.
     pub dtype: DType,
-    /// How many chunks were brought before, so that what comes through the exchange space uses its copies in turn.
-    pub turn: Dim,
+    /// The copy to fill, if the stage is to have as many as a ring.
+    pub copy: Option<Dim>,
+    /// How many chunks were brought before, where what comes through the exchange space is to use its copies in turn.
+    pub turn: Option<Dim>,
 }
 
 impl Load<'_> {
@@ -49,7 +51,12 @@ impl Load<'_> {
         let size = vec![height.0, width.0];
         let stage = |builder: &mut KernelBuilder, transposed: bool| {
             let layout = builder.target.stage_layout(&space, dtype, transposed);
-            Region::at_origin(builder.tile(&space, dtype, vec![height.1, width.1], layout), size.clone())
+            let shape = vec![height.1, width.1];
+            let (tile, slot) = match &self.copy {
+                Some(copy) => (builder.ring_tile(&space, dtype, shape, layout), copy.clone()),
+                None => (builder.tile(&space, dtype, shape, layout), Dim::ZERO),
+            };
+            Region { slot, ..Region::at_origin(tile, size.clone()) }
         };
         let op = Opcode::Copy { rows: rows.len() };
         let axes: Vec<usize> = rows.iter().chain(self.columns).copied().collect();
@@ -105,14 +112,15 @@ impl Load<'_> {
         let (size, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
         let stage = builder.target.stages[self.which].clone().unwrap_or_default();
         let vectors = builder.target.vector_space.clone();
-        let ring = Ring::through(builder, &vectors, exchange, &stage);
-        let (tile, slot) = match ring {
-            Some(_) => (builder.ring_tile(exchange, self.dtype, capacity, Layout::RowMajor), copy_of(&self.turn)),
+        let turn = self.turn.as_ref();
+        let ring = turn.and_then(|turn| Some((Ring::through(builder, &vectors, exchange, &stage)?, copy_of(turn))));
+        let (tile, slot) = match &ring {
+            Some((_, copy)) => (builder.ring_tile(exchange, self.dtype, capacity, Layout::RowMajor), copy.clone()),
             None => (builder.tile(exchange, self.dtype, capacity, Layout::RowMajor), Dim::ZERO),
         };
-        let whole = Region { slot: slot.clone(), ..Region::at_origin(tile, size) };
-        if let Some(ring) = &ring {
-            ring.take(builder, &slot);
+        let whole = Region { slot, ..Region::at_origin(tile, size) };
+        if let Some((ring, slot)) = &ring {
+            ring.take(builder, slot);
         }
         deal(builder, axes, 1, spans, cuttable, |builder, spans, place| {
             let part = piece_of(&whole, axes, &spans, place);
@@ -120,13 +128,13 @@ impl Load<'_> {
             builder.copy(Operand::Tile(part), source);
             Ok(())
         })?;
-        if let Some(ring) = &ring {
-            ring.pass(builder, &slot);
+        if let Some((ring, slot)) = &ring {
+            ring.pass(builder, slot);
         }
         let op = Opcode::Copy { rows: self.rows.len() };
         builder.instr(op, vec![Operand::Tile(staged)], vec![Operand::Tile(whole)]);
-        if let Some(ring) = &ring {
-            ring.free(builder, &slot);
+        if let Some((ring, slot)) = &ring {
+            ring.free(builder, slot);
         }
         Ok(())
     }

@@ -19,22 +19,45 @@ pub(crate) struct Grouping {
     pub band: usize,
 }
 
+/// The items of one core.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    /// How many items it has.
+    pub count: Dim,
+    /// Where along the axes of the grid the item is that has the number `turn` among them.
+    places: Vec<(Symbol, Dim)>,
+    turn: Symbol,
+}
+
+impl Share {
+    /// Deals the kernel's items out: its grid has one item per core then. `None` if there are no more items than cores.
+    pub fn deal(kernel: &mut Kernel, machine: &Machine, grouping: Option<&Grouping>) -> Option<Share> {
+        let cores = machine.workers(kernel);
+        let items = Dim::product(kernel.grid.iter().map(|(_, size)| size));
+        if kernel.grid.is_empty() || items.range().high <= cores as i64 {
+            return None;
+        }
+        let (core, turn) = (Symbol::new("%core"), Symbol::new("%turn"));
+        let item = Dim::from(core.clone()) + Dim::from(cores) * Dim::from(turn.clone());
+        let places = numbered(&kernel.grid, &item, grouping);
+        let count = (items.clone() - Dim::from(core.clone())).ceil_div(&Dim::from(cores));
+        kernel.grid = vec![(core, items.minimum(&Dim::from(cores)))];
+        Some(Share { count, places, turn })
+    }
+
+    /// The place of an axis of the grid for the core's item of this number.
+    pub fn place(&self, axis: &Symbol, turn: &Dim) -> Option<Dim> {
+        let (_, place) = self.places.iter().find(|(name, _)| name == axis)?;
+        Some(place.substitute(&|symbol| (*symbol == self.turn).then(|| turn.clone())))
+    }
+}
+
 /// Rewrites the kernel; one with no more items than cores stays as it is.
 pub(crate) fn persist(kernel: &mut Kernel, machine: &Machine, grouping: Option<&Grouping>) {
-    let cores = machine.workers(kernel);
-    let count = Dim::product(kernel.grid.iter().map(|(_, size)| size));
-    if kernel.grid.is_empty() || count.range().high <= cores as i64 {
-        return;
-    }
-    let grid = std::mem::take(&mut kernel.grid);
-    let (core, turn) = (Symbol::new("%core"), Symbol::new("%turn"));
-    let item = Dim::from(core.clone()) + Dim::from(cores) * Dim::from(turn.clone());
-    let places = numbered(&grid, &item, grouping);
-    let place = |symbol: &Symbol| places.iter().find(|(name, _)| name == symbol).map(|(_, place)| place.clone());
-    let body = kernel.body.iter().map(|stmt| stmt.substitute(&place)).collect();
-    let end = (count.clone() - Dim::from(core.clone())).ceil_div(&Dim::from(cores));
-    kernel.grid = vec![(core, count.minimum(&Dim::from(cores)))];
-    kernel.body = vec![tarsia_tile::Stmt::For { var: turn, end, step: 1, body }];
+    let Some(share) = Share::deal(kernel, machine, grouping) else { return };
+    let turn = Dim::from(share.turn.clone());
+    let body = kernel.body.iter().map(|stmt| stmt.substitute(&|axis| share.place(axis, &turn))).collect();
+    kernel.body = vec![tarsia_tile::Stmt::For { var: share.turn.clone(), end: share.count, step: 1, body }];
 }
 
 /// The place along every axis of the item of this number.

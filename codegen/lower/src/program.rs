@@ -77,17 +77,16 @@ fn fit(
     let concurrent = machine.has_concurrent_pipes();
     if concurrent {
         persist(kernel, machine, grouping.as_ref());
+        enclose(kernel, signals);
     }
     place(kernel, machine).map_err(Unfit::TooLarge)?;
     let mut single = 0;
     if concurrent {
         let mut alone = kernel.clone();
         single = overlap(kernel, machine);
-        enclose(kernel, signals);
         if let Err(reason) = synchronise(kernel, machine) {
             // Double buffering has taken events that are needed elsewhere.
             tracing::info!("{} is not double-buffered: {reason}", kernel.name);
-            enclose(&mut alone, signals);
             synchronise(&mut alone, machine).map_err(Unfit::Impossible)?;
             *kernel = alone;
         }

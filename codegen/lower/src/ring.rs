@@ -35,7 +35,7 @@ impl Ring {
     }
 
     /// A ring between the pipe that moves from `vectors` to `between` and the one from there to `stage`; `None` if they have no events
-    /// left.
+    /// to spare.
     pub fn through(builder: &mut KernelBuilder, vectors: &str, between: &str, stage: &str) -> Option<Ring> {
         let machine = &builder.target.machine;
         let pipe = |from: &str, to: &str| machine.path(from, to, &[]).map(|path| path.pipe.clone());
@@ -43,7 +43,7 @@ impl Ring {
         let ids = machine.event_ids(&writer, &reader).min(machine.event_ids(&reader, &writer));
         let same = |(from, to, _): &&(String, String, usize)| *from == reader && *to == writer;
         let event = builder.signals.iter().filter(same).map(|(.., event)| event + 1).max().unwrap_or(1);
-        (event + COPIES <= ids).then(|| Ring::new(builder, &writer, &reader, event))
+        (event + COPIES < ids).then(|| Ring::new(builder, &writer, &reader, event))
     }
 
     /// The writer waits until a copy is free.

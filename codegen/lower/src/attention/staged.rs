@@ -22,6 +22,7 @@ use crate::{
     emit::Span,
     load::{Load, cut_block, part_of},
     map::Target,
+    persist::Share,
     ring::{COPIES, Ring, copy_of},
 };
 
@@ -41,8 +42,7 @@ struct Plan {
     /// Groups that are rows: along them queries differ, keys and values do not.
     rows: Vec<usize>,
     spans: Vec<Span>,
-    /// Rows together.
-    size: Dim,
+    /// Rows together at most.
     capacity: usize,
     /// Keys of a chunk, of a product of scores, and of the weights and values that the stage holds.
     chunk: usize,
@@ -59,11 +59,15 @@ struct Plan {
     sum: DType,
     /// Whether a mask is added to the scores.
     masked: bool,
+    /// Whether the stage has room for the queries of two items.
+    ahead: bool,
     pipes: Pipes,
 }
 
 /// Tiles and rings.
 struct Pipeline {
+    /// Of the queries' copies, if there are several.
+    queries: Option<Ring>,
     scores: (TileId, Ring),
     weights: (TileId, Ring),
     parts: (TileId, Ring),
@@ -79,38 +83,124 @@ pub(super) fn lower(
     target: &Target,
 ) -> Result<bool, String> {
     let Some(plan) = attention.plan(builder) else { return Ok(false) };
-    let pipeline = Pipeline::new(builder, &plan);
-    let work = Work { attention, plan: &plan, pipeline: &pipeline };
-    let states = work.states(builder);
-    let queries = work.load(0, 0, &plan.rows, &attention.groups[2..3]).stage(builder, &plan.spans)?;
     let keys = attention.nest.size(attention.groups[1]);
-    let count = keys.ceil_div(&Dim::from(plan.chunk));
-    let chunk_at = |index: Dim| part_of(&keys, index * Dim::from(plan.chunk), plan.chunk);
-    builder.for_each(count.clone() + Dim::from(2usize), 1, |builder, turn| {
+    let chunks = keys.ceil_div(&Dim::from(plan.chunk)).maximum(&Dim::ONE);
+    let share = chunks.as_usize().and_then(|known| Some((builder.deal_items()?, known)));
+    let pipeline = Pipeline::new(builder, &plan, share.is_some());
+    let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, share, keys, chunks };
+    let states = schedule.at(Dim::ZERO, Dim::ZERO, Dim::ZERO).states(builder);
+    let count = schedule.count();
+    schedule.turns(builder, &mut |builder, turn, steps| {
         let none = |_: &mut KernelBuilder| Ok(());
-        let before = turn.clone() - Dim::ONE;
-        builder.if_positive(
-            count.clone() - turn.clone(),
-            |builder| work.scores(builder, &queries, &chunk_at(turn.clone()), &copy_of(&turn)),
-            none,
-        )?;
+        let [scores, weights, update] = steps;
+        builder.if_positive(count.clone() - turn.clone(), |builder| scores.scores(builder), none)?;
         builder.if_positive(
             turn.minimum(&(count.clone() + Dim::ONE - turn.clone())),
             |builder| {
-                let (chunk, copy) = (chunk_at(before.clone()), copy_of(&before));
-                work.weights(builder, &states, &chunk, &copy)?;
-                work.parts(builder, &chunk, &copy)
+                weights.weights(builder, &states)?;
+                weights.parts(builder)
             },
             none,
         )?;
         builder.if_positive(
-            before.clone(),
-            |builder| work.update(builder, &states, &copy_of(&(before.clone() - Dim::ONE))),
+            turn - Dim::ONE,
+            |builder| {
+                update.update(builder, &states)?;
+                let is_last = update.is_last.clone();
+                builder.if_positive(is_last, |builder| update.finish(builder, &states, anchor, target), none)
+            },
             none,
         )
     })?;
-    work.finish(builder, &states, anchor, target)?;
     Ok(true)
+}
+
+/// Steps of the pipeline.
+const STEPS: usize = 3;
+
+/// Which chunk of which item is whose turn: a core goes through the chunks of all its items as if they were one, so that the pipeline
+/// is not emptied between items.
+struct Schedule<'w, 'a> {
+    attention: &'w Attention<'a>,
+    plan: &'w Plan,
+    pipeline: &'w Pipeline,
+    /// What a core has, if it has several items of as many chunks as is known.
+    share: Option<(Share, usize)>,
+    keys: Dim,
+    /// Chunks of an item; an item without keys has an empty one.
+    chunks: Dim,
+}
+
+impl<'w, 'a> Schedule<'w, 'a> {
+    /// Chunks of all items of a core.
+    fn count(&self) -> Dim {
+        self.share.as_ref().map_or(Dim::ONE, |(share, _)| share.count.clone()) * self.chunks.clone()
+    }
+
+    /// All turns with their steps' work: after the last chunk has come there are two more.
+    fn turns(
+        &self,
+        builder: &mut KernelBuilder,
+        body: &mut dyn FnMut(&mut KernelBuilder, Dim, [Work<'w, 'a>; STEPS]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let more = Dim::from(STEPS - 1);
+        let before = |number: &Dim, step: usize| number.clone() - Dim::from(step);
+        match &self.share {
+            None => builder.for_each(self.chunks.clone() + more, 1, |builder, turn| {
+                let work = |step| self.at(before(&turn, step), Dim::ZERO, before(&turn, step));
+                body(builder, turn.clone(), [work(0), work(1), work(2)])
+            }),
+            Some((share, 1)) => builder.for_each(share.count.clone() + more, 1, |builder, turn| {
+                let work = |step| self.at(before(&turn, step), before(&turn, step), Dim::ZERO);
+                body(builder, turn.clone(), [work(0), work(1), work(2)])
+            }),
+            Some((share, known)) => builder.for_each(share.count.clone() + Dim::ONE, 1, |builder, item| {
+                let left = (share.count.clone() - item.clone()) * self.chunks.clone() + more.clone();
+                builder.for_each(self.chunks.minimum(&left), 1, |builder, chunk| {
+                    let turn = item.clone() * self.chunks.clone() + chunk.clone();
+                    let work = |step: usize| {
+                        // Later steps are still at the item before.
+                        let ahead = before(&chunk, step) + self.chunks.clone();
+                        let item = item.clone() + ahead.floor_div(&self.chunks) - Dim::ONE;
+                        let work = self.at(before(&turn, step), item, ahead.modulo(&self.chunks));
+                        if step == 0 || *known < STEPS {
+                            return work;
+                        }
+                        // The same without remainders, for which conditions would only repeat with whole items.
+                        let is = |step: usize| {
+                            let distance = before(&chunk, step);
+                            Dim::ONE - distance.maximum(&(Dim::ZERO - distance.clone()))
+                        };
+                        Work { is_first: is(step), is_last: is(step - 1), ..work }
+                    };
+                    body(builder, turn.clone(), [work(0), work(1), work(2)])
+                })
+            }),
+        }
+    }
+
+    /// The work on a chunk of an item; it is the one of this number of all that the core has.
+    fn at(&self, number: Dim, item: Dim, chunk: Dim) -> Work<'w, 'a> {
+        let place = |dim: &Dim| match &self.share {
+            Some((share, _)) => dim.substitute(&|axis| share.place(axis, &item)),
+            None => dim.clone(),
+        };
+        let placed = |span: &Span| Span { start: place(&span.start), size: place(&span.size), ..*span };
+        let spans: Vec<Span> = self.plan.spans.iter().map(placed).collect();
+        Work {
+            attention: self.attention,
+            plan: self.plan,
+            pipeline: self.pipeline,
+            size: crate::load::extent(&self.plan.rows, &spans).0,
+            spans,
+            chunk: part_of(&self.keys, chunk.clone() * Dim::from(self.plan.chunk), self.plan.chunk),
+            is_first: Dim::ONE - chunk.clone(),
+            is_last: chunk + Dim::from(2usize) - self.chunks.clone(),
+            item: copy_of(&item),
+            copy: copy_of(&number),
+            before: copy_of(&(number + Dim::ONE)),
+        }
+    }
 }
 
 impl Attention<'_> {
@@ -145,9 +235,12 @@ impl Attention<'_> {
         // Only rows along one axis are cut into several products.
         let most = if rows.len() > 1 { SIDE } else { ROWS };
         let most = target.elements(ROWS << 2).min(most).min(all.unwrap_or(most).max(1).next_multiple_of(16));
-        let fits = |&(rows, wide, (side, staged)): &(usize, usize, (usize, usize))| {
-            let held = rows * head_size + COPIES * (head_size * side + rows * staged + staged * wide);
-            held * bytes <= stage && rows.div_ceil(target.lanes.max(1)) * column_size * 4 <= vector / 10 * 7
+        let held = |&(rows, wide, (side, staged)): &(usize, usize, (usize, usize)), queries: usize| {
+            (queries * rows * head_size + COPIES * (head_size * side + rows * staged + staged * wide)) * bytes
+        };
+        let fits = |shape: &(usize, usize, (usize, usize))| {
+            let rows = shape.0;
+            held(shape, 1) <= stage && rows.div_ceil(target.lanes.max(1)) * column_size * 4 <= vector / 10 * 7
         };
         let candidates = (0..5).map(|shift| most >> shift).filter(|&rows| rows >= 16.min(most));
         // As many columns as there are accumulators for: long runs of values.
@@ -155,7 +248,8 @@ impl Attention<'_> {
             |rows: usize| [SIDE * COPIES / rows.div_ceil(SIDE).clamp(1, COPIES), SIDE].map(|wide| wide.max(SIDE));
         let shapes = candidates
             .flat_map(|rows| widths(rows).into_iter().flat_map(move |wide| STAGED.map(|keys| (rows, wide, keys))));
-        let (block, wide, (side, staged)) = shapes.into_iter().find(|shape| fits(shape))?;
+        let shape = shapes.into_iter().find(|shape| fits(shape))?;
+        let (block, wide, (side, staged)) = shape;
         if piece == 0 || unit[2] < COPIES * SIDE * SIDE * 4 {
             return None;
         }
@@ -163,7 +257,6 @@ impl Attention<'_> {
         let mut plan = Plan {
             rows,
             spans: Vec::new(),
-            size: Dim::ONE,
             capacity: 1,
             chunk,
             side: side.min(chunk),
@@ -175,6 +268,7 @@ impl Attention<'_> {
             dtype,
             sum,
             masked: self.operands.len() > 3,
+            ahead: held(&shape, COPIES) <= stage,
             pipes,
         };
         self.cut(builder, &mut plan, block);
@@ -196,7 +290,7 @@ impl Attention<'_> {
             spans[group] = Span { start: Dim::ZERO, size, capacity };
         }
         cut_block(builder, self.nest, &plan.rows, block, &mut spans);
-        (plan.size, plan.capacity) = crate::load::extent(&plan.rows, &spans);
+        plan.capacity = crate::load::extent(&plan.rows, &spans).1;
         plan.spans = spans;
     }
 }
@@ -231,13 +325,14 @@ impl Pipes {
         let enough = events(&pipes.drain, &pipes.read, 2)
             && events(&pipes.write, &pipes.load, 1)
             && events(&pipes.matrix, &pipes.drain, 1)
-            && events(&pipes.feed, &pipes.matrix, 1);
+            && events(&pipes.feed, &pipes.matrix, 1)
+            && events(&pipes.load, &pipes.feed, 1);
         (enough && pipe(stage, right)? == pipes.feed).then_some(pipes)
     }
 }
 
 impl Pipeline {
-    fn new(builder: &mut KernelBuilder, plan: &Plan) -> Pipeline {
+    fn new(builder: &mut KernelBuilder, plan: &Plan, several: bool) -> Pipeline {
         let target = builder.target;
         let exchange = target.exchange.clone().unwrap_or_default();
         let [left, right, unit] = target.matrix_spaces.clone();
@@ -259,7 +354,9 @@ impl Pipeline {
             builder.ring_tile(&left, plan.dtype, vec![high, plan.piece], layouts[0]),
             builder.ring_tile(&right, plan.dtype, vec![plan.piece, SIDE], layouts[1]),
         ];
+        let queries = (plan.ahead && several).then(|| ring(builder, load, feed, 0));
         Pipeline {
+            queries,
             scores: (tiles[0], ring(builder, drain, read, 0)),
             weights: (tiles[1], ring(builder, write, load, 0)),
             parts: (tiles[2], ring(builder, drain, read, 1)),
@@ -269,10 +366,23 @@ impl Pipeline {
     }
 }
 
+/// What is to be done for one chunk of one item.
 struct Work<'w, 'a> {
     attention: &'w Attention<'a>,
     plan: &'w Plan,
     pipeline: &'w Pipeline,
+    spans: Vec<Span>,
+    /// Rows together.
+    size: Dim,
+    /// Its keys.
+    chunk: Span,
+    /// Positive for the first and for the last chunk of an item.
+    is_first: Dim,
+    is_last: Dim,
+    /// Which copies of rings it uses for all of the item, for the chunk, and for the chunk before.
+    item: Dim,
+    copy: Dim,
+    before: Dim,
 }
 
 impl Work<'_, '_> {
@@ -289,13 +399,14 @@ impl Work<'_, '_> {
             rows,
             columns,
             dtype: self.plan.dtype,
-            turn: Dim::ZERO,
+            copy: None,
+            turn: None,
         }
     }
 
     /// The rows of a product: their number is cut into blocks.
     fn blocks(&self) -> Vec<(usize, Dim)> {
-        let Plan { capacity, size, .. } = self.plan;
+        let (capacity, size) = (&self.plan.capacity, &self.size);
         let block = |start: usize| {
             let rest = size.clone() - Dim::from(start);
             let rows = match size.as_usize() {
@@ -310,7 +421,7 @@ impl Work<'_, '_> {
 
     /// A ring's copy in the exchange space: some rows (of a block of a product) and columns.
     fn exchanged(&self, tile: TileId, copy: &Dim, (start, rows): &(usize, Dim), from: Dim, width: Dim) -> Region {
-        let spans = &self.plan.spans;
+        let spans = &self.spans;
         let mut size: Vec<Dim> = self.plan.rows.iter().map(|&group| spans[group].size.clone()).collect();
         let mut offset = vec![Dim::ZERO; size.len()];
         if self.plan.capacity > SIDE {
@@ -364,13 +475,30 @@ impl Work<'_, '_> {
     }
 
     /// Scores of a chunk of keys.
-    fn scores(&self, builder: &mut KernelBuilder, queries: &Region, chunk: &Span, copy: &Dim) -> Result<(), String> {
+    fn scores(&self, builder: &mut KernelBuilder) -> Result<(), String> {
+        let (chunk, copy) = (&self.chunk, &self.copy);
+        let mut staged = None;
+        let groups = [self.attention.groups[2]];
+        let ahead = self.pipeline.queries.as_ref();
+        builder.if_positive(
+            self.is_first.clone(),
+            |builder| {
+                ahead.inspect(|ring| ring.take(builder, &self.item));
+                let load = self.load(0, 0, &self.plan.rows, &groups);
+                let load = Load { copy: ahead.map(|_| self.item.clone()), ..load };
+                staged = Some(load.stage(builder, &self.spans)?);
+                ahead.inspect(|ring| ring.pass(builder, &self.item));
+                Ok::<(), String>(())
+            },
+            |_| Ok(()),
+        )?;
+        let queries = staged.ok_or("queries that are never loaded")?;
         let [_, keys, head, _] = self.attention.groups;
         let ((tile, ring), (acc, drained)) = (&self.pipeline.scores, &self.pipeline.acc);
         let (blocks, heads) = (self.blocks(), [head]);
         ring.take(builder, copy);
         builder.for_each(chunk.size.clone(), self.plan.side as i64, |builder, start| {
-            let mut spans = self.plan.spans.clone();
+            let mut spans = self.spans.clone();
             let part = part_of(&chunk.size, start.clone(), self.plan.side);
             let width = part.size.clone();
             spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
@@ -393,11 +521,19 @@ impl Work<'_, '_> {
             Ok::<(), String>(())
         })?;
         ring.filled(builder, copy);
-        Ok(())
+        builder.if_positive(
+            self.is_last.clone(),
+            |builder| {
+                ahead.inspect(|ring| ring.free(builder, &self.item));
+                Ok(())
+            },
+            |_| Ok(()),
+        )
     }
 
     /// Weights times values of a chunk.
-    fn parts(&self, builder: &mut KernelBuilder, chunk: &Span, copy: &Dim) -> Result<(), String> {
+    fn parts(&self, builder: &mut KernelBuilder) -> Result<(), String> {
+        let (chunk, copy) = (&self.chunk, &self.copy);
         let [_, keys, _, columns] = self.attention.groups;
         let ((weights, given), (parts, ring)) = (&self.pipeline.weights, &self.pipeline.parts);
         let (acc, drained) = &self.pipeline.acc;
@@ -422,15 +558,15 @@ impl Work<'_, '_> {
             let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
             sums.iter().for_each(|sum| drained.take(builder, &sum.slot));
             builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
-                let mut spans = self.plan.spans.clone();
+                let mut spans = self.spans.clone();
                 let part = part_of(&chunk.size, start.clone(), self.plan.staged);
                 let depth = part.size.clone();
                 spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
                 spans[columns] = all.clone();
                 let values = self.load(2, 1, &rows, &wide).stage(builder, &spans)?;
                 let tile = builder.tile(&stage, self.plan.dtype, vec![self.plan.capacity, self.plan.staged], layout);
-                let lhs = Region::at_origin(tile, vec![self.plan.size.clone(), depth.clone()]);
-                let whole = (0, self.plan.size.clone());
+                let lhs = Region::at_origin(tile, vec![self.size.clone(), depth.clone()]);
+                let whole = (0, self.size.clone());
                 let source = self.exchanged(*weights, copy, &whole, start.clone(), depth);
                 let op = Opcode::Copy { rows: self.plan.rows.len() };
                 builder.instr(op, vec![Operand::Tile(lhs.clone())], vec![Operand::Tile(source)]);

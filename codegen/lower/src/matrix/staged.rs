@@ -245,7 +245,8 @@ impl Product<'_> {
             rows,
             columns,
             dtype: types[which],
-            turn,
+            copy: None,
+            turn: Some(turn),
         };
         load.stage(builder, spans)
     }

@@ -1,8 +1,8 @@
 //! Addresses: tiles lie inside their space, aligned, and no two that are needed at the same time share bytes.
 //!
 //! Statements are numbered in order. A tile is needed from its first to its last access; through the whole of a loop if it is
-//! accessed both inside and outside of it, if the first access inside does not overwrite it, or if it has several slots: then one
-//! iteration uses what the one before has left.
+//! accessed both inside and outside of it, if something inside is accessed that was not overwritten for certain in the same iteration, or
+//! if it has several slots: then one iteration uses what the one before has left.
 
 use super::{Report, kernel::tile_bytes};
 use crate::{Instr, Kernel, Machine, Operand, Region, Stmt, TileId, text::part};
@@ -17,6 +17,8 @@ struct Use<'k> {
     region: &'k Region,
     /// The loops around it, outermost first, by index.
     loops: Vec<usize>,
+    /// The branches around it, outermost first: the number of the condition, and whether it holds.
+    branches: Vec<(usize, bool)>,
 }
 
 /// First and last statement that need a tile.
@@ -78,8 +80,14 @@ pub(super) fn placed(kernel: &Kernel, machine: &Machine, report: &mut Report) {
 
 /// The lifetime of every tile; `None` for unused ones.
 pub fn lives(kernel: &Kernel) -> Vec<Option<Life>> {
-    let mut walk =
-        Walk { at: 0, loops: Vec::new(), inside: Vec::new(), uses: kernel.tiles.iter().map(|_| Vec::new()).collect() };
+    let mut walk = Walk {
+        at: 0,
+        loops: Vec::new(),
+        inside: Vec::new(),
+        conditions: 0,
+        branches: Vec::new(),
+        uses: kernel.tiles.iter().map(|_| Vec::new()).collect(),
+    };
     walk.block(&kernel.body);
     let tiles = walk.uses.iter().zip(&kernel.tiles);
     tiles.map(|(uses, tile)| walk.life(uses, tile.slots > 1)).collect()
@@ -102,7 +110,36 @@ struct Walk<'k> {
     /// First and last statement of every loop.
     loops: Vec<Life>,
     inside: Vec<usize>,
+    conditions: usize,
+    branches: Vec<(usize, bool)>,
     uses: Vec<Vec<Use<'k>>>,
+}
+
+impl Use<'_> {
+    /// Whether this write is carried out whenever `other` is, before it, and writes all that it needs.
+    fn precedes(&self, other: &Use) -> bool {
+        self.writes_for(other) && other.branches.starts_with(&self.branches)
+    }
+
+    fn writes_for(&self, other: &Use) -> bool {
+        // What an instruction reads it reads before it writes.
+        let before = self.at < other.at || std::ptr::eq(self, other);
+        self.overwrites && before && covers(self.region, other.region)
+    }
+
+    /// Whether this write and another one do so together, one under each outcome of a condition.
+    fn precedes_with(&self, opposite: &Use, other: &Use) -> bool {
+        let (Some((&(condition, holds), around)), Some((&last, beside))) =
+            (self.branches.split_last(), opposite.branches.split_last())
+        else {
+            return false;
+        };
+        last == (condition, !holds)
+            && around == beside
+            && other.branches.starts_with(around)
+            && self.writes_for(other)
+            && opposite.writes_for(other)
+    }
 }
 
 impl<'k> Walk<'k> {
@@ -112,8 +149,13 @@ impl<'k> Walk<'k> {
             match stmt {
                 Stmt::Instr(instr) => self.instr(instr),
                 Stmt::If { then, otherwise, .. } => {
-                    self.block(then);
-                    self.block(otherwise);
+                    self.conditions += 1;
+                    let condition = self.conditions;
+                    for (branch, holds) in [(then, true), (otherwise, false)] {
+                        self.branches.push((condition, holds));
+                        self.block(branch);
+                        self.branches.pop();
+                    }
                 }
                 Stmt::For { body, .. } => {
                     let index = self.loops.len();
@@ -139,7 +181,8 @@ impl<'k> Walk<'k> {
             && let TileId(tile) = region.tile
             && let Some(uses) = self.uses.get_mut(tile as usize)
         {
-            uses.push(Use { at: self.at, overwrites, region, loops: self.inside.clone() });
+            let (loops, branches) = (self.inside.clone(), self.branches.clone());
+            uses.push(Use { at: self.at, overwrites, region, loops, branches });
         }
     }
 
@@ -149,11 +192,12 @@ impl<'k> Walk<'k> {
         loops.sort_unstable();
         loops.dedup();
         for index in loops {
-            let inside = |one: &&Use| one.loops.contains(&index);
-            let carried = uses.iter().find(inside).is_some_and(|first| {
-                !first.overwrites || !uses.iter().filter(inside).all(|other| covers(first.region, other.region))
-            });
-            if slots || carried || !uses.iter().all(|one| inside(&one)) {
+            let inside: Vec<&Use> = uses.iter().filter(|one| one.loops.contains(&index)).collect();
+            let overwritten = |one: &&Use| {
+                let both = |a: &&Use| inside.iter().any(|b| a.precedes_with(b, one));
+                inside.iter().any(|write| write.precedes(one)) || inside.iter().any(both)
+            };
+            if slots || inside.len() < uses.len() || !inside.iter().all(overwritten) {
                 life.first = life.first.min(self.loops[index].first);
                 life.last = life.last.max(self.loops[index].last);
             }

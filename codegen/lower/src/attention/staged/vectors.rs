@@ -1,6 +1,8 @@
 //! What the vector cores do of an attention in steps: weights from scores, sums of parts, and the result. Rows are dealt out; each core
 //! keeps the running maximum, sum and result of its rows.
 
+use std::convert::Infallible;
+
 use tarsia_graph::{BinaryFn, NodeId, ReduceFn, UnaryFn};
 use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Layout, Opcode, Operand, Region, TileId};
@@ -22,28 +24,38 @@ pub(super) struct States {
 }
 
 impl Work<'_, '_> {
-    /// What every vector core keeps, cleared.
+    /// What every vector core keeps.
     pub(super) fn states(&self, builder: &mut KernelBuilder) -> States {
-        let shares = crate::load::share(builder, &self.plan.rows, &self.plan.spans);
-        let tile = |builder: &mut KernelBuilder, width: usize| {
-            let shape: Vec<usize> = shares.iter().copied().chain([width]).collect();
-            let size: Vec<Dim> = shape.iter().map(|&side| Dim::from(side)).collect();
-            builder.scratch(DType::F32, &shape, &size)
-        };
-        let (max, sum) = (tile(builder, 1), tile(builder, 1));
-        let acc = tile(builder, self.plan.columns);
-        let factor: Vec<usize> = shares.iter().map(|share| share.next_multiple_of(8)).chain([1]).collect();
+        let shares = crate::load::share(builder, &self.plan.rows, &self.spans);
         let space = builder.target.vector_space.clone();
-        let factor = builder.ring_tile(&space, DType::F32, factor, Layout::RowMajor);
-        for (region, value) in [(&max, f64::from(f32::MIN)), (&sum, 0.0), (&acc, 0.0)] {
-            builder.instr(Opcode::Fill, vec![Operand::Tile(region.clone())], vec![Operand::Real(value)]);
+        // Copies begin where vectors may begin.
+        let ring: Vec<usize> = shares.iter().map(|share| share.next_multiple_of(8)).chain([1]).collect();
+        let tile = |builder: &mut KernelBuilder, width: usize| {
+            let shape = shares.iter().copied().chain([width]).collect();
+            builder.tile(&space, DType::F32, shape, Layout::RowMajor)
+        };
+        States {
+            max: tile(builder, 1),
+            acc: tile(builder, self.plan.columns),
+            sum: builder.ring_tile(&space, DType::F32, ring.clone(), Layout::RowMajor),
+            factor: builder.ring_tile(&space, DType::F32, ring, Layout::RowMajor),
         }
-        States { max: max.tile, sum: sum.tile, factor, acc: acc.tile }
+    }
+
+    /// Sets all of a state where an item begins.
+    fn clear(&self, builder: &mut KernelBuilder, state: TileId, value: f64) {
+        let fill = |builder: &mut KernelBuilder| {
+            let size = builder.capacity_of(state).iter().map(|&side| Dim::from(side)).collect();
+            let all = Operand::Tile(Region::at_origin(state, size));
+            builder.instr(Opcode::Fill, vec![all], vec![Operand::Real(value)]);
+            Ok::<(), Infallible>(())
+        };
+        let Ok(()) = builder.if_positive(self.is_first.clone(), fill, |_| Ok(()));
     }
 
     /// The axis along which rows are dealt out.
     fn dealt(&self) -> usize {
-        dealt_axis(&self.plan.rows, 1, &self.plan.spans, &|_| true)
+        dealt_axis(&self.plan.rows, 1, &self.spans, &|_| true)
     }
 
     /// The part of a state that belongs to a piece of rows.
@@ -56,18 +68,14 @@ impl Work<'_, '_> {
     }
 
     /// Weights of a chunk from its scores; the running maximum and sum.
-    pub(super) fn weights(
-        &self,
-        builder: &mut KernelBuilder,
-        states: &States,
-        chunk: &Span,
-        copy: &Dim,
-    ) -> Result<(), String> {
+    pub(super) fn weights(&self, builder: &mut KernelBuilder, states: &States) -> Result<(), String> {
+        let (chunk, copy) = (&self.chunk, &self.copy);
+        self.clear(builder, states.max, f64::from(f32::MIN));
         let keys = self.attention.groups[1];
         let (filled, given) = (&self.pipeline.scores.1, &self.pipeline.weights.1);
         filled.wait(builder, copy);
         given.take(builder, copy);
-        let mut all = self.plan.spans.clone();
+        let mut all = self.spans.clone();
         all[keys] = chunk.clone();
         let axes: Vec<usize> = self.plan.rows.iter().copied().chain([keys]).collect();
         let room = room(builder, self.plan, chunk.capacity.max(1));
@@ -109,7 +117,8 @@ impl Work<'_, '_> {
         let half = |region: &Region| halves(region, place.axis, capacity[place.axis]);
         let state = |tile, copy: &Dim| half(&self.state(tile, spans, place, Dim::ONE, copy.clone()));
         let (tiles, nexts, totals) = (half(&tile), half(&next), half(&total));
-        let (maxima, sums) = (state(states.max, &Dim::ZERO), state(states.sum, &Dim::ZERO));
+        let maxima = state(states.max, &Dim::ZERO);
+        let [sums, before] = [&self.copy, &self.before].map(|copy| state(states.sum, copy));
         let factors = state(states.factor, copy);
         self.masked(builder, (&half(&come), &tiles), (&half, place.axis), axes, spans)?;
         let each = |builder: &mut KernelBuilder, op: Opcode, dst: &[Region], src: &[&[Region]]| {
@@ -132,9 +141,17 @@ impl Work<'_, '_> {
         builder.copy(exchanged(self.pipeline.weights.0), Operand::Tile(rounded));
         each(builder, Opcode::Copy { rows: 1 }, &maxima, &[&nexts]);
         each(builder, reduce(ReduceFn::Sum), &totals, &[&tiles]);
-        each(builder, binary(BinaryFn::Mul), &sums, &[&sums, &factors]);
-        each(builder, binary(BinaryFn::Add), &sums, &[&sums, &totals]);
-        Ok(())
+        // The sum before is that of another item where one begins.
+        let begin = |builder: &mut KernelBuilder| {
+            each(builder, Opcode::Copy { rows: 1 }, &sums, &[&totals]);
+            Ok(())
+        };
+        let go_on = |builder: &mut KernelBuilder| {
+            each(builder, binary(BinaryFn::Mul), &sums, &[&before, &factors]);
+            each(builder, binary(BinaryFn::Add), &sums, &[&sums, &totals]);
+            Ok(())
+        };
+        builder.if_positive(self.is_first.clone(), begin, go_on)
     }
 
     /// Scales the parts of a tile of scores and adds the mask; `half` cuts the mask as the scores are cut.
@@ -172,18 +189,26 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Adds a part to what each vector core keeps.
-    pub(super) fn update(&self, builder: &mut KernelBuilder, states: &States, copy: &Dim) -> Result<(), String> {
-        let (parts, filled) = &self.pipeline.parts;
+    /// Adds a part to what each vector core keeps; there is none where there are no keys.
+    pub(super) fn update(&self, builder: &mut KernelBuilder, states: &States) -> Result<(), String> {
+        let filled = &self.pipeline.parts.1;
+        self.clear(builder, states.acc, 0.0);
+        filled.wait(builder, &self.copy);
+        builder.if_positive(self.chunk.size.clone(), |builder| self.add_part(builder, states), |_| Ok(()))?;
+        filled.free(builder, &self.copy);
+        Ok(())
+    }
+
+    fn add_part(&self, builder: &mut KernelBuilder, states: &States) -> Result<(), String> {
+        let (parts, copy) = (self.pipeline.parts.0, &self.copy);
         let columns = self.attention.groups[3];
         let axes: Vec<usize> = self.plan.rows.iter().copied().chain([columns]).collect();
-        filled.wait(builder, copy);
         let room = room(builder, self.plan, self.plan.columns);
         let dealt = self.dealt();
-        deal_pieces(builder, (&axes, dealt), 1, room, &self.plan.spans, |builder, spans, place| {
+        deal_pieces(builder, (&axes, dealt), 1, room, &self.spans, |builder, spans, place| {
             let capacity: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
             let size: Vec<Dim> = axes.iter().map(|&group| spans[group].size.clone()).collect();
-            let mut source = Region { slot: copy.clone(), ..Region::at_origin(*parts, size.clone()) };
+            let mut source = Region { slot: copy.clone(), ..Region::at_origin(parts, size.clone()) };
             source.offset[place.axis] = place.offset.clone();
             let part = builder.scratch(DType::F32, &capacity, &size);
             builder.copy(Operand::Tile(part.clone()), Operand::Tile(source));
@@ -192,9 +217,7 @@ impl Work<'_, '_> {
             builder.instr(Opcode::Binary(BinaryFn::Mul), vec![acc.clone()], vec![acc.clone(), factor]);
             builder.instr(Opcode::Binary(BinaryFn::Add), vec![acc.clone()], vec![acc, Operand::Tile(part)]);
             Ok(())
-        })?;
-        filled.free(builder, copy);
-        Ok(())
+        })
     }
 
     /// The result, and what else the kernel makes of it.
@@ -205,15 +228,15 @@ impl Work<'_, '_> {
         anchor: NodeId,
         target: &Target,
     ) -> Result<(), String> {
-        let attention = self.attention;
+        let (attention, copy) = (self.attention, &self.copy);
         let columns = attention.groups[3];
         let axes: Vec<usize> = self.plan.rows.iter().copied().chain([columns]).collect();
         let room = room(builder, self.plan, self.plan.columns);
         let dealt = self.dealt();
-        deal_pieces(builder, (&axes, dealt), 1, room, &self.plan.spans, |builder, spans, place| {
-            let state = |tile, width| self.state(tile, &spans, &place, width, Dim::ZERO);
-            let acc = Operand::Tile(state(states.acc, Dim::from(self.plan.columns)));
-            let sum = Operand::Tile(state(states.sum, Dim::ONE));
+        deal_pieces(builder, (&axes, dealt), 1, room, &self.spans, |builder, spans, place| {
+            let state = |tile, width, copy: &Dim| self.state(tile, &spans, &place, width, copy.clone());
+            let acc = Operand::Tile(state(states.acc, Dim::from(self.plan.columns), &Dim::ZERO));
+            let sum = Operand::Tile(state(states.sum, Dim::ONE, copy));
             builder.instr(Opcode::Binary(BinaryFn::Div), vec![acc.clone()], vec![acc.clone(), sum]);
             let mut finished = attention.leaves.clone();
             finished.insert(anchor.into(), Leaf::Tile(acc));

@@ -10,7 +10,7 @@ use super::{
 use crate::text::Anchor;
 
 /// Statements in one walk.
-const STATEMENTS: usize = 100_000;
+const STATEMENTS: usize = 300_000;
 /// Turns of loops, in one walk, at which changes of conditions are looked for.
 const LOOKS: usize = 1 << 20;
 /// For every queue, how much of it lies behind.
