@@ -173,6 +173,16 @@ impl<'m> KernelBuilder<'m> {
         id
     }
 
+    /// A row-major tile of which there are as many copies as a ring has, with as many more rows as it takes for copies to be aligned.
+    pub fn exchange_ring(&mut self, space: &str, dtype: DType, mut shape: Vec<usize>) -> TileId {
+        let alignment = self.target.machine.space(space).map_or(1, |space| space.alignment * 8);
+        let row = shape.iter().skip(1).product::<usize>() * dtype.bits();
+        if let Some(rows) = shape.first_mut() {
+            *rows = (*rows..).find(|rows| (rows * row).is_multiple_of(alignment)).unwrap_or(*rows);
+        }
+        self.ring_tile(space, dtype, shape, Layout::RowMajor)
+    }
+
     /// A new tile of which there are as many copies as a ring has.
     pub fn ring_tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {
         let id = self.tile(space, dtype, shape, layout);

@@ -109,13 +109,14 @@ impl Load<'_> {
         spans: &[Span],
         staged: Region,
     ) -> Result<(), String> {
-        let (size, capacity) = axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+        let (size, capacity): (Vec<Dim>, Vec<usize>) =
+            axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
         let stage = builder.target.stages[self.which].clone().unwrap_or_default();
         let vectors = builder.target.vector_space.clone();
         let turn = self.turn.as_ref();
         let ring = turn.and_then(|turn| Some((Ring::through(builder, &vectors, exchange, &stage)?, copy_of(turn))));
         let (tile, slot) = match &ring {
-            Some((_, copy)) => (builder.ring_tile(exchange, self.dtype, capacity, Layout::RowMajor), copy.clone()),
+            Some((_, copy)) => (builder.exchange_ring(exchange, self.dtype, capacity), copy.clone()),
             None => (builder.tile(exchange, self.dtype, capacity, Layout::RowMajor), Dim::ZERO),
         };
         let whole = Region { slot, ..Region::at_origin(tile, size) };

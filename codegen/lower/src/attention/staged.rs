@@ -194,6 +194,7 @@ impl<'w, 'a> Schedule<'w, 'a> {
             size: crate::load::extent(&self.plan.rows, &spans).0,
             spans,
             chunk: part_of(&self.keys, chunk.clone() * Dim::from(self.plan.chunk), self.plan.chunk),
+            any: self.keys.clone(),
             is_first: Dim::ONE - chunk.clone(),
             is_last: chunk + Dim::from(2usize) - self.chunks.clone(),
             item: copy_of(&item),
@@ -374,8 +375,9 @@ struct Work<'w, 'a> {
     spans: Vec<Span>,
     /// Rows together.
     size: Dim,
-    /// Its keys.
+    /// Its keys; there are some where the item has any.
     chunk: Span,
+    any: Dim,
     /// Positive for the first and for the last chunk of an item.
     is_first: Dim,
     is_last: Dim,
@@ -533,15 +535,23 @@ impl Work<'_, '_> {
 
     /// Weights times values of a chunk.
     fn parts(&self, builder: &mut KernelBuilder) -> Result<(), String> {
+        let (given, ring) = (&self.pipeline.weights.1, &self.pipeline.parts.1);
+        given.wait(builder, &self.copy);
+        ring.take(builder, &self.copy);
+        builder.if_positive(self.any.clone(), |builder| self.part(builder), |_| Ok(()))?;
+        given.free(builder, &self.copy);
+        ring.filled(builder, &self.copy);
+        Ok(())
+    }
+
+    fn part(&self, builder: &mut KernelBuilder) -> Result<(), String> {
         let (chunk, copy) = (&self.chunk, &self.copy);
         let [_, keys, _, columns] = self.attention.groups;
-        let ((weights, given), (parts, ring)) = (&self.pipeline.weights, &self.pipeline.parts);
+        let (weights, parts) = (&self.pipeline.weights.0, &self.pipeline.parts.0);
         let (acc, drained) = &self.pipeline.acc;
         let (blocks, rows, wide) = (self.blocks(), [keys], [columns]);
         let stage = builder.target.stages[0].clone().ok_or("the unit has no stage")?;
         let layout = builder.target.stage_layout(&stage, self.plan.dtype, false);
-        given.wait(builder, copy);
-        ring.take(builder, copy);
         builder.for_each(Dim::from(self.plan.columns), self.plan.wide as i64, |builder, from| {
             let all = part_of(&Dim::from(self.plan.columns), from.clone(), self.plan.wide);
             let strips = strips(&all);
@@ -588,11 +598,8 @@ impl Work<'_, '_> {
                 builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(sum.clone())]);
                 drained.free(builder, &sum.slot);
             }
-            Ok::<(), String>(())
-        })?;
-        given.free(builder, copy);
-        ring.filled(builder, copy);
-        Ok(())
+            Ok(())
+        })
     }
 }
 

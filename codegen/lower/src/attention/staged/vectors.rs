@@ -194,7 +194,7 @@ impl Work<'_, '_> {
         let filled = &self.pipeline.parts.1;
         self.clear(builder, states.acc, 0.0);
         filled.wait(builder, &self.copy);
-        builder.if_positive(self.chunk.size.clone(), |builder| self.add_part(builder, states), |_| Ok(()))?;
+        builder.if_positive(self.any.clone(), |builder| self.add_part(builder, states), |_| Ok(()))?;
         filled.free(builder, &self.copy);
         Ok(())
     }
