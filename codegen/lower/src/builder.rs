@@ -183,6 +183,13 @@ impl<'m> KernelBuilder<'m> {
         self.ring_tile(space, dtype, shape, Layout::RowMajor)
     }
 
+    /// A new row-major tile of which there are so many copies.
+    pub fn slots(&mut self, space: &str, dtype: DType, shape: Vec<usize>, copies: usize) -> TileId {
+        let id = self.tile(space, dtype, shape, Layout::RowMajor);
+        self.kernel.tiles[id.0 as usize].slots = copies;
+        id
+    }
+
     /// A new tile of which there are as many copies as a ring has.
     pub fn ring_tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {
         let id = self.tile(space, dtype, shape, layout);

@@ -22,6 +22,8 @@ pub(crate) struct Grouping {
 /// The items of one core.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
+    /// The core's number.
+    pub core: Dim,
     /// How many items it has.
     pub count: Dim,
     /// Where along the axes of the grid the item is that has the number `turn` among them.
@@ -41,8 +43,8 @@ impl Share {
         let item = Dim::from(core.clone()) + Dim::from(cores) * Dim::from(turn.clone());
         let places = numbered(&kernel.grid, &item, grouping);
         let count = (items.clone() - Dim::from(core.clone())).ceil_div(&Dim::from(cores));
-        kernel.grid = vec![(core, items.minimum(&Dim::from(cores)))];
-        Some(Share { count, places, turn })
+        kernel.grid = vec![(core.clone(), items.minimum(&Dim::from(cores)))];
+        Some(Share { core: core.into(), count, places, turn })
     }
 
     /// The place of an axis of the grid for the core's item of this number.

@@ -10,11 +10,12 @@
 //! In every turn the three steps work on different chunks, so that neither kind of core waits for the other. Scores, weights and
 //! parts are rings of two copies in the exchange space; the unit's memories are rings that both products share.
 
+mod schedule;
 mod vectors;
 
 use tarsia_graph::NodeId;
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Layout, Opcode, Operand, Region, TileId, optable::Class};
+use tarsia_tile::{Layout, Opcode, Operand, Region, TileId, machine::GLOBAL, optable::Class};
 
 use super::Attention;
 use crate::{
@@ -22,9 +23,9 @@ use crate::{
     emit::Span,
     load::{Load, cut_block, part_of},
     map::Target,
-    persist::Share,
     ring::{COPIES, Ring, copy_of},
 };
+use schedule::{Schedule, Several, Turn};
 
 /// Rows and columns of one product at most.
 const SIDE: usize = 128;
@@ -35,7 +36,8 @@ const KEYS: usize = 1024;
 /// Elements of a ring's copy are a multiple of this, so that copies are aligned.
 const COPY: usize = 256;
 /// Keys that the stage holds: of one product of scores, and of weights and values.
-const STAGED: [(usize, usize); 4] = [(SIDE, 256), (SIDE, 128), (SIDE / 2, 128), (SIDE / 2, 64)];
+const STAGED: [(usize, usize); 5] =
+    [(SIDE, 256), (SIDE, 128), (SIDE / 4 * 3, SIDE / 4 * 3), (SIDE / 2, 128), (SIDE / 2, 64)];
 
 /// Sizes and places of one kernel.
 struct Plan {
@@ -61,6 +63,8 @@ struct Plan {
     masked: bool,
     /// Whether the stage has room for the queries of two items.
     ahead: bool,
+    /// Whether keys come too slowly if all cores ask for them at once.
+    staggered: bool,
     pipes: Pipes,
 }
 
@@ -85,123 +89,24 @@ pub(super) fn lower(
     let Some(plan) = attention.plan(builder) else { return Ok(false) };
     let keys = attention.nest.size(attention.groups[1]);
     let chunks = keys.ceil_div(&Dim::from(plan.chunk)).maximum(&Dim::ONE);
-    let share = chunks.as_usize().and_then(|known| Some((builder.deal_items()?, known)));
-    let pipeline = Pipeline::new(builder, &plan, share.is_some());
-    let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, share, keys, chunks };
-    let states = schedule.at(Dim::ZERO, Dim::ZERO, Dim::ZERO).states(builder);
-    let count = schedule.count();
-    schedule.turns(builder, &mut |builder, turn, steps| {
+    let several = Several::of(builder, &chunks, plan.staggered);
+    let pipeline = Pipeline::new(builder, &plan, several.is_some());
+    let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, several, keys, chunks };
+    let states = schedule.first().states(builder, schedule.kept());
+    schedule.turns(builder, &|builder, turn| {
+        let Turn { scores, weights, parts, update } = turn;
         let none = |_: &mut KernelBuilder| Ok(());
-        let [scores, weights, update] = steps;
-        builder.if_positive(count.clone() - turn.clone(), |builder| scores.scores(builder), none)?;
-        builder.if_positive(
-            turn.minimum(&(count.clone() + Dim::ONE - turn.clone())),
-            |builder| {
-                weights.weights(builder, &states)?;
-                weights.parts(builder)
-            },
-            none,
-        )?;
-        builder.if_positive(
-            turn - Dim::ONE,
-            |builder| {
-                update.update(builder, &states)?;
-                let is_last = update.is_last.clone();
-                builder.if_positive(is_last, |builder| update.finish(builder, &states, anchor, target), none)
-            },
-            none,
-        )
+        builder.if_positive(scores.is_due.clone(), |builder| scores.scores(builder), none)?;
+        builder.if_positive(weights.is_due.clone(), |builder| weights.weights(builder, &states), none)?;
+        builder.if_positive(parts.is_due.clone(), |builder| parts.parts(builder), none)?;
+        let finish = |builder: &mut KernelBuilder| {
+            update.update(builder, &states)?;
+            let last = |builder: &mut KernelBuilder| update.finish(builder, &states, anchor, target);
+            builder.if_positive(update.is_last.clone(), last, none)
+        };
+        builder.if_positive(update.is_due.clone(), finish, none)
     })?;
     Ok(true)
-}
-
-/// Steps of the pipeline.
-const STEPS: usize = 3;
-
-/// Which chunk of which item is whose turn: a core goes through the chunks of all its items as if they were one, so that the pipeline
-/// is not emptied between items.
-struct Schedule<'w, 'a> {
-    attention: &'w Attention<'a>,
-    plan: &'w Plan,
-    pipeline: &'w Pipeline,
-    /// What a core has, if it has several items of as many chunks as is known.
-    share: Option<(Share, usize)>,
-    keys: Dim,
-    /// Chunks of an item; an item without keys has an empty one.
-    chunks: Dim,
-}
-
-impl<'w, 'a> Schedule<'w, 'a> {
-    /// Chunks of all items of a core.
-    fn count(&self) -> Dim {
-        self.share.as_ref().map_or(Dim::ONE, |(share, _)| share.count.clone()) * self.chunks.clone()
-    }
-
-    /// All turns with their steps' work: after the last chunk has come there are two more.
-    fn turns(
-        &self,
-        builder: &mut KernelBuilder,
-        body: &mut dyn FnMut(&mut KernelBuilder, Dim, [Work<'w, 'a>; STEPS]) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let more = Dim::from(STEPS - 1);
-        let before = |number: &Dim, step: usize| number.clone() - Dim::from(step);
-        match &self.share {
-            None => builder.for_each(self.chunks.clone() + more, 1, |builder, turn| {
-                let work = |step| self.at(before(&turn, step), Dim::ZERO, before(&turn, step));
-                body(builder, turn.clone(), [work(0), work(1), work(2)])
-            }),
-            Some((share, 1)) => builder.for_each(share.count.clone() + more, 1, |builder, turn| {
-                let work = |step| self.at(before(&turn, step), before(&turn, step), Dim::ZERO);
-                body(builder, turn.clone(), [work(0), work(1), work(2)])
-            }),
-            Some((share, known)) => builder.for_each(share.count.clone() + Dim::ONE, 1, |builder, item| {
-                let left = (share.count.clone() - item.clone()) * self.chunks.clone() + more.clone();
-                builder.for_each(self.chunks.minimum(&left), 1, |builder, chunk| {
-                    let turn = item.clone() * self.chunks.clone() + chunk.clone();
-                    let work = |step: usize| {
-                        // Later steps are still at the item before.
-                        let ahead = before(&chunk, step) + self.chunks.clone();
-                        let item = item.clone() + ahead.floor_div(&self.chunks) - Dim::ONE;
-                        let work = self.at(before(&turn, step), item, ahead.modulo(&self.chunks));
-                        if step == 0 || *known < STEPS {
-                            return work;
-                        }
-                        // The same without remainders, for which conditions would only repeat with whole items.
-                        let is = |step: usize| {
-                            let distance = before(&chunk, step);
-                            Dim::ONE - distance.maximum(&(Dim::ZERO - distance.clone()))
-                        };
-                        Work { is_first: is(step), is_last: is(step - 1), ..work }
-                    };
-                    body(builder, turn.clone(), [work(0), work(1), work(2)])
-                })
-            }),
-        }
-    }
-
-    /// The work on a chunk of an item; it is the one of this number of all that the core has.
-    fn at(&self, number: Dim, item: Dim, chunk: Dim) -> Work<'w, 'a> {
-        let place = |dim: &Dim| match &self.share {
-            Some((share, _)) => dim.substitute(&|axis| share.place(axis, &item)),
-            None => dim.clone(),
-        };
-        let placed = |span: &Span| Span { start: place(&span.start), size: place(&span.size), ..*span };
-        let spans: Vec<Span> = self.plan.spans.iter().map(placed).collect();
-        Work {
-            attention: self.attention,
-            plan: self.plan,
-            pipeline: self.pipeline,
-            size: crate::load::extent(&self.plan.rows, &spans).0,
-            spans,
-            chunk: part_of(&self.keys, chunk.clone() * Dim::from(self.plan.chunk), self.plan.chunk),
-            any: self.keys.clone(),
-            is_first: Dim::ONE - chunk.clone(),
-            is_last: chunk + Dim::from(2usize) - self.chunks.clone(),
-            item: copy_of(&item),
-            copy: copy_of(&number),
-            before: copy_of(&(number + Dim::ONE)),
-        }
-    }
 }
 
 impl Attention<'_> {
@@ -270,10 +175,29 @@ impl Attention<'_> {
             sum,
             masked: self.operands.len() > 3,
             ahead: held(&shape, COPIES) <= stage,
+            staggered: self.waits_for_keys(target, block, all.map_or(1, |all| all.div_ceil(block)), (dtype, head_size)),
             pipes,
         };
         self.cut(builder, &mut plan, block);
         Some(plan)
+    }
+
+    /// Whether the products of `rows` rows with a key take less time than it takes to bring a key of so many elements from device memory
+    /// for each of the `uses` items that need it.
+    fn waits_for_keys(
+        &self,
+        target: &crate::target::Target,
+        rows: usize,
+        uses: usize,
+        (dtype, head): (DType, usize),
+    ) -> bool {
+        let machine = &target.machine;
+        let Some((unit, product)) = machine.product(dtype, dtype) else { return false };
+        let cores = machine.core(&unit.core).map_or(1, |core| core.count) as f64;
+        let memory = machine.space(GLOBAL).and_then(|space| space.bytes_per_cycle).unwrap_or(f64::INFINITY);
+        let bytes = (head * dtype.bits()).div_ceil(8) as f64;
+        let computed = (rows * head) as f64 / product.per_cycle;
+        bytes * cores / (memory * uses as f64) > computed
     }
 
     /// Grid axes for all but rows within a block.
@@ -378,12 +302,15 @@ struct Work<'w, 'a> {
     /// Its keys; there are some where the item has any.
     chunk: Span,
     any: Dim,
-    /// Positive for the first and for the last chunk of an item.
+    /// Positive where there is such a chunk, and for the first and for the last one of an item.
+    is_due: Dim,
     is_first: Dim,
     is_last: Dim,
-    /// Which copies of rings it uses for all of the item, for the chunk, and for the chunk before.
+    /// Which copies of rings it uses for all of the item and for the chunk.
     item: Dim,
     copy: Dim,
+    /// Which copies of what vector cores keep for the chunk, and kept for the one before.
+    kept: Dim,
     before: Dim,
 }
 

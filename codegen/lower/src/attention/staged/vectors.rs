@@ -24,8 +24,8 @@ pub(super) struct States {
 }
 
 impl Work<'_, '_> {
-    /// What every vector core keeps.
-    pub(super) fn states(&self, builder: &mut KernelBuilder) -> States {
+    /// What every vector core keeps; of what belongs to a chunk so many copies.
+    pub(super) fn states(&self, builder: &mut KernelBuilder, copies: usize) -> States {
         let shares = crate::load::share(builder, &self.plan.rows, &self.spans);
         let space = builder.target.vector_space.clone();
         // Copies begin where vectors may begin.
@@ -37,8 +37,8 @@ impl Work<'_, '_> {
         States {
             max: tile(builder, 1),
             acc: tile(builder, self.plan.columns),
-            sum: builder.ring_tile(&space, DType::F32, ring.clone(), Layout::RowMajor),
-            factor: builder.ring_tile(&space, DType::F32, ring, Layout::RowMajor),
+            sum: builder.slots(&space, DType::F32, ring.clone(), copies),
+            factor: builder.slots(&space, DType::F32, ring, copies),
         }
     }
 
@@ -118,8 +118,8 @@ impl Work<'_, '_> {
         let state = |tile, copy: &Dim| half(&self.state(tile, spans, place, Dim::ONE, copy.clone()));
         let (tiles, nexts, totals) = (half(&tile), half(&next), half(&total));
         let maxima = state(states.max, &Dim::ZERO);
-        let [sums, before] = [&self.copy, &self.before].map(|copy| state(states.sum, copy));
-        let factors = state(states.factor, copy);
+        let [sums, before] = [&self.kept, &self.before].map(|copy| state(states.sum, copy));
+        let factors = state(states.factor, &self.kept);
         self.masked(builder, (&half(&come), &tiles), (&half, place.axis), axes, spans)?;
         let each = |builder: &mut KernelBuilder, op: Opcode, dst: &[Region], src: &[&[Region]]| {
             for (i, dst) in dst.iter().enumerate() {
@@ -213,7 +213,7 @@ impl Work<'_, '_> {
             let part = builder.scratch(DType::F32, &capacity, &size);
             builder.copy(Operand::Tile(part.clone()), Operand::Tile(source));
             let acc = Operand::Tile(self.state(states.acc, &spans, &place, Dim::from(self.plan.columns), Dim::ZERO));
-            let factor = Operand::Tile(self.state(states.factor, &spans, &place, Dim::ONE, copy.clone()));
+            let factor = Operand::Tile(self.state(states.factor, &spans, &place, Dim::ONE, self.kept.clone()));
             builder.instr(Opcode::Binary(BinaryFn::Mul), vec![acc.clone()], vec![acc.clone(), factor]);
             builder.instr(Opcode::Binary(BinaryFn::Add), vec![acc.clone()], vec![acc, Operand::Tile(part)]);
             Ok(())
@@ -228,7 +228,7 @@ impl Work<'_, '_> {
         anchor: NodeId,
         target: &Target,
     ) -> Result<(), String> {
-        let (attention, copy) = (self.attention, &self.copy);
+        let attention = self.attention;
         let columns = attention.groups[3];
         let axes: Vec<usize> = self.plan.rows.iter().copied().chain([columns]).collect();
         let room = room(builder, self.plan, self.plan.columns);
@@ -236,7 +236,7 @@ impl Work<'_, '_> {
         deal_pieces(builder, (&axes, dealt), 1, room, &self.spans, |builder, spans, place| {
             let state = |tile, width, copy: &Dim| self.state(tile, &spans, &place, width, copy.clone());
             let acc = Operand::Tile(state(states.acc, Dim::from(self.plan.columns), &Dim::ZERO));
-            let sum = Operand::Tile(state(states.sum, Dim::ONE, copy));
+            let sum = Operand::Tile(state(states.sum, Dim::ONE, &self.kept));
             builder.instr(Opcode::Binary(BinaryFn::Div), vec![acc.clone()], vec![acc.clone(), sum]);
             let mut finished = attention.leaves.clone();
             finished.insert(anchor.into(), Leaf::Tile(acc));

@@ -1,0 +1,170 @@
+//! Which chunk of which item is whose turn.
+//!
+//! ```text
+//! turn            0    1    2    3    4    5    6             one item has the chunks a b c d, the next one e f g h
+//! scores          a    b    c    d    e    f    g
+//! weights              a    b    c    d    e    f
+//! parts                a    b    c    d    e    f
+//! update                    a    b    c    d    e
+//! ```
+//! A core goes through the chunks of all its items as if they were one, so that the pipeline is not emptied between items. Scores wait for
+//! keys from device memory, parts for values that come again from the cache. Where keys come too slowly for all cores at once, every
+//! other core makes parts and what follows a turn later: half of the cores ask for keys while the other half asks for values.
+
+use tarsia_tensor::Dim;
+
+use super::{Attention, Pipeline, Plan, Work};
+use crate::{
+    builder::KernelBuilder,
+    emit::Span,
+    load::part_of,
+    persist::Share,
+    ring::{COPIES, copy_of},
+};
+
+/// How many turns after its scores a chunk is added up.
+const LAST: usize = 2;
+
+/// What a core has, if it has several items of as many chunks as is known.
+pub(super) struct Several {
+    share: Share,
+    chunks: usize,
+    /// By how many turns this core's parts are late.
+    late: Dim,
+}
+
+impl Several {
+    /// `staggered` tells whether every other core is to be late; it is only if items have chunks enough.
+    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, staggered: bool) -> Option<Several> {
+        let chunks = chunks.as_usize()?;
+        let share = builder.deal_items()?;
+        let late = if staggered && chunks > LAST + 1 { share.core.modulo(&Dim::from(2usize)) } else { Dim::ZERO };
+        Some(Several { share, chunks, late })
+    }
+}
+
+/// The turns of one core.
+pub(super) struct Schedule<'w, 'a> {
+    pub attention: &'w Attention<'a>,
+    pub plan: &'w Plan,
+    pub pipeline: &'w Pipeline,
+    pub several: Option<Several>,
+    pub keys: Dim,
+    /// Chunks of an item; an item without keys has an empty one.
+    pub chunks: Dim,
+}
+
+/// The work of the steps in one turn.
+pub(super) struct Turn<'w, 'a> {
+    pub scores: Work<'w, 'a>,
+    pub weights: Work<'w, 'a>,
+    pub parts: Work<'w, 'a>,
+    pub update: Work<'w, 'a>,
+}
+
+impl<'w, 'a> Schedule<'w, 'a> {
+    /// By how many turns parts may be late on some core.
+    fn latest(&self) -> usize {
+        self.several.as_ref().map_or(0, |several| several.late.range().high.max(0) as usize)
+    }
+
+    /// Copies of what is kept for a chunk until it is added up.
+    pub fn kept(&self) -> usize {
+        COPIES + self.latest()
+    }
+
+    /// The work on the first chunk of the first item.
+    pub fn first(&self) -> Work<'w, 'a> {
+        self.work(Dim::ZERO, Dim::ZERO, Dim::ZERO)
+    }
+
+    /// All turns.
+    pub fn turns(
+        &self,
+        builder: &mut KernelBuilder,
+        body: &dyn Fn(&mut KernelBuilder, &Turn<'w, 'a>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let late = self.several.as_ref().map_or(Dim::ZERO, |several| several.late.clone());
+        let more = Dim::from(LAST) + late;
+        match &self.several {
+            None => builder.for_each(self.chunks.clone() + more, 1, |builder, turn| {
+                let work = |before: Dim| self.work(before.clone(), Dim::ZERO, before);
+                body(builder, &self.turn(&turn, &self.chunks, &|after| work(turn.clone() - after.clone())))
+            }),
+            Some(Several { share, chunks: 1, .. }) => {
+                builder.for_each(share.count.clone() + more, 1, |builder, turn| {
+                    let work = |before: Dim| self.work(before.clone(), before, Dim::ZERO);
+                    body(builder, &self.turn(&turn, &share.count, &|after| work(turn.clone() - after.clone())))
+                })
+            }
+            Some(Several { share, chunks, .. }) => {
+                builder.for_each(share.count.clone() + Dim::ONE, 1, |builder, item| {
+                    let left = (share.count.clone() - item.clone()) * self.chunks.clone() + more.clone();
+                    builder.for_each(self.chunks.minimum(&left), 1, |builder, chunk| {
+                        let turn = item.clone() * self.chunks.clone() + chunk.clone();
+                        let count = share.count.clone() * self.chunks.clone();
+                        body(builder, &self.turn(&turn, &count, &|after| self.behind(&item, &chunk, after, *chunks)))
+                    })
+                })
+            }
+        }
+    }
+
+    /// The steps of a turn; `count` is the number of all chunks, `work` the work on the chunk of so many turns before.
+    fn turn(&self, turn: &Dim, count: &Dim, work: &dyn Fn(&Dim) -> Work<'w, 'a>) -> Turn<'w, 'a> {
+        let late = self.several.as_ref().map_or(Dim::ZERO, |several| several.late.clone());
+        let left = |after: &Dim| count.clone() + after.clone() - turn.clone();
+        let begun = |after: &Dim| turn.clone() + Dim::ONE - after.clone();
+        let [now, next, parts, last] = [Dim::ZERO, Dim::ONE, Dim::ONE + late.clone(), Dim::from(LAST) + late];
+        Turn {
+            scores: Work { is_due: left(&now), ..work(&now) },
+            weights: Work { is_due: begun(&next).minimum(&left(&next)), ..work(&next) },
+            parts: Work { is_due: begun(&parts).minimum(&left(&parts)), ..work(&parts) },
+            update: Work { is_due: begun(&last), ..work(&last) },
+        }
+    }
+
+    /// The work on the chunk `after` turns before this chunk of this item: later steps are still at the item before.
+    fn behind(&self, item: &Dim, chunk: &Dim, after: &Dim, chunks: usize) -> Work<'w, 'a> {
+        let ahead = chunk.clone() - after.clone() + self.chunks.clone();
+        let number = item.clone() * self.chunks.clone() + chunk.clone() - after.clone();
+        let place = item.clone() + ahead.floor_div(&self.chunks) - Dim::ONE;
+        let work = self.work(number, place, ahead.modulo(&self.chunks));
+        if after.is(0) || chunks <= LAST + self.latest() {
+            return work;
+        }
+        // The same without remainders, for which conditions would only repeat with whole items.
+        let is = |after: Dim| {
+            let distance = chunk.clone() - after;
+            Dim::ONE - distance.maximum(&(Dim::ZERO - distance.clone()))
+        };
+        Work { is_first: is(after.clone()), is_last: is(after.clone() - Dim::ONE), ..work }
+    }
+
+    /// The work on a chunk of an item; it is the one of this number of all that the core has.
+    fn work(&self, number: Dim, item: Dim, chunk: Dim) -> Work<'w, 'a> {
+        let place = |dim: &Dim| match &self.several {
+            Some(several) => dim.substitute(&|axis| several.share.place(axis, &item)),
+            None => dim.clone(),
+        };
+        let placed = |span: &Span| Span { start: place(&span.start), size: place(&span.size), ..*span };
+        let spans: Vec<Span> = self.plan.spans.iter().map(placed).collect();
+        let kept = Dim::from(self.kept());
+        Work {
+            attention: self.attention,
+            plan: self.plan,
+            pipeline: self.pipeline,
+            size: crate::load::extent(&self.plan.rows, &spans).0,
+            spans,
+            chunk: part_of(&self.keys, chunk.clone() * Dim::from(self.plan.chunk), self.plan.chunk),
+            any: self.keys.clone(),
+            is_due: Dim::ONE,
+            is_first: Dim::ONE - chunk.clone(),
+            is_last: chunk + Dim::from(2usize) - self.chunks.clone(),
+            item: copy_of(&item),
+            copy: copy_of(&number),
+            kept: number.modulo(&kept),
+            before: (number + kept.clone() - Dim::ONE).modulo(&kept),
+        }
+    }
+}
