@@ -62,6 +62,8 @@ def activations():
     yield "BitmaskBiasDropout", "BitmaskBiasDropout", [x, bias, d.f32(3, 5, 8)], {}, {"reference": bits, "outputs": 2}
     dropped = [d.f32(2, 16), d.f32(16)]
     yield "BitmaskBiasDropout_no_residual", "BitmaskBiasDropout", dropped, {}, {"reference": bits, "outputs": 2}
+    kept = lambda x: bits(x, 0)
+    yield "BitmaskDropout", "BitmaskDropout", [d.f32(5, 11)], {}, {"reference": kept, "outputs": 2}
     gemm = lambda x, w: [(lambda y: 0.5 * y * (1 + np.tanh(0.7978845608 * (y + 0.044715 * y**3))))(x @ w).astype(np.float32)]
     yield "GemmFastGelu", "GemmFastGelu", [d.f32(3, 7), d.f32(7, 5)], {}, {"reference": gemm}
 

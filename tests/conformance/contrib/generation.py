@@ -3,7 +3,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from contrib.build import Draw, f32, family, i32
+from contrib.build import Draw, f32, family, i32, one_node, run_model
 
 
 def tiny_decoder(d, words=11, size=4):
@@ -27,7 +27,7 @@ def tiny_decoder(d, words=11, size=4):
         helper.make_node("Add", ["x", "bounded"], ["mixed"]),
         helper.make_node("MatMul", ["mixed", "out"], ["logits"]),
     ]
-    data = {"table": d.f32(words, size), "places": d.f32(32, size), "out": d.f32(size, words), "one": [1], "zero": [0], "first": 0}
+    data = dict(decoder_data(d, words, size), one=[1], zero=[0], first=0)
     tensors = [onnx.numpy_helper.from_array(np.asarray(x), name) for name, x in data.items()]
     inputs = [info(name, integer, ["batch", length]) for name, length in [("input_ids", "length"), ("position_ids", "length"), ("attention_mask", "total")]]
     inputs.append(info("past_0", real, [2, "batch", 1, "past", size]))
@@ -35,9 +35,15 @@ def tiny_decoder(d, words=11, size=4):
     return helper.make_graph(nodes, "decoder", inputs, outputs, tensors)
 
 
+def decoder_data(d, words=11, size=4):
+    return {"table": d.f32(words, size), "places": d.f32(32, size), "out": d.f32(size, words)}
+
+
 @family
 def generation():
     ids, padded = i32([[3, 5, 7], [2, 9, 4]]), i32([[0, 0, 5, 7], [2, 9, 4, 6]])
+    words = i32([1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1])
+
     def ended(outputs, start):
         # onnxruntime leaves what follows the end of all sequences as it happens to be: padding here.
         for row in outputs[0]:
@@ -46,16 +52,88 @@ def generation():
                 row[start + ends[0] :] = 0
         return outputs
 
-    for name, prompt, rest, constants in [
-        ("", ids, [], [1]),
-        ("_padded", padded, [], [1]),
-        ("_runtime_length", ids, [], []),
-        ("_rules", ids, [i32([6]), f32([1.7]), i32([1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1])], [1, 2, 3]),
-    ]:
+    def greedy(name, op, inputs, more, constants, **options):
         d = Draw("greedy")
-        attributes = {"decoder": tiny_decoder(d), "eos_token_id": 8, "pad_token_id": 0, "model_type": 0}
-        inputs = [prompt, i32([9]), *rest]
-        if name == "_rules":
-            inputs = [prompt, i32([9]), rest[0], rest[1], rest[2]]
-        options = {"constants": constants, "finish": lambda outputs, start=prompt.shape[1]: ended(outputs, start)}
-        yield f"GreedySearch{name}", "GreedySearch", inputs, attributes, options
+        attributes = {"decoder": tiny_decoder(d), "eos_token_id": 8, "pad_token_id": 0, "model_type": 0, **more}
+        finish = lambda outputs, start=inputs[0].shape[1]: ended(outputs, start)
+        return name, op, inputs, attributes, {"constants": constants, "finish": finish, **options}
+
+    length = i32([9])
+    yield greedy("GreedySearch", "GreedySearch", [ids, length], {}, [1])
+    yield greedy("GreedySearch_padded", "GreedySearch", [padded, length], {}, [1])
+    yield greedy("GreedySearch_runtime_length", "GreedySearch", [ids, length], {}, [])
+    yield greedy("GreedySearch_rules", "GreedySearch", [ids, length, i32([6]), f32([1.7]), words], {}, [1, 2, 3])
+    first = d_mask(2)
+    inputs = [ids, i32([14]), None, None, None, first]
+    yield greedy("GreedySearch_no_repeats", "GreedySearch", inputs, {"no_repeat_ngram_size": 2}, [1])
+    # Of a single token that may come the draw is known.
+    certain = {"top_p": 0.01, "min_tokens_to_keep": 1}
+    yield greedy("Sampling_certain", "Sampling", [ids, length], certain, [1])
+    more = {"top_p": 0.01, "custom": 1, "presence_penalty": 0.7, "temperature": 1.6}
+    inputs = [ids, length, i32([5]), f32([1.3]), words, None, None, d_mask(2)]
+    yield greedy("Sampling_custom", "Sampling", inputs, more, [1])
+    # Else what is drawn is one of those that may come.
+    some = lambda *_: [np.resize(i32([0, 10]), (2, 9))]
+    yield greedy("Sampling", "Sampling", [ids, length], {"top_p": 0.8}, [1], reference=some, random=True, finish=list)
+    inputs = [ids, length, None, None, None, None, None, None, i32([5])]
+    yield greedy("Sampling_seed", "Sampling", inputs, {"top_p": 0.8, "min_tokens_to_keep": 1}, [1], reference=drawn, finish=list)
+
+
+def d_mask(rows):
+    return Draw("mask").ints(0, 2, rows, 11, dtype=np.int32)
+
+
+def drawn(ids, length, seed):
+    """Tokens drawn from NumPy's stream of the seed, of those whose probabilities sum up to 0.8."""
+    d = Draw("greedy")
+    tables = decoder_data(d)
+    numbers = np.random.RandomState(seed[0]).rand(int(length[0]), len(ids)).astype(np.float32)
+    whole = np.zeros((len(ids), int(length[0])), np.int32)
+    whole[:, : ids.shape[1]] = ids
+    for row, tokens in enumerate(whole):
+        for at in range(ids.shape[1], len(tokens)):
+            own = tokens[:at]
+            x = tables["table"][own] + tables["places"][np.arange(at)]
+            mixed = x[-1] + np.tanh(x.sum(0))
+            scores = mixed @ tables["out"]
+            shares = np.exp(scores - scores.max())
+            shares /= shares.sum()
+            order = np.argsort(shares)
+            goes = np.cumsum(shares[order]) <= 1 - 0.8
+            shares[order[goes]] = 0
+            sums = np.cumsum(shares / shares.sum())
+            tokens[at] = np.argmax(sums > numbers[at, row])
+            if tokens[at] == 8:
+                tokens[at] = 0
+                break
+    return [whole]
+
+
+@family
+def beams():
+    ids, padded = i32([[3, 5, 7], [2, 9, 4]]), i32([[0, 0, 5, 7], [2, 9, 4, 6]])
+    words = i32([1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1])
+
+    def beam(name, inputs, more, constants):
+        d = Draw("beams")
+        attributes = {"decoder": tiny_decoder(d), "eos_token_id": 8, "pad_token_id": 0, "model_type": 0, **more}
+
+        def run(*_):
+            # onnxruntime does not run without a least length.
+            given = [i32([0]) if i == 2 and x is None else x for i, x in enumerate(inputs)]
+            return run_model(one_node("BeamSearch", given, attributes, {"outputs": 2}, None), given)
+
+        return f"BeamSearch{name}", "BeamSearch", inputs, attributes, {"constants": constants, "outputs": 2, "reference": run}
+
+    def usual(prompt, length=12, beams=4, results=2, penalty=1.0):
+        return [prompt, i32([length]), None, i32([beams]), i32([results]), f32([penalty])]
+
+    static = [1, 3, 4]
+    yield beam("", usual(ids), {}, static)
+    yield beam("_early", usual(ids, 12, 3, 3), {"early_stopping": 1}, static)
+    yield beam("_padded", usual(padded), {}, static)
+    yield beam("_one", usual(ids, 9, 1, 1), {}, static)
+    yield beam("_penalty", usual(ids, 12, 4, 3, 0.3), {"early_stopping": 1}, static)
+    yield beam("_runtime", usual(ids, 12, 3, 2, 2.0), {}, [])
+    rules = [ids, i32([12]), i32([7]), i32([4]), i32([2]), f32([1.0]), f32([1.4]), words, d_mask(2)]
+    yield beam("_rules", rules, {"no_repeat_ngram_size": 2}, static)

@@ -136,3 +136,15 @@ def gradients():
     grown = lambda x, s: np.exp(x - x.mean(1, keepdims=True)) / s
     options = dict(training, opset=17, before=norm, reference=differences(grown, 1))
     yield "Gradient_of_one", "Gradient", [d.f32(3, 4), d.uniform(1, 2, 4)], {"xs": ["x0"], "zs": ["x1"], "y": "z"}, options
+
+
+@family
+def texts():
+    words = np.array([["a", "bc", ""], ["def", "g", "ü"], ["h", "ij", "k"], ["l", "m", "no"]], dtype=object)
+    new = np.array([["x", "yz", "w"], ["v", "u", ""]], dtype=object)
+    yield "ScatterND_texts", "ScatterND", [words, np.array([[2], [0]], np.int64), new], {}, ONNX
+    places = np.array([[3, 1], [0, 2]], np.int64)
+    yield "ScatterND_texts_elements", "ScatterND", [words, places, np.array(["p", "q"], dtype=object)], {}, ONNX
+    indices = np.array([[3, -4, 0], [1, 2, -1]], np.int64)
+    yield "ScatterElements_texts", "ScatterElements", [words, indices, new], {"axis": 0}, ONNX
+    yield "ScatterElements_texts_last", "ScatterElements", [words, np.array([[2], [0]]), new[:, :1].copy()], {"axis": 1}, ONNX
