@@ -143,6 +143,18 @@ def grouped_queries():
         made = inputs(d, *shape, **options)
         options = {"outputs": 3, "constants": [6], "finish": lambda outputs, made=made, totals=shape[3]: kept(outputs, made, totals)}
         yield f"GroupQueryAttention_{name}", op, made, dict(attributes, **more), options
+    for name, dtype, kind, width in [("i8", np.int8, "PER_TENSOR", size), ("i8_channels", np.int8, "PER_CHANNEL", size), ("u4", np.uint8, "PER_TENSOR", size // 2), ("u4_channels", np.uint8, "PER_CHANNEL", size // 2)]:
+        d = Draw("gqa codes" + name)
+        wide = 8 if dtype == np.int8 else 4
+        scales = [d.uniform(0.02, 0.04, *([1] if kind == "PER_TENSOR" else [1, groups, 1, size])) * (1 if wide == 8 else 10) for _ in range(2)]
+        for form, batch, length, past, totals in [("", 1, 3, 4, [7]), ("_buffer", 2, 1, 9, [5, 3])]:
+            made = inputs(d, batch, length, past, totals)
+            made[3:5] = [d.ints(-90, 90, batch, groups, past, width).astype(dtype) for _ in range(2)]
+            made += [None] * 5 + scales
+            more = dict(attributes, k_quant_type=kind, v_quant_type=kind, kv_cache_bit_width=wide)
+            finish = lambda outputs, made=made, totals=totals: kept(outputs, made, totals)
+            options = {"outputs": 3, "constants": [6], "finish": finish, "atol": 1e-4}
+            yield f"GroupQueryAttention_{name}{form}", op, made, more, options
     d = Draw("sink")
     made = inputs(d, 1, 3, 4, [7], rotary=True)
     yield "GroupQueryAttention_runtime_length", op, made[:7], attributes, {"outputs": 3}
@@ -176,6 +188,13 @@ def packed():
         y = x @ w + b
         return attend(y[:, :6], y[:, 6:12], y[:, 12:], offsets, ends)
 
+    def removed(x, counts):
+        is_token = (np.arange(x.shape[1]) < counts[:, None]).reshape(-1)
+        order = np.argsort(~is_token, kind="stable").astype(np.int32).reshape(x.shape[:2])
+        sums = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        return [x.reshape(-1, x.shape[2])[is_token], order, sums, np.array([counts.max()], np.int32)]
+
+    yield "RemovePadding", "RemovePadding", [d.f32(3, 4, 5), i32([1, 2, 4])], {}, {"reference": removed, "outputs": 4}
 
     def restored(rows, offsets):
         whole = np.zeros((offsets.size, rows.shape[1]), np.float32)
@@ -288,3 +307,107 @@ def recurrent():
         inputs = [q, k, v, state, decay if decays else None, beta if corrects else None]
         attributes = {"q_num_heads": 4, "kv_num_heads": 2, "update_rule": rule}
         yield f"LinearAttention_{rule}", "LinearAttention", inputs, attributes, {"reference": reference, "outputs": 2}
+
+
+@family
+def sparse_pairs():
+    heads, groups, size, block = 4, 2, 16, 16
+    layouts = np.array([[[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]], [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1]]])
+    rows = i32([[0, *np.cumsum(layout.sum(1))] for layout in layouts])
+    columns = np.full((2, 9), -1, np.int32)
+    for own, layout in zip(columns, layouts):
+        own[: layout.sum()] = np.nonzero(layout)[1]
+
+    def turned(x, cos, sin):
+        a, b = np.split(x, 2, -1)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def attend(q, k, v, past_k, past_v, rows, columns, most, totals, cos=None, sin=None):
+        split = lambda x, count: x.reshape(*x.shape[:2], count, size).transpose(0, 2, 1, 3)
+        if k is None:
+            q, k, v = np.split(q, [heads * size, (heads + groups) * size], -1)
+        q, k, v = split(q, heads), split(k, groups), split(v, groups)
+        present, results = [past_k.copy(), past_v.copy()], []
+        for b, total in enumerate(totals):
+            start = 0 if most[0] == q.shape[2] else total - q.shape[2]
+            places = np.arange(start, start + q.shape[2])
+            own_q, own_k = q[b], k[b]
+            if cos is not None:
+                own_q, own_k = turned(own_q, cos[places], sin[places]), turned(own_k, cos[places], sin[places])
+            present[0][b][:, places], present[1][b][:, places] = own_k, v[b]
+            at = np.arange(present[0].shape[2])
+            for h in range(heads):
+                seen = layouts[h % 2][places[:, None] // block, at // block].astype(bool) & (at <= places[:, None])
+                scores = own_q[h] @ present[0][b, h // (heads // groups)].T / math.sqrt(size)
+                weights = softmax(np.where(seen, scores, -np.inf))
+                results.append(weights @ present[1][b, h // (heads // groups)])
+        y = np.stack(results).reshape(len(totals), heads, q.shape[2], size).transpose(0, 2, 1, 3)
+        return [y.reshape(*y.shape[:2], -1).astype(np.float32), *(x.astype(np.float32) for x in present)]
+
+    attributes = {"num_heads": heads, "kv_num_heads": groups, "sparse_block_size": block}
+    for name, batch, length, most, totals, rotary, packed in [
+        ("prompt", 1, 40, 40, [40], False, False),
+        ("decode", 2, 1, 50, [50, 37], False, False),
+        ("rotary", 2, 1, 61, [61, 20], True, False),
+        ("packed", 1, 20, 20, [20], True, True),
+    ]:
+        d = Draw("sparse" + name)
+        q, k, v = d.f32(batch, length, heads * size), d.f32(batch, length, groups * size), d.f32(batch, length, groups * size)
+        operands = [np.concatenate([q, k, v], -1), None, None] if packed else [q, k, v]
+        cache = [d.f32(batch, groups, 64, size) for _ in range(2)]
+        caches = rotary_caches(64, size // 2) if rotary else ()
+        inputs = [*operands, *cache, rows, columns, i32([most]), i32(totals), *caches]
+        reference = lambda *_, inputs=inputs: attend(*inputs)
+        options = {"outputs": 3, "constants": [5, 6], "reference": reference}
+        yield f"SparseAttention_{name}", "SparseAttention", inputs, dict(attributes, do_rotary=int(rotary)), options
+
+    def longformer(x, w, b, mask, global_w, global_b, flags):
+        split = lambda y: np.moveaxis(y.reshape(*y.shape[:2], 3, 2, 4), (2, 3), (0, 2))
+        q, k, v = split(x @ w + b)
+        at = np.arange(x.shape[1])
+        seen = (np.abs(at[:, None] - at) <= 2) | (flags[:, None, None] > 0)
+        scores = np.where(seen, q @ k.swapaxes(2, 3) / 2 + mask[:, None, None], -np.inf)
+        near = softmax(scores) @ v
+        q, k, v = split(x @ global_w + global_b)
+        all_tokens = softmax(q @ k.swapaxes(2, 3) / 2 + mask[:, None, None]) @ v
+        y = np.where(flags[:, None, :, None] > 0, all_tokens, near)
+        return [y.transpose(0, 2, 1, 3).reshape(x.shape).astype(np.float32)]
+
+    d = Draw("longformer")
+    mask = np.zeros((2, 8), np.float32)
+    mask[1, 6:] = -10000
+    flags = i32([[1, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 1, 0, 0, 0]])
+    inputs = [d.f32(2, 8, 8), d.f32(8, 24), d.f32(24), mask, d.f32(8, 24), d.f32(24), flags]
+    yield "LongformerAttention", "LongformerAttention", inputs, {"num_heads": 2, "window": 2}, {"reference": longformer}
+
+
+@family
+def time_first():
+    heads, size, width, batch = 2, 4, 8, 3
+    d = Draw("decoder attention")
+    query, key = d.f32(5, batch, width), d.f32(7, batch, width)
+    weights = [d.f32(width, width, scale=0.4), d.f32(width, 2 * width, scale=0.4), d.f32(3 * width)]
+    flag = lambda x: np.array(bool(x))
+
+    def attend(query, key, mask, caches, crosses, uses_past):
+        split = lambda y: y.reshape(y.shape[0], batch, heads, size).transpose(1, 2, 0, 3)
+        q = split(query @ weights[0] + weights[2][:width])
+        k, v = (split(y) for y in np.split((key if crosses else query) @ weights[1] + weights[2][width:], 2, -1))
+        if uses_past:
+            k, v = caches if crosses else (np.concatenate([c, x], 2) for c, x in zip(caches, (k, v)))
+        scores = q @ k.swapaxes(2, 3) / math.sqrt(size)
+        if mask is not None:
+            scores = np.where(mask[:, None, None], -10000, 0) + scores
+        y = softmax(scores) @ v
+        return [np.ascontiguousarray(x, np.float32) for x in (y.transpose(2, 0, 1, 3).reshape(query.shape), k, v)]
+
+    for name, crosses, uses_past, keys in [("self", 0, 0, 5), ("cross", 1, 0, 7), ("self_cached", 0, 1, 5 + 4), ("cross_cached", 1, 1, 4)]:
+        caches = [d.f32(batch, heads, 4, size) for _ in range(2)]
+        for masked in (0, 1):
+            mask = d.ints(0, 2, batch, keys).astype(bool)
+            mask[:, 0] = False
+            inputs = [query, key, *weights, mask if masked else None, *(caches if uses_past else [None, None])]
+            inputs += [flag(crosses), flag(uses_past), flag(uses_past), flag(masked)]
+            reference = lambda *_, own=(mask if masked else None, caches, crosses, uses_past): attend(query, key, *own)
+            options = {"outputs": 3, "constants": [2, 3, 4, 8, 9, 10, 11], "reference": reference, "atol": 1e-4}
+            yield f"DecoderAttention_{name}" + "_mask" * masked, "DecoderAttention", inputs, {"num_heads": heads}, options

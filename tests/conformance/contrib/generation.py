@@ -137,3 +137,73 @@ def beams():
     yield beam("_runtime", usual(ids, 12, 3, 2, 2.0), {}, [])
     rules = [ids, i32([12]), i32([7]), i32([4]), i32([2]), f32([1.0]), f32([1.4]), words, d_mask(2)]
     yield beam("_rules", rules, {"no_repeat_ngram_size": 2}, static)
+
+
+def tiny_pair(d, starts, words=11, size=4):
+    """An encoder and a decoder in the forms that onnxruntime's beam search takes: the encoder may run the decoder's first step."""
+    integer, real = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
+    info, node = helper.make_tensor_value_info, helper.make_node
+    data = {"table": d.f32(words, size), "mix": d.f32(size, size), "out": d.f32(size, words), "one": [1], "two": [2]}
+    tensors = [onnx.numpy_helper.from_array(np.asarray(x), name) for name, x in data.items()]
+
+    def token(ids):
+        embedded = [node("Gather", ["table", ids], ["token"]), node("Unsqueeze", ["token", "one"], ["new_key"])]
+        return [*embedded, node("MatMul", ["new_key", "mix"], ["new_value"])]
+
+    def scores(cross_key, cross_value):
+        sums = []
+        for own, cross in [("present_key_self_0", cross_key), ("present_value_self_0", cross_value)]:
+            sums += [
+                node("ReduceSum", [own, "two"], [own + "_sum"], keepdims=0),
+                node("MatMul", ["row", cross], [cross + "_row"]),
+                node("Squeeze", [cross + "_row", "one"], [cross + "_sum"]),
+                node("Add", [own + "_sum", cross + "_sum"], [own + "_all"]),
+                node("Tanh", [own + "_all"], [own + "_bounded"]),
+            ]
+        return [
+            node("Cast", ["encoder_attention_mask"], ["real_mask"], to=real),
+            node("Unsqueeze", ["real_mask", "one"], ["mask_row"]),
+            node("Unsqueeze", ["mask_row", "one"], ["row"]),
+            *sums,
+            node("Add", ["present_key_self_0_bounded", "present_value_self_0_bounded"], ["both"]),
+            node("Add", ["both", "token"], ["mixed"]),
+            node("MatMul", ["mixed", "out"], ["logits"]),
+        ]
+
+    past = lambda name, length: info(name, real, ["batch", 1, length, size])
+    cross = [past("present_key_cross_0", "length"), past("present_value_cross_0", "length")]
+    own = [past("present_key_self_0", "total"), past("present_value_self_0", "total")]
+    logits, states = info("logits", real, ["batch", 1, words]), info("encoder_hidden_states", real, ["batch", "length", size])
+    mask = info("encoder_attention_mask", integer, ["batch", "length"])
+    nodes = [
+        node("Gather", ["table", "encoder_input_ids"], ["embedded"]),
+        node("MatMul", ["embedded", "mix"], ["turned"]),
+        node("Tanh", ["turned"], ["encoder_hidden_states"]),
+        node("Unsqueeze", ["encoder_hidden_states", "one"], ["present_key_cross_0"]),
+        node("MatMul", ["present_key_cross_0", "mix"], ["present_value_cross_0"]),
+    ]
+    inputs, outputs = [info("encoder_input_ids", integer, ["batch", "length"]), mask], cross
+    if starts:
+        nodes += token("decoder_input_ids")
+        nodes += [node("Identity", [f"new_{part}"], [f"present_{part}_self_0"]) for part in ("key", "value")]
+        nodes += scores("present_key_cross_0", "present_value_cross_0")
+        inputs, outputs = [*inputs, info("decoder_input_ids", integer, ["batch", 1])], [logits, states, *own, *cross]
+    encoder = helper.make_graph(nodes, "encoder", inputs, outputs, tensors)
+    nodes = token("input_ids")
+    nodes += [node("Concat", [f"past_{part}_self_0", f"new_{part}"], [f"present_{part}_self_0"], axis=2) for part in ("key", "value")]
+    nodes += scores("past_key_cross_0", "past_value_cross_0")
+    inputs = [info("input_ids", integer, ["batch", 1]), mask, *([states] if starts else [])]
+    inputs += [past(f"past_{part}_self_0", "past") for part in ("key", "value")]
+    inputs += [past(f"past_{part}_cross_0", "length") for part in ("key", "value")]
+    return encoder, helper.make_graph(nodes, "decoder", inputs, [logits, *own], tensors)
+
+
+@family
+def beams_after_an_encoder():
+    ids = i32([[3, 5, 7, 2], [2, 9, 4, 0]])
+    for name, starts, seed, constants in [("", False, "t5", [1, 2, 3, 4]), ("_starts", True, "t5", [1, 2, 3, 4]), ("_runtime", False, "t5b", [])]:
+        encoder, decoder = tiny_pair(Draw(seed), starts)
+        attributes = {"encoder": encoder, "decoder": decoder, "eos_token_id": 6, "pad_token_id": 0, "decoder_start_token_id": 1}
+        inputs = [ids, i32([10]), i32([0]), i32([4]), i32([3]), f32([1.0])]
+        options = {"constants": constants, "outputs": 2}
+        yield f"BeamSearch_encoded{name}", "BeamSearch", inputs, dict(attributes, model_type=1), options

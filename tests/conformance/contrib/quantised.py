@@ -178,31 +178,34 @@ def experts():
     inputs = [d.f32(2, 3, 12), d.f32(6, 5), d.f32(5, 20, 12), d.f32(5, 20), d.f32(5, 12, 10), d.f32(5, 12)]
     attributes = {"k": 2, "activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.7, "activation_beta": 1.0, "swiglu_limit": 2.0}
     yield "MoE_swiglu", "MoE", inputs, dict(attributes, normalize_routing_weights=1), {"constants": [2, 3, 4, 5], "atol": 1e-4}
-    for bits, block in [(4, 0), (8, 0), (4, 16), (8, 16)]:
-        d = Draw(f"qmoe{bits}{block}")
+    for bits, block, zeros in [(4, 0, 0), (8, 0, 0), (4, 16, 0), (8, 16, 0), (2, 0, 0), (3, 16, 0), (2, 16, 1), (3, 0, 1), (4, 16, 1), (8, 0, 1)]:
+        d = Draw(f"qmoe{bits}{block}" + "zeros" * zeros)
         experts, hidden, inter = 5, 32, 48
         w1, w2 = d.ints(0, 2**bits, experts, 2 * inter, hidden), d.ints(0, 2**bits, experts, hidden, inter)
         blocks = lambda size: (size // block,) if block else ()
         s1, s2 = d.uniform(0.002, 0.02, experts, 2 * inter, *blocks(hidden)), d.uniform(0.002, 0.02, experts, hidden, *blocks(inter))
         inputs = [d.f32(7, hidden), d.f32(7, experts), pack(w1, bits), s1, None, pack(w2, bits), s2]
+        z1, z2 = (d.ints(0, 2**bits, *s.shape) if zeros else np.full(s.shape, 2 ** (bits - 1)) for s in (s1, s2))
+        if zeros:
+            inputs += [None] * 4 + [pack(z1, bits), pack(z2, bits)]
         attributes = {"k": 2, "activation_type": "swiglu", "swiglu_fusion": 1, "expert_weight_bits": bits, "normalize_routing_weights": 1}
         if block:
             attributes["block_size"] = block
 
-        def mixed(x, scores, p1, s1, p2, s2, w1=w1, w2=w2, bits=bits, block=block):
-            def real(codes, scales):
-                scales = np.repeat(scales, block, -1) if block else scales[..., None]
-                return (codes - 2 ** (bits - 1)) * scales
+        def mixed(x, scores, p1, s1, p2, s2, *_, w1=w1, w2=w2, z1=z1, z2=z2, block=block):
+            def real(codes, scales, zeros):
+                scales, zeros = (np.repeat(a, block, -1) if block else a[..., None] for a in (scales, zeros))
+                return (codes - zeros) * scales
 
             y = np.zeros_like(x)
             for row in range(len(x)):
                 best = np.argsort(-scores[row], kind="stable")[:2]
                 shares = softmax(scores[row][best])
                 for expert, share in zip(best, shares):
-                    hidden = real(w1, s1)[expert] @ x[row]
+                    hidden = real(w1, s1, z1)[expert] @ x[row]
                     gate, up = hidden[0::2], hidden[1::2]
-                    y[row] += share * (real(w2, s2)[expert] @ (gate / (1 + np.exp(-gate)) * up))
+                    y[row] += share * (real(w2, s2, z2)[expert] @ (gate / (1 + np.exp(-gate)) * up))
             return [y]
 
-        options = {"constants": [2, 3, 5, 6], "atol": 1e-3, "reference": mixed}
-        yield f"QMoE_{bits}_{block}", "QMoE", inputs, attributes, options
+        options = {"constants": [2, 3, 5, 6, 11, 12], "atol": 1e-3, "reference": mixed}
+        yield f"QMoE_{bits}_{block}" + "_zeros" * zeros, "QMoE", inputs, attributes, options

@@ -125,3 +125,24 @@ def text():
     for name, x in zip(["i32", "i64", "f32", "text"], [*numbers, np.array(["", "abc", "abcd", "Tarsia ü"], dtype=object)]):
         for positive in (0, 1):
             yield f"MurmurHash3_{name}_{positive}", "MurmurHash3", [x], {"positive": positive, "seed": 7}, {}
+    d = Draw("words")
+    words = i32([[[1, 2, 3, 4, 5, 6], [3, 4, 5, 0, 0, 0], [2, 1, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 0], [0, 3, 4, 5, 0, 0], [4, 0, 5, 6, 0, 0]]])
+    inputs = [words, d.f32(5, 1, 3, 4), d.f32(5), d.f32(9, 4)]
+    attributes = {"conv_window_size": 3, "embedding_size": 5, "char_embedding_size": 4}
+    for name, x in [("", words[0]), ("_padded", words[1])]:
+        # onnxruntime leaves what stands for a word that starts with padding as it happens to be.
+        finish = lambda outputs, x=x: [np.where(x[:, :1] > 0, outputs[0], 0)]
+        yield f"WordConvEmbedding{name}", "WordConvEmbedding", [x, *inputs[1:]], attributes, {"finish": finish}
+
+
+@family
+def bifurcation():
+    source, op = np.array([1, 5, 3, 1, 5, 4], np.int64), "BifurcationDetector"
+    vector = lambda *x: np.array(x, np.int64)
+    start = lambda x: np.array(x, np.int64)
+    sizes = {"min_ngram_size": 1, "max_ngram_size": 3}
+    for name, tokens in [("several", [2, 1, 5]), ("longer", [3, 1, 5]), ("one", [7, 4]), ("none", [7, 9])]:
+        yield f"{op}_{name}", op, [source, vector(*tokens), start(0)], sizes, {"outputs": 2}
+    for name, predicted in [("differs", [3, 1, 5, 8, 8]), ("at_once", [9, 1, 5, 4, 2]), ("same", [3, 1, 5, 4, 2])]:
+        inputs = [source, vector(7, 5), start(2), vector(*predicted)]
+        yield f"{op}_{name}", op, inputs, {"min_ngram_size": 2, "max_ngram_size": 4}, {"outputs": 2}

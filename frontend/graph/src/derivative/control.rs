@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tarsia_tensor::{DType, Dim, Tensor};
+use tarsia_tensor::{DType, Dim};
 
 use super::{Adjoints, DerivativeError, Step, Stop, accumulate, copy_between, filled, pulled_back};
 use crate::{Graph, Op, Origin, Type, Value, composite::Builder};
@@ -204,7 +204,7 @@ fn over_numbers(body: &Graph, carried: usize) -> Result<Graph, Stop> {
         copies.insert(Value::from(*id), graph.add_input(name, body[*id].types[0].clone()));
     }
     if let Some((_, condition)) = own.get(1) {
-        let going = graph.add_constant(Tensor::scalar(true), Origin::default());
+        let going = Builder { graph: &mut graph, origin: &Origin::default() }.scalar(DType::Bool, 1.0);
         copies.insert(Value::from(*condition), going);
     }
     for id in body.node_ids().filter(|id| !matches!(body[*id].op, Op::Input { .. })) {

@@ -144,16 +144,26 @@ impl Scatter<'_> {
         Ok(b.add(self.read.clone(), &[x, indices])?)
     }
 
-    /// Each factor gets the product of the others: what is there that of the updates, an update the result over itself (which is not 0).
+    /// Each factor gets the product of the others: 0 where another update is 0, else that of all that are not 0 over its own.
     fn product(&self, b: &mut Builder, step: &Step, adjoint: Value) -> Result<(Value, Value), Stop> {
         let (x, indices, updates) = (step.operands[0], step.operands[1], step.operands[2]);
-        let origin = b.origin.clone();
-        let ones = filled(b.graph, x, 1.0, &origin)?;
-        let factors = b.add((self.op)(ScatterFn::Mul), &[ones, indices, updates])?;
-        let own = mul(b, adjoint, factors)?;
-        let terms = mul(b, adjoint, step.results[0])?;
-        let terms = self.read(b, terms, indices)?;
-        Ok((own, b.binary(BinaryFn::Div, terms, updates)?))
+        let (origin, dtype) = (b.origin.clone(), b.graph.ty(x).dtype);
+        let (ones, none) = (filled(b.graph, x, 1.0, &origin)?, zeros(b, x)?);
+        let (zero, one) = (b.scalar(dtype, 0.0), b.scalar(dtype, 1.0));
+        let is_zero = b.binary(BinaryFn::Eq, updates, zero)?;
+        let counted = b.cast(is_zero, dtype)?;
+        let safe = b.add(Op::Select {}, &[is_zero, one, updates])?;
+        let factors = b.add((self.op)(ScatterFn::Mul), &[ones, indices, safe])?;
+        let count = b.add((self.op)(ScatterFn::Add), &[none, indices, counted])?;
+        let (all, count_there) = (self.read(b, factors, indices)?, self.read(b, count, indices)?);
+        let others = b.binary(BinaryFn::Div, all, safe)?;
+        let more = b.binary(BinaryFn::Gt, count_there, counted)?;
+        let others = b.add(Op::Select {}, &[more, zero, others])?;
+        let outer = mul(b, adjoint, x)?;
+        let outer = self.read(b, outer, indices)?;
+        let vanishes = b.binary(BinaryFn::Gt, count, zero)?;
+        let factors = b.add(Op::Select {}, &[vanishes, zero, factors])?;
+        Ok((mul(b, adjoint, factors)?, mul(b, outer, others)?))
     }
 
     /// Those that are the extreme share its adjoint.

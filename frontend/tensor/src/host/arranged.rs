@@ -62,7 +62,7 @@ fn replaced(call: &Call, places: impl Iterator<Item = usize>) -> Result<Vec<Tens
 /// Whole slices of the first axis replaced, the last one where several are for one place.
 pub(super) fn scatter_rows(call: &Call) -> Result<Vec<Tensor>, HostError> {
     let (x, at, updates) = (&call.operands[0], &call.operands[1], &call.operands[2]);
-    let [rows, rest @ ..] = x.shape() else { return Err(call.fault("its first operand has no axes".into())) };
+    let [rows, rest @ ..] = x.shape() else { return Err(call.fault("its first operand has no axes")) };
     if at.shape().len() != 1 || *updates.shape() != [at.shape(), rest].concat()[..] {
         return Err(call.fault(format!("updates {:?} at {:?} of {:?}", updates.shape(), at.shape(), x.shape())));
     }
@@ -74,7 +74,7 @@ pub(super) fn scatter_rows(call: &Call) -> Result<Vec<Tensor>, HostError> {
 /// Single elements along an axis replaced, the last one where several are for one place.
 pub(super) fn scatter_along(call: &Call) -> Result<Vec<Tensor>, HostError> {
     if call.operands[1].shape() != call.operands[2].shape() {
-        return Err(call.fault("its updates are not as many as its indices".into()));
+        return Err(call.fault("its updates are not as many as its indices"));
     }
     let found = along(call)?;
     replaced(call, found.into_iter())

@@ -6,6 +6,8 @@
 
 mod attention;
 mod blocks;
+mod cache;
+mod cross;
 mod decoder;
 mod experts;
 mod fused;
@@ -13,7 +15,9 @@ mod generation;
 mod index;
 mod nhwc;
 mod norm;
+mod packed;
 mod quantised;
+mod sparse;
 mod text;
 
 use super::{Importer, Row, Rows};
@@ -24,6 +28,7 @@ const DOMAIN: &str = "com.microsoft";
 pub(super) const FAMILIES: &[Rows] = &[
     attention::ROWS,
     blocks::ROWS,
+    cross::ROWS,
     decoder::ROWS,
     experts::ROWS,
     fused::ROWS,
@@ -32,7 +37,9 @@ pub(super) const FAMILIES: &[Rows] = &[
     nhwc::INTERNAL,
     nhwc::ROWS,
     norm::ROWS,
+    packed::ROWS,
     quantised::ROWS,
+    sparse::ROWS,
     text::ROWS,
 ];
 

@@ -7,7 +7,7 @@
 use tarsia_graph::{ArgReduceFn, BinaryFn, Op, ReduceFn, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
-use super::{Given, Prompt, Step, count, rules::Rules, with_token};
+use super::{Given, Prompt, Step, count, encoded, rules::Rules, with_token};
 use crate::{
     Node,
     import::{Ctx, Outcome, invalid, unsupported},
@@ -22,15 +22,27 @@ pub(super) fn search<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<
         return Err(unsupported("`decoder_input_ids` and `logits_processor`"));
     }
     let (beams, wanted) = (count(ctx, node, 3, "number of beams")?, count(ctx, node, 4, "number of results")?);
-    let prompt = Prompt::of(ctx, node, &beams, 9)?;
+    let prompt = match node.attr_int_or("model_type", 0)? {
+        0 => Prompt::of(ctx, node, &beams, 9)?,
+        1 => encoded::prompt(ctx, node, &beams, 9)?,
+        other => {
+            return Err(unsupported(format!(
+                "`model_type` = {other}; decoders (0) and those after an encoder (1) are"
+            )));
+        }
+    };
     let rules = Rules::of(ctx, node, [Some(2), Some(6), Some(7), None, Some(8)], &beams)?;
     let ids = ctx.value(node, 0)?;
-    let search =
-        Search { batch: ctx.size(ids, 0)?, beams, most: prompt.most.clone(), penalty: scalar_of(ctx, node, 5)? };
-    let (logits, given) = prompt.decoded(ctx, node)?;
+    let search = Search {
+        batch: ctx.size(ids, 0)?,
+        beams,
+        most: prompt.most.clone(),
+        penalty: scalar_of(ctx, node, 5)?,
+        axis: usize::from(!prompt.is_encoded),
+    };
     let at = ctx.dim_scalar(&prompt.length, DType::I64)?;
     let start = search.start(ctx, prompt.tokens)?;
-    let (state, given) = search.step(ctx, node, start, given, logits, at, &rules)?;
+    let (state, given) = search.step(ctx, node, start, prompt.given.clone(), prompt.scores, at, &rules)?;
     let standing: Vec<Value> = rules.values().into_iter().chain(search.penalty).collect();
     let carried: Vec<Value> = state.values().into_iter().chain(standing.iter().copied()).collect();
     let results = prompt.each_token(ctx, node, given, &carried, |ctx, logits, given, at, own| {
@@ -61,6 +73,8 @@ struct Search {
     beams: Dim,
     most: Dim,
     penalty: Option<Value>,
+    /// The sequences' axis of the pasts.
+    axis: usize,
 }
 
 /// What the loop carries.
@@ -155,7 +169,7 @@ impl Search {
         let done = ctx.binary(BinaryFn::Or, state.done, ready)?;
         let mut pasts = Vec::with_capacity(given.pasts.len());
         for past in given.pasts {
-            pasts.push(ctx.add(Op::Gather { axis: 1 }, &[past, next.rows])?);
+            pasts.push(ctx.add(Op::Gather { axis: self.axis }, &[past, next.rows])?);
         }
         let state = State { tokens: next.tokens, scores: next.scores, kept, kept_scores, used, done };
         Ok((state, Given { ids: next.last, pasts, ..given }))

@@ -9,11 +9,21 @@ use crate::{
     import::{Ctx, Outcome, invalid, unsupported},
 };
 
+/// The prompts; onnxruntime has no search of this kind after an encoder either.
+fn prompt<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Prompt<'a>> {
+    if node.attr_int_or("model_type", 0)? != 0 {
+        return Err(unsupported(
+            "decoders with an encoder (`model_type` other than 0); use a BeamSearch with one beam",
+        ));
+    }
+    Prompt::of(ctx, node, &Dim::ONE, 6)
+}
+
 /// The most likely token after another, until the longest length or the end of all sequences.
 pub(super) fn search<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let prompt = Prompt::of(ctx, node, &Dim::ONE, 6)?;
+    let prompt = prompt(ctx, node)?;
     let rules = Rules::of(ctx, node, [Some(2), Some(3), Some(4), None, Some(5)], &Dim::ONE)?;
-    generated(ctx, node, &prompt, &rules, None)
+    generated(ctx, node, prompt, &rules, None)
 }
 
 /// Tokens drawn by their probabilities, of the most likely ones.
@@ -24,7 +34,7 @@ pub(super) fn sampling<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Ve
     if node.output(1).is_some() {
         return Err(unsupported("the filtered scores as an output"));
     }
-    let prompt = Prompt::of(ctx, node, &Dim::ONE, 6)?;
+    let prompt = prompt(ctx, node)?;
     let custom = node.attr_bool_or("custom", false)?;
     let dislikes = custom.then_some(7);
     let rules = Rules::of(ctx, node, [Some(2), Some(3), Some(4), dislikes, Some(5)], &Dim::ONE)?;
@@ -45,7 +55,7 @@ pub(super) fn sampling<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Ve
             ctx.add(Op::Random { dtype: DType::F32, shape, distribution: "uniform".into(), seed }, &[])?
         }
     };
-    Ok(vec![generated(ctx, node, &prompt, &rules, Some(numbers))?])
+    Ok(vec![generated(ctx, node, prompt, &rules, Some(numbers))?])
 }
 
 /// What the search carries: tokens, which sequences have ended `[sequences, 1]`, the numbers to draw with, and the rules.
@@ -58,21 +68,20 @@ struct State {
 fn generated<'a>(
     ctx: &mut Ctx<'a, '_>,
     node: &Node<'a>,
-    prompt: &Prompt<'a>,
+    prompt: Prompt<'a>,
     rules: &Rules,
     numbers: Option<Value>,
 ) -> Outcome<Value> {
-    let (scores, given) = prompt.decoded(ctx, node)?;
     let no = ctx.scalar(DType::Bool, 0.0);
     let sequences = ctx.size(prompt.tokens, 0)?;
     let done = ctx.broadcast(no, &[sequences, Dim::ONE])?;
     let at = ctx.dim_scalar(&prompt.length, DType::I64)?;
     let start = State { tokens: prompt.tokens, done, numbers };
-    let (state, last) = continued(ctx, node, start, scores, at, rules)?;
+    let (state, last) = continued(ctx, node, start, prompt.scores, at, rules)?;
     let standing = rules.values();
     let carried: Vec<Value> =
         [state.tokens, state.done].into_iter().chain(numbers).chain(standing.iter().copied()).collect();
-    let given = Given { ids: last, ..given };
+    let given = Given { ids: last, ..prompt.given.clone() };
     let results = prompt.each_token(ctx, node, given, &carried, |ctx, scores, given, at, own| {
         let [tokens, done, ref rest @ ..] = *own else { return Err(invalid("its loop has lost a value")) };
         let (numbers, standing) = rest.split_at(usize::from(numbers.is_some()).min(rest.len()));

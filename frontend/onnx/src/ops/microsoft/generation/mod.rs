@@ -6,9 +6,12 @@
 //!        └─ token, mask, position, past ◄─────────────────────┘
 //! ```
 //!
+//! After an encoder (`encoded`) the decoder starts with one token, and takes what the encoder gives each time.
+//!
 //! Searches differ in how they choose the next token: `greedy` takes the best one or draws one, `beam` keeps several sequences.
 
 mod beam;
+mod encoded;
 mod greedy;
 mod rules;
 
@@ -18,7 +21,7 @@ use tarsia_tensor::{DType, Dim};
 use super::row;
 use crate::{
     Dimension, Node, ValueType,
-    import::{Ctx, Item, Outcome, invalid, unsupported},
+    import::{Ctx, Item, Outcome, invalid},
     ops::{
         Importer::{One, Values},
         Rows,
@@ -33,73 +36,78 @@ pub(super) const ROWS: Rows = &[
     row("Sampling", Values(greedy::sampling)),
 ];
 
-/// What the decoder takes.
+/// What the decoder takes: in this order.
+#[derive(Clone)]
 struct Given {
     /// The last token of each sequence, or the prompt: `[sequences, length]`.
     ids: Value,
-    /// 1 for each token that counts, `[sequences, length with the past]`.
-    mask: Value,
-    /// The position of each of `ids`.
-    positions: Value,
+    /// Positions of these and the mask of all tokens; or, after an encoder, the mask of its tokens, and what it gives for them.
+    front: Vec<Value>,
     pasts: Vec<Value>,
+    /// Keys and values of what an encoder gives.
+    back: Vec<Value>,
 }
 
-/// A prompt, and how it goes on.
+/// A prompt that the decoder has seen, and how it goes on.
 struct Prompt<'a> {
-    /// The prompts in buffers for all tokens: `[sequences, most]`.
+    /// The first tokens in buffers for all tokens: `[sequences, most]`.
     tokens: Value,
+    /// The scores of the token after them, and what the decoder takes then, but for that token.
+    scores: Value,
     given: Given,
-    /// How many tokens prompts have, padding too, and how many sequences may.
+    /// How many first tokens there are, padding too, and how many there may be.
     length: Dim,
     most: Dim,
-    /// The graph for the prompt, and the one for single tokens.
-    first: view::Graph<'a>,
     decoder: view::Graph<'a>,
+    /// Whether there is an encoder.
+    is_encoded: bool,
 }
 
 impl<'a> Prompt<'a> {
     /// The prompts of a node, each `beams` times in a row, with the mask that an input may give.
     fn of(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, beams: &Dim, mask: usize) -> Outcome<Prompt<'a>> {
-        if node.attr_int_or("model_type", 0)? != 0 {
-            return Err(unsupported("decoders with an encoder (`model_type` other than 0)"));
-        }
         let decoder = node.attr_graph("decoder")?;
         let first = node.attr_graph_opt("init_decoder")?.unwrap_or_else(|| decoder.clone());
         let ids = ctx.value(node, 0)?;
         let ids = ctx.cast(ids, DType::I32)?;
-        let ids = repeated(ctx, ids, beams)?;
+        let mask = mask_of(ctx, node, ids, mask)?;
+        let (ids, mask) = (repeated(ctx, ids, beams)?, repeated(ctx, mask, beams)?);
         let Ok([sequences, length]) = <[Dim; 2]>::try_from(ctx.shape(ids)) else {
             return Err(invalid("its ids have not 2 axes"));
         };
         let tokens = buffer(ctx, node, ids)?;
         let most = ctx.size(tokens, 1)?;
-        let mask = match ctx.value_opt(node, mask)? {
-            Some(mask) => {
-                let mask = ctx.cast(mask, DType::I32)?;
-                repeated(ctx, mask, beams)?
-            }
-            None => {
-                let counts = ctx.with_scalar(BinaryFn::Ne, ids, node.attr_int("pad_token_id")? as f64)?;
-                ctx.cast(counts, DType::I32)?
-            }
-        };
         let counted = Op::Scan { function: ReduceFn::Sum, axis: 1, exclusive: true, reverse: false };
         let positions = ctx.add(counted, &[mask])?;
         let positions = ctx.binary(BinaryFn::Mul, positions, mask)?;
-        let pasts = empty_pasts(ctx, &first, &sequences)?;
-        Ok(Prompt { tokens, given: Given { ids, mask, positions, pasts }, length, most, first, decoder })
+        let types: Vec<_> = first.inputs().into_iter().skip(3).collect();
+        let pasts = empty_pasts(ctx, &types, &sequences)?;
+        let given = Given { ids, front: vec![positions, mask], pasts, back: Vec::new() };
+        let (scores, pasts) = decoded(ctx, node, &first, &given)?;
+        let positions = ctx.reduce(ReduceFn::Sum, mask, &[1])?;
+        let given = Given { front: vec![positions, mask], pasts, ..given };
+        Ok(Prompt { tokens, scores, given, length, most, decoder, is_encoded: false })
     }
 
-    /// The scores of the first token, and what the decoder takes after it, but for the token.
-    fn decoded(&self, ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<(Value, Given)> {
-        let (scores, pasts) = decoded(ctx, node, &self.first, &self.given)?;
-        let positions = ctx.reduce(ReduceFn::Sum, self.given.mask, &[1])?;
-        Ok((scores, Given { ids: self.given.ids, mask: self.given.mask, positions, pasts }))
+    /// The scores of the next token, and what the decoder takes after it, but for the token.
+    fn advanced(&self, ctx: &mut Ctx<'a, '_>, node: &Node<'a>, mut given: Given) -> Outcome<(Value, Given)> {
+        let grows = !self.is_encoded;
+        if let (true, [_, mask]) = (grows, given.front.as_mut_slice()) {
+            let one = ctx.scalar(DType::I32, 1.0);
+            let shape = ctx.shape(given.ids);
+            let ones = ctx.broadcast(one, &shape)?;
+            *mask = ctx.concat(&[*mask, ones], 1)?;
+        }
+        let (scores, pasts) = decoded(ctx, node, &self.decoder, &given)?;
+        if let (true, [positions, _]) = (grows, given.front.as_mut_slice()) {
+            *positions = ctx.with_scalar(BinaryFn::Add, *positions, 1.0)?;
+        }
+        Ok((scores, Given { pasts, ..given }))
     }
 
     /// A loop over the tokens after the first one: `step` is given the scores, what the decoder takes, how many tokens there are (a
-    /// scalar), and what is carried, and gives which sequences have ended, what the decoder takes next, and what is carried on. The
-    /// positions of what the decoder takes are those of the last tokens. Gives what is carried at the end.
+    /// scalar), and what is carried, and gives which sequences have ended, what the decoder takes next, and what is carried on. Gives
+    /// what is carried at the end.
     fn each_token<'o>(
         &self,
         ctx: &mut Ctx<'a, 'o>,
@@ -108,35 +116,42 @@ impl<'a> Prompt<'a> {
         carried: &[Value],
         mut step: impl FnMut(&mut Ctx<'a, 'o>, Value, Given, Value, &[Value]) -> Outcome<Step>,
     ) -> Outcome<Vec<Value>> {
-        let trips = ctx.dim_scalar(&(self.most.clone() - self.length.clone() - Dim::ONE), DType::I64)?;
-        let initial: Vec<Value> =
-            [given.ids, given.mask, given.positions].into_iter().chain(carried.iter().copied()).collect();
-        let count = carried.len();
-        let initial: Vec<Value> = initial.into_iter().chain(given.pasts).collect();
-        let results = carried_loop(ctx, trips, &initial, &[&self.decoder], |ctx, _, own| {
-            let [ids, mask, positions, ref rest @ ..] = *own else { return Err(invalid("its loop has lost a value")) };
-            let (carried, pasts) = rest.split_at(count.min(rest.len()));
-            let one = ctx.scalar(DType::I32, 1.0);
-            let shape = ctx.shape(ids);
-            let ones = ctx.broadcast(one, &shape)?;
-            let mask = ctx.concat(&[mask, ones], 1)?;
-            let given = Given { ids, mask, positions, pasts: pasts.to_vec() };
-            let (scores, pasts) = decoded(ctx, node, &self.decoder, &given)?;
-            let positions = ctx.with_scalar(BinaryFn::Add, positions, 1.0)?;
-            let length = ctx.size(mask, 1)?;
-            let length = ctx.dim_scalar(&length, DType::I64)?;
-            let Step { done, given, carried } =
-                step(ctx, scores, Given { ids, mask, positions, pasts }, length, carried)?;
+        let start = self.length.clone() + Dim::ONE;
+        let trips = ctx.dim_scalar(&(self.most.clone() - start.clone()), DType::I64)?;
+        let counts = [carried.len(), given.front.len(), given.back.len()];
+        let initial = [&[given.ids][..], carried, &given.front, &given.back, &given.pasts].concat();
+        let results = carried_loop(ctx, trips, &initial, &[&self.decoder], |ctx, iteration, own| {
+            let lost = || invalid("its loop has lost a value");
+            let (&ids, mut rest) = own.split_first().ok_or_else(lost)?;
+            let mut parts = Vec::with_capacity(counts.len());
+            for count in counts {
+                let (part, after) = rest.split_at_checked(count).ok_or_else(lost)?;
+                parts.push(part.to_vec());
+                rest = after;
+            }
+            let Ok([carried, front, back]) = <[Vec<Value>; 3]>::try_from(parts) else { return Err(lost()) };
+            let (scores, given) = self.advanced(ctx, node, Given { ids, front, pasts: rest.to_vec(), back })?;
+            let start = ctx.dim_scalar(&start, DType::I64)?;
+            let length = ctx.binary(BinaryFn::Add, iteration, start)?;
+            let Step { done, given, carried } = step(ctx, scores, given, length, &carried)?;
             let left = ctx.unary(UnaryFn::Not, done)?;
             let left = ctx.cast(left, DType::I32)?;
             let left = ctx.reduce(ReduceFn::Max, left, &[0, 1])?;
             let left = ctx.reshape(left, &[])?;
             let going = ctx.with_scalar(BinaryFn::Gt, left, 0.0)?;
-            let values = [going, given.ids, given.mask, given.positions];
-            Ok(values.into_iter().chain(carried).chain(given.pasts).collect())
+            Ok([&[going, given.ids][..], &carried, &given.front, &given.back, &given.pasts].concat())
         })?;
-        Ok(results.into_iter().skip(3).take(count).collect())
+        Ok(results.into_iter().skip(1).take(counts[0]).collect())
     }
+}
+
+/// 1 for each token that counts: an input may give it, else it is those that are no padding.
+fn mask_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, ids: Value, input: usize) -> Outcome<Value> {
+    let mask = match ctx.value_opt(node, input)? {
+        Some(mask) => mask,
+        None => ctx.with_scalar(BinaryFn::Ne, ids, node.attr_int("pad_token_id")? as f64)?,
+    };
+    ctx.cast(mask, DType::I32)
 }
 
 /// A step of a search.
@@ -206,18 +221,24 @@ fn buffer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, ids: Value) -> Outcome<Val
 }
 
 /// Pasts of no elements, of the types that the decoder declares.
-fn empty_pasts<'a>(ctx: &mut Ctx<'a, '_>, decoder: &view::Graph<'a>, batch: &Dim) -> Outcome<Vec<Value>> {
+fn empty_pasts<'a>(ctx: &mut Ctx<'a, '_>, declared: &[view::Value<'a>], sequences: &Dim) -> Outcome<Vec<Value>> {
     let wrong = || {
-        invalid("a past of the decoder is not declared as [2, batch, heads, length, size] with heads and size known")
+        invalid(
+            "a past of the decoder is not declared as [2, batch, heads, length, size] or, after an encoder, [batch, heads, length, size] with heads and size known",
+        )
     };
     let mut pasts = Vec::new();
-    for input in decoder.inputs().iter().skip(3) {
+    for input in declared {
         let Some(ValueType::Tensor(ty)) = input.value_type()? else { return Err(wrong()) };
         let shape = ty.shape.ok_or_else(wrong)?;
-        let [_, _, Dimension::Size(heads), _, Dimension::Size(size)] = shape[..] else { return Err(wrong()) };
+        let [pair @ .., _, Dimension::Size(heads), _, Dimension::Size(size)] = &shape[..] else { return Err(wrong()) };
+        if pair.len() > 1 {
+            return Err(wrong());
+        }
         let zero = ctx.scalar(ty.dtype, 0.0);
-        let shape = [Dim::Const(2), batch.clone(), Dim::from(heads), Dim::ZERO, Dim::from(size)];
-        pasts.push(ctx.broadcast(zero, &shape)?);
+        let own = [sequences.clone(), Dim::from(*heads), Dim::ZERO, Dim::from(*size)];
+        let pair = pair.iter().map(|_| Dim::Const(2));
+        pasts.push(ctx.broadcast(zero, &pair.chain(own).collect::<Vec<Dim>>())?);
     }
     Ok(pasts)
 }
@@ -229,16 +250,21 @@ fn decoded<'a>(
     decoder: &view::Graph<'a>,
     given: &Given,
 ) -> Outcome<(Value, Vec<Value>)> {
-    let inputs = [given.ids, given.positions, given.mask];
-    let items: Vec<Item> = inputs.iter().chain(&given.pasts).map(|&value| value.into()).collect();
+    let inputs = [&[given.ids][..], &given.front, &given.pasts, &given.back].concat();
+    let items: Vec<Item> = inputs.into_iter().map(Item::from).collect();
     if decoder.inputs().len() != items.len() || decoder.outputs().len() != given.pasts.len() + 1 {
         return Err(invalid(
-            "the decoder does not take ids, positions, a mask and pasts, or not give logits and pasts",
+            "the decoder does not take ids, positions, a mask and pasts (after an encoder: ids, the mask, perhaps what it gives, pasts, and its keys and values), or not give logits and pasts",
         ));
     }
     let results = ctx.inline(decoder, &items)?;
     let mut values = results.iter().map(|item| ctx.item_value(item)).collect::<Outcome<Vec<Value>>>()?;
     let logits = values.remove(0);
+    Ok((last_scores(ctx, node, logits)?, values))
+}
+
+/// The scores of what follows the last token, of logits `[sequences, length, words]`.
+fn last_scores<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, logits: Value) -> Outcome<Value> {
     let Ok([batch, length, words]) = <[Dim; 3]>::try_from(ctx.shape(logits)) else {
         return Err(invalid("the decoder's logits have not 3 axes"));
     };
@@ -248,5 +274,5 @@ fn decoded<'a>(
     if used > 0 {
         last = ctx.slice_axis(last, 1, Dim::ZERO, Dim::Const(used), 1)?;
     }
-    Ok((ctx.cast(last, DType::F32)?, values))
+    ctx.cast(last, DType::F32)
 }
