@@ -146,3 +146,17 @@ def bifurcation():
     for name, predicted in [("differs", [3, 1, 5, 8, 8]), ("at_once", [9, 1, 5, 4, 2]), ("same", [3, 1, 5, 4, 2])]:
         inputs = [source, vector(7, 5), start(2), vector(*predicted)]
         yield f"{op}_{name}", op, inputs, {"min_ngram_size": 2, "max_ngram_size": 4}, {"outputs": 2}
+
+
+@family
+def masked_pools():
+    op = "MaxpoolWithMask"
+    for shape, kernel, strides, pads in [
+        ((2, 3, 7), [3], [2], [1, 1]),
+        ((2, 3, 5, 6), [2, 3], [1, 2], [1, 0, 0, 1]),
+        ((1, 2, 3, 4, 5), [2, 2, 2], [1, 1, 2], [0, 0, 1, 1, 0, 0]),
+    ]:
+        name = f"{op}_{len(kernel)}d"
+        d = Draw(name)
+        mask = (d.ints(0, 4, 1, 1, *shape[2:]) > 0).astype(np.int32)
+        yield name, op, [d.f32(*shape), mask], {"kernel_shape": kernel, "strides": strides, "pads": pads}, {}

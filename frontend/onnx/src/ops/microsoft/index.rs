@@ -150,6 +150,9 @@ fn irfft<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 fn one_axis(node: &Node<'_>) -> Outcome<()> {
+    if !node.attr_bool_or("onesided", true)? || node.attr_bool_or("normalized", false)? {
+        return Err(invalid("`onesided` is not 1, or `normalized` not 0"));
+    }
     match node.attr_int_or("signal_ndim", 1)? {
         1 => Ok(()),
         other => Err(unsupported(format!("signals of {other} axes"))),

@@ -13,6 +13,7 @@ mod experts;
 mod fused;
 mod generation;
 mod index;
+mod masked;
 mod nhwc;
 mod norm;
 mod packed;
@@ -34,6 +35,7 @@ pub(super) const FAMILIES: &[Rows] = &[
     fused::ROWS,
     generation::ROWS,
     index::ROWS,
+    masked::ROWS,
     nhwc::INTERNAL,
     nhwc::ROWS,
     norm::ROWS,
