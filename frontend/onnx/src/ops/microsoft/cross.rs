@@ -4,7 +4,8 @@ use tarsia_graph::{BinaryFn, Value};
 use tarsia_tensor::Dim;
 
 use super::{
-    attention::{Scores, additive, attended, extended},
+    attention::{Scores, attended, extended},
+    masks::additive,
     row,
 };
 use crate::{

@@ -4,8 +4,9 @@ use tarsia_graph::{BinaryFn, Op, Real, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
-    attention::{Scores, Stage, attended, joined, length, placed},
+    attention::{Scores, Stage, attended, length, placed},
     cache::Codes,
+    masks::joined,
     row,
 };
 use crate::{

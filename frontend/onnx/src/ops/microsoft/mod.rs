@@ -14,6 +14,7 @@ mod fused;
 mod generation;
 mod index;
 mod masked;
+mod masks;
 mod nhwc;
 mod norm;
 mod packed;

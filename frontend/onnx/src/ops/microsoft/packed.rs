@@ -4,7 +4,8 @@ use tarsia_graph::{BinaryFn, Op, ReduceFn, ScatterFn, Type, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
-    attention::{Scores, additive, attended, joined, part, projected},
+    attention::{Scores, attended, part, projected},
+    masks::{additive, joined},
     row,
 };
 use crate::{

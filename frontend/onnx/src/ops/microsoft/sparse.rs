@@ -5,9 +5,10 @@ use tarsia_graph::{BinaryFn, Op, ReduceFn, ScatterFn, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
-    attention::{Scores, additive, attended, joined, length, projected},
+    attention::{Scores, attended, length, projected},
     blocks::size_of,
     decoder::{Step, grouped_operands, remembered, turn},
+    masks::{additive, joined},
     row,
 };
 use crate::{

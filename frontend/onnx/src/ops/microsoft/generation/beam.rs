@@ -31,10 +31,10 @@ pub(super) fn search<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<
             )));
         }
     };
-    let rules = Rules::of(ctx, node, [Some(2), Some(6), Some(7), None, Some(8)], &beams)?;
     let ids = ctx.value(node, 0)?;
     let search = Search {
         batch: ctx.size(ids, 0)?,
+        rules: Rules::of(ctx, node, [Some(2), Some(6), Some(7), None, Some(8)], &beams)?,
         beams,
         most: prompt.most.clone(),
         penalty: scalar_of(ctx, node, 5)?,
@@ -42,14 +42,14 @@ pub(super) fn search<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<
     };
     let at = ctx.dim_scalar(&prompt.length, DType::I64)?;
     let start = search.start(ctx, prompt.tokens)?;
-    let (state, given) = search.step(ctx, node, start, prompt.given.clone(), prompt.scores, at, &rules)?;
-    let standing: Vec<Value> = rules.values().into_iter().chain(search.penalty).collect();
+    let (state, given) = search.step(ctx, node, start, prompt.given.clone(), prompt.scores, at)?;
+    let standing: Vec<Value> = search.rules.values().into_iter().chain(search.penalty).collect();
     let carried: Vec<Value> = state.values().into_iter().chain(standing.iter().copied()).collect();
     let results = prompt.each_token(ctx, node, given, &carried, |ctx, logits, given, at, own| {
         let (state, standing) = State::of(own)?;
         let penalty = search.penalty.and_then(|_| standing.last().copied());
-        let search = Search { penalty, ..search.clone() };
-        let (state, given) = search.step(ctx, node, state, given, logits, at, &rules.renamed(standing))?;
+        let search = Search { penalty, rules: search.rules.renamed(standing), ..search.clone() };
+        let (state, given) = search.step(ctx, node, state, given, logits, at)?;
         let carried = state.values().into_iter().chain(standing.iter().copied()).collect();
         Ok(Step { done: state.done, given, carried })
     })?;
@@ -66,13 +66,14 @@ fn scalar_of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, input: usize) -> Outcom
     ctx.reshape(value, &[]).map(Some)
 }
 
-/// Sizes, and the power of the length.
+/// Sizes, the power of the length, and what decides between scores.
 #[derive(Clone)]
 struct Search {
     batch: Dim,
     beams: Dim,
     most: Dim,
     penalty: Option<Value>,
+    rules: Rules,
     /// The sequences' axis of the pasts.
     axis: usize,
 }
@@ -139,7 +140,6 @@ impl Search {
     }
 
     /// The state with the tokens at place `at`, and what the decoder takes after them.
-    #[allow(clippy::too_many_arguments)]
     fn step<'a>(
         &self,
         ctx: &mut Ctx<'a, '_>,
@@ -148,10 +148,9 @@ impl Search {
         given: Given,
         logits: Value,
         at: Value,
-        rules: &Rules,
     ) -> Outcome<(State, Given)> {
         let logits = log_softmax(ctx, logits)?;
-        let scores = rules.applied(ctx, node, logits, state.tokens, at)?;
+        let scores = self.rules.applied(ctx, node, logits, state.tokens, at)?;
         let best = self.candidates(ctx, node, &state, scores)?;
         let length = ctx.cast(at, DType::F32)?;
         let (kept, kept_scores, used) = self.with_ended(ctx, &state, &best, length)?;
