@@ -4,8 +4,8 @@
     python3 tests/conformance/generate.py [OUT]        (OUT: target/conformance)
 
 The cases come with the `onnx` package: one-operator models with inputs and expected outputs (kind
-`node`), small graphs (`simple`) and graphs converted from PyTorch; contrib.py makes those of
-com.microsoft (kind `contrib`) with onnxruntime. This script makes a virtual
+`node`), small graphs (`simple`) and graphs converted from PyTorch; contrib/ makes those of
+com.microsoft and what ONNX lacks (kind `contrib`) with onnxruntime. This script makes a virtual
 environment beside OUT, installs the pinned packages there, and runs itself in it. Written per case:
 
     model.onnx
@@ -15,7 +15,7 @@ environment beside OUT, installs the pinned packages there, and runs itself in i
 
 The last two are missing where the model is large or ONNX's parser does not read what its printer wrote.
 
-OUT/stamp is a copy of both scripts, written last: while it equals them there is nothing to do.
+OUT/stamp is a copy of all scripts, written last: while it equals them there is nothing to do.
 The exit status is 0 when OUT is complete.
 """
 import fcntl
@@ -41,7 +41,7 @@ RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rando
 TEXT_OF = 100_000  # bytes of a model up to which its text is written
 CASES = 2024  # in onnx 1.23.2; another number means that the package or this script changed
 SCRIPT = Path(__file__).resolve()
-SCRIPTS = [SCRIPT, SCRIPT.with_name("contrib.py")]
+SCRIPTS = [SCRIPT, *sorted(SCRIPT.with_name("contrib").glob("*.py"))]
 FOLDER = "conformance"
 
 
@@ -108,20 +108,20 @@ def write_all(out):
 
 
 def write_contrib(out):
-    """The cases of com.microsoft."""
+    """The cases of contrib/."""
     import onnx
 
     import contrib
 
     count = 0
-    for name, model, inputs, outputs, rtol, atol in contrib.all_cases():
+    for name, model, inputs, outputs, tolerance in contrib.all_cases():
         folder = out / "contrib" / name
         data_set = folder / "test_data_set_0"
         data_set.mkdir(parents=True)
         onnx.save(model, folder / "model.onnx")
         write_values(data_set, "input", inputs, model.graph.input)
         write_values(data_set, "output", outputs, model.graph.output)
-        (folder / "meta.json").write_text(json.dumps({"rtol": rtol, "atol": atol}) + "\n")
+        (folder / "meta.json").write_text(json.dumps(tolerance) + "\n")
         write_text(folder)
         count += 1
     return count
@@ -202,7 +202,7 @@ def to_proto(value, info):
     if declared == "sequence_type":
         return numpy_helper.from_list(list(value), info.name)
     if declared == "optional_type":
-        return numpy_helper.from_optional(value, info.name)
+        return numpy_helper.from_optional(getattr(value, "value", value), info.name)
     return numpy_helper.from_array(numpy.asarray(value), info.name)
 
 

@@ -1,4 +1,5 @@
-//! ONNX's own conformance cases, those of com.microsoft's operators (kind `contrib`) and of classical machine learning (`ml`), one test each.
+//! ONNX's own conformance cases, those of com.microsoft's operators and of some that ONNX has none of (kind `contrib`), and of classical
+//! machine learning (`ml`), one test each.
 //!
 //! The cases are data made by `generate.py` into `target/conformance`, and by `generate_ml.py` beside it, at the first run. Where that is not
 //! possible (no Python, no registry) nothing is run and standard error says so; with `CI=true` it is a failure.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use isolated::Workers;
 use libtest_mimic::{Arguments, Failed, Trial};
-use onnx_protobuf::{ModelProto, TensorProto};
+use onnx_protobuf::{ModelProto, NodeProto, TensorProto};
 use protobuf::Message;
 
 /// Address space of a worker, bytes.
@@ -64,14 +64,16 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Domain and name of the operator that a case is about, and the case; `None` if it is about several.
+/// Domain and name of the operator that a case is about, and the case; `None` if it is about several. A gradient is of other nodes: a
+/// case that has one is about it.
 fn of_one(folder: &Path) -> Option<((String, String), OfOne)> {
     let bytes = std::fs::read(folder.join("model.onnx")).ok()?;
     let model = ModelProto::parse_from_bytes(&bytes).ok()?;
-    let mut nodes = model.graph.node.iter();
-    let first = nodes.next()?;
-    let alone = model.functions.is_empty()
-        && nodes.all(|node| (&node.domain, &node.op_type) == (&first.domain, &first.op_type));
+    let nodes = &model.graph.node;
+    let gradient = nodes.iter().find(|node| node.op_type == "Gradient");
+    let first = gradient.or(nodes.first())?;
+    let same = |node: &NodeProto| (&node.domain, &node.op_type) == (&first.domain, &first.op_type);
+    let alone = model.functions.is_empty() && (gradient.is_some() || nodes.iter().all(same));
     let domain = if first.domain == "ai.onnx" { String::new() } else { first.domain.clone() };
     alone.then(|| ((domain, first.op_type.clone()), OfOne { folder: folder.to_owned(), model: model.clone() }))
 }

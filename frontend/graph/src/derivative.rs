@@ -236,7 +236,7 @@ fn pullback(b: &mut Builder, step: &Step) -> Adjoints {
         Op::Sort { axis, .. } | Op::TopK { axis, .. } => structure::sorted(b, *axis, step),
         Op::If { then_branch, else_branch, .. } => control::branch(b, then_branch, else_branch, step),
         Op::ScanLoop { .. } => control::scan_loop(b, step),
-        Op::Loop { .. } => Err(Stop::Missing("the number of its iterations is not known")),
+        Op::Loop { body, carried, types } => control::counted_loop(b, body, *carried, types, step),
         Op::Host { .. } => Err(Stop::Missing("it runs on the host")),
         Op::Kernel { .. } => Err(Stop::Missing("derivatives are taken before kernels are made")),
         Op::Conv { .. } | Op::WindowReduce { .. } => Err(Stop::Missing("its windows have no expansion")),

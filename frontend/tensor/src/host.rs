@@ -43,8 +43,10 @@
 //! | `map_row` | map from integers | columns (negative: one for each value), numbers become texts of 6 decimals | | `[1, columns]` |
 //! | `pairwise_coupling` | f32 `[rows, pairs]`: how likely the first of two classes is | classes | | `[rows, classes]` |
 //! | `image` | bytes of an encoded image | RGB (0), BGR (1), gray (2) | | u8 `[height, width, channels]`; empty if it does not decode |
-//! | `random` | shape | seed (its low 32 bits), uniform (0) or normal | | f64, as NumPy's `RandomState` |
+//! | `random` | shape, then an optional seed in place of the other | seed (its low 32 bits), uniform (0) or normal | | f64, as NumPy's `RandomState` |
 //! | `gather`, `take_along` | x, indices | axis | | slices, or single elements, along the axis |
+//! | `scatter_rows` | x `[n, …]`, rows `[m]`, updates `[m, …]` | | | x with those rows replaced |
+//! | `scatter_along` | x, indices, updates | axis | | x with single elements along the axis replaced |
 //! | `transpose` | x | permutation | | its axes in that order |
 //! | `strided` | x, starts, sizes | steps | | so many elements of each axis |
 //! | `concat` | any | axis | | joined |
@@ -148,9 +150,11 @@ pub const FUNCTIONS: &[Function] = &[
     row("map_row", (1, 1), Some(1), MAPS, sequence::map_row),
     row("pairwise_coupling", (1, 1), Some(1), "an iteration until it converges", coupling::pairwise),
     row("image", (1, 1), Some(1), "image decoding", image::decode),
-    row("random", (1, 1), Some(1), "a stream of numbers that its order defines", random::drawn),
+    row("random", (1, 2), Some(1), "a stream of numbers that its order defines", random::drawn),
     row("gather", (2, 2), Some(1), TEXTS, arranged::gather),
     row("take_along", (2, 2), Some(1), TEXTS, arranged::take_along),
+    row("scatter_rows", (3, 3), Some(1), TEXTS, arranged::scatter_rows),
+    row("scatter_along", (3, 3), Some(1), TEXTS, arranged::scatter_along),
     row("transpose", (1, 1), Some(1), TEXTS, arranged::transpose),
     row("strided", (3, 3), Some(1), TEXTS, arranged::strided),
     row("concat", (1, usize::MAX), Some(1), TEXTS, arranged::joined),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tarsia_tensor::Dim;
+use tarsia_tensor::{DType, Dim};
 
 use super::{Adjoints, DerivativeError, Step, Stop, accumulate, copy_between, filled, pulled_back};
 use crate::{Graph, Op, Origin, Type, Value, composite::Builder};
@@ -96,9 +96,8 @@ pub(super) fn scan_loop(b: &mut Builder, step: &Step) -> Adjoints {
         return Err(Stop::Missing("it is no loop over slices"));
     };
     let (states, scanned) = (*states, input_axes.len());
-    if (0..states).any(|at| !b.graph.ty(step.operands[at]).dtype.is_float()) {
-        return Err(Stop::Missing("a state that is no float"));
-    }
+    // States that are no floats are kept for the way back, and have no adjoints.
+    let moving: Vec<usize> = floats(b, &step.operands[..states]);
     let changes = (0..states).any(|at| body.ty(body.outputs()[at].value) != b.graph.ty(step.operands[at]));
     if changes {
         return Err(Stop::Missing("a state that changes its shape"));
@@ -114,14 +113,14 @@ pub(super) fn scan_loop(b: &mut Builder, step: &Step) -> Adjoints {
     let inner = adjoint_body(body, &results, &wanted, &origin)?;
     let sums: Vec<usize> = wanted.iter().copied().filter(|&at| at >= states + scanned).collect();
     let slices: Vec<usize> = wanted.iter().copied().filter(|&at| (states..states + scanned).contains(&at)).collect();
-    let backward = backward_body(&inner, body, states, scanned, &sums, &origin)?;
+    let backward = backward_body(&inner, body, [states, moving.len(), scanned], &sums, &origin)?;
 
     let adjoint_of = |b: &mut Builder, at: usize| match step.adjoints[at] {
         Some(adjoint) => Ok(adjoint),
         None => filled(b.graph, step.results[at], 0.0, &origin),
     };
     let mut operands = Vec::new();
-    for at in 0..states {
+    for &at in &moving {
         operands.push(adjoint_of(b, at)?);
     }
     for &at in &sums {
@@ -153,12 +152,72 @@ pub(super) fn scan_loop(b: &mut Builder, step: &Step) -> Adjoints {
         types: op_types,
     };
     let node = b.graph.add(op, &operands, origin)?;
-    let order: Vec<usize> = (0..states).chain(sums).chain(slices).collect();
+    let order: Vec<usize> = moving.into_iter().chain(sums).chain(slices).collect();
     let mut found = vec![None; step.operands.len()];
     for (output, at) in order.into_iter().enumerate() {
         found[at] = Some(Value { node, output: output as u32 });
     }
     Ok(found)
+}
+
+/// The loop runs again and says how many iterations there are: then it is one over their numbers.
+pub(super) fn counted_loop(b: &mut Builder, body: &Graph, carried: usize, types: &[Type], step: &Step) -> Adjoints {
+    let stacked = types.len() - carried;
+    let length = match types.get(carried).and_then(|ty| ty.shape.first()) {
+        Some(length) => length.clone(),
+        None => Dim::symbol(&format!("gradient_iterations_{}", b.graph.node_count())),
+    };
+    let mut counting = body.clone();
+    let Some((_, number)) = counting.inputs().first().cloned() else {
+        return Err(Stop::Missing("its body takes no number"));
+    };
+    counting.add_output("number", number.into());
+    let numbers = Type::new(DType::I64, [length.clone()]);
+    let types: Vec<Type> = types.iter().cloned().chain([numbers]).collect();
+    let op = Op::Loop { body: Arc::new(counting), carried, types: types.clone() };
+    let node = b.graph.add(op, step.operands, b.origin.clone())?;
+    let numbers = Value { node, output: (types.len() - 1) as u32 };
+    let op = Op::ScanLoop {
+        body: Arc::new(over_numbers(body, carried)?),
+        states: carried,
+        input_axes: vec![0],
+        input_reverse: vec![false],
+        output_axes: vec![0; stacked],
+        output_reverse: vec![false; stacked],
+        types: types[..carried + stacked].to_vec(),
+    };
+    let (initial, captured) = step.operands[2..].split_at(carried);
+    let operands: Vec<Value> = initial.iter().copied().chain([numbers]).chain(captured.iter().copied()).collect();
+    let mut found = scan_loop(b, &Step { op: &op, operands: &operands, ..*step })?;
+    found.remove(carried);
+    Ok([None, None].into_iter().chain(found).collect())
+}
+
+/// The body of a loop as that of one over numbers: from (number, condition, carried, captured) and (condition, carried, stacked) to
+/// (carried, number, captured) and (carried, stacked), where the condition holds.
+fn over_numbers(body: &Graph, carried: usize) -> Result<Graph, Stop> {
+    let mut graph = Graph::new(&body.name);
+    let mut copies = std::collections::BTreeMap::new();
+    let (own, captured) = body.inputs().split_at((2 + carried).min(body.inputs().len()));
+    let number = own.first().ok_or(Stop::Missing("its body takes no number"))?;
+    for (name, id) in own.iter().skip(2).chain([number]).chain(captured) {
+        copies.insert(Value::from(*id), graph.add_input(name, body[*id].types[0].clone()));
+    }
+    if let Some((_, condition)) = own.get(1) {
+        let going = Builder { graph: &mut graph, origin: &Origin::default() }.scalar(DType::Bool, 1.0);
+        copies.insert(Value::from(*condition), going);
+    }
+    for id in body.node_ids().filter(|id| !matches!(body[*id].op, Op::Input { .. })) {
+        let operands: Vec<Value> = body.operands(id).iter().map(|operand| copies[operand]).collect();
+        let copy = graph.add(body[id].op.clone(), &operands, body[id].origin.clone())?;
+        for output in 0..body[id].types.len() as u32 {
+            copies.insert(Value { node: id, output }, Value { node: copy, output });
+        }
+    }
+    for output in body.outputs().iter().skip(1) {
+        graph.add_output(&output.name, copies[&output.value]);
+    }
+    Ok(graph)
 }
 
 /// The states before each iteration, stacked along axis 0.
@@ -192,15 +251,15 @@ fn kept_states(b: &mut Builder, step: &Step, length: &Dim) -> Result<Vec<Value>,
 }
 
 /// The body of the backward loop: (adjoints of states, sums, kept states, slices, adjoints of scanned results, captured) to (adjoints
-/// of states, sums, adjoints of slices).
+/// of states, sums, adjoints of slices), where `counts` are how many states there are, how many have adjoints, and how many slices.
 fn backward_body(
     inner: &Graph,
     body: &Graph,
-    states: usize,
-    scanned: usize,
+    counts: [usize; 3],
     sums: &[usize],
     origin: &Origin,
 ) -> Result<Graph, Stop> {
+    let [states, moving, scanned] = counts;
     let own = body.inputs().len();
     let types: Vec<Type> = inner.inputs().iter().map(|(_, id)| inner[*id].types[0].clone()).collect();
     let mut graph = Graph::new("backward");
@@ -208,10 +267,10 @@ fn backward_body(
         let name = format!("x{}", graph.inputs().len());
         graph.add_input(&name, types[index].clone())
     };
-    let state_adjoints: Vec<Value> = (0..states).map(|at| add(&mut graph, own + at)).collect();
+    let state_adjoints: Vec<Value> = (0..moving).map(|at| add(&mut graph, own + at)).collect();
     let before: Vec<Value> = sums.iter().map(|&at| add(&mut graph, at)).collect();
     let kept: Vec<Value> = (0..states + scanned).map(|at| add(&mut graph, at)).collect();
-    let result_adjoints: Vec<Value> = (own + states..types.len()).map(|at| add(&mut graph, at)).collect();
+    let result_adjoints: Vec<Value> = (own + moving..types.len()).map(|at| add(&mut graph, at)).collect();
     let captured: Vec<Value> = (states + scanned..own).map(|at| add(&mut graph, at)).collect();
     let arguments: Vec<Value> = kept.into_iter().chain(captured).chain(state_adjoints).chain(result_adjoints).collect();
     let mut copies = std::collections::BTreeMap::new();
@@ -227,7 +286,7 @@ fn backward_body(
     }
     let adjoints: Vec<Value> = inner.outputs().iter().map(|output| copies[&output.value]).collect();
     // They are in the order of the body's inputs: states, slices, captured.
-    let (to_states, rest) = adjoints.split_at(states);
+    let (to_states, rest) = adjoints.split_at(moving);
     let (to_slices, to_captured) = rest.split_at(rest.len() - sums.len());
     for (at, &value) in to_states.iter().enumerate() {
         graph.add_output(&format!("state{at}"), value);

@@ -93,9 +93,12 @@ pub(super) fn scan(
 
 /// Each element gets the adjoints of the results that are it: from itself, where it is a new extreme, up to the next one.
 fn running_extreme(b: &mut Builder, axis: usize, exclusive: bool, reverse: bool, step: &Step) -> Adjoints {
-    let (x, y, adjoint) = (step.operands[0], step.results[0], step.adjoint()?);
+    let (x, mut y, mut adjoint) = (step.operands[0], step.results[0], step.adjoint()?);
     if exclusive {
-        return Err(Stop::Missing("an exclusive running extreme"));
+        // The result is that of the element before.
+        let Op::Scan { function, .. } = *step.op else { return Err(Stop::Missing("it is no running extreme")) };
+        y = b.add(Op::Scan { function, axis, exclusive: false, reverse }, &[x])?;
+        adjoint = shifted(b, adjoint, axis, reverse)?;
     }
     let dtype = b.graph.ty(x).dtype;
     let shape = b.graph.ty(x).shape.clone();
@@ -122,4 +125,22 @@ fn running_extreme(b: &mut Builder, axis: usize, exclusive: bool, reverse: bool,
     let zeros = b.add(Op::Broadcast { shape }, &[zero])?;
     let op = Op::ScatterAlong { function: crate::ScatterFn::Add, axis };
     Ok(vec![Some(b.add(op, &[zeros, from, adjoint])?)])
+}
+
+/// The elements of an axis one place earlier in the direction of a scan, with a 0 as the last one.
+fn shifted(b: &mut Builder, x: Value, axis: usize, reverse: bool) -> Result<Value, Stop> {
+    let (dtype, shape) = (b.graph.ty(x).dtype, b.graph.ty(x).shape.clone());
+    if shape[axis].is(0) {
+        return Ok(x);
+    }
+    let start = if reverse { Dim::ZERO } else { Dim::ONE };
+    let part = b.slice_axis(x, axis, start, shape[axis].clone() - Dim::ONE, 1)?;
+    let (mut low, mut high) = (vec![Dim::ZERO; shape.len()], vec![Dim::ZERO; shape.len()]);
+    if reverse {
+        low[axis] = Dim::ONE
+    } else {
+        high[axis] = Dim::ONE
+    }
+    let zero = b.scalar(dtype, 0.0);
+    Ok(b.add(Op::Pad { low, high, interior: vec![0; shape.len()] }, &[part, zero])?)
 }

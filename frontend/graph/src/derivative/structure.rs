@@ -2,8 +2,8 @@
 
 use tarsia_tensor::Dim;
 
-use super::{Adjoints, Step, Stop, filled, unbroadcast};
-use crate::{Op, ReduceFn, ScatterFn, Value, composite::Builder};
+use super::{Adjoints, Step, Stop, filled, mul, unbroadcast};
+use crate::{BinaryFn, Op, ReduceFn, ScatterFn, Value, composite::Builder};
 
 pub(super) fn rearranged(b: &mut Builder, step: &Step) -> Adjoints {
     let (x, adjoint) = (step.operands[0], step.adjoint()?);
@@ -58,7 +58,7 @@ pub(super) fn pad(b: &mut Builder, low: &[Dim], interior: &[usize], step: &Step)
         Ok(b.reshape(sum, &shape)?)
     };
     let (all, kept) = (total(b, adjoint)?, total(b, own)?);
-    Ok(vec![Some(own), Some(b.binary(crate::BinaryFn::Sub, all, kept)?)])
+    Ok(vec![Some(own), Some(b.binary(BinaryFn::Sub, all, kept)?)])
 }
 
 pub(super) fn concat(b: &mut Builder, axis: usize, step: &Step) -> Adjoints {
@@ -107,34 +107,77 @@ pub(super) fn take_along(b: &mut Builder, axis: usize, step: &Step) -> Adjoints 
     Ok(vec![Some(b.add(op, &[all, indices, adjoint])?), None])
 }
 
-/// Of rows that are set the last one to a place counts; this takes places to differ.
-pub(super) fn scatter_rows(b: &mut Builder, function: ScatterFn, step: &Step) -> Adjoints {
-    let (indices, updates, adjoint) = (step.operands[1], step.operands[2], step.adjoint()?);
-    let own = match function {
-        ScatterFn::Add => adjoint,
-        ScatterFn::Set => {
-            let none = zeros(b, updates)?;
-            b.add(Op::ScatterRows { function }, &[adjoint, indices, none])?
-        }
-        _ => return Err(Stop::Missing("only scattering that sets or adds has one here")),
-    };
-    let read = b.add(Op::Gather { axis: 0 }, &[adjoint, indices])?;
-    Ok(vec![Some(own), None, Some(read)])
+/// How an update meets what is there, as an op, and the op that reads what came of it.
+struct Scatter<'a> {
+    op: &'a dyn Fn(ScatterFn) -> Op,
+    read: Op,
 }
 
-/// As [`scatter_rows`].
+pub(super) fn scatter_rows(b: &mut Builder, function: ScatterFn, step: &Step) -> Adjoints {
+    let scatter = Scatter { op: &|function| Op::ScatterRows { function }, read: Op::Gather { axis: 0 } };
+    scatter.adjoints(b, function, step)
+}
+
 pub(super) fn scatter_along(b: &mut Builder, function: ScatterFn, axis: usize, step: &Step) -> Adjoints {
-    let (indices, updates, adjoint) = (step.operands[1], step.operands[2], step.adjoint()?);
-    let own = match function {
-        ScatterFn::Add => adjoint,
-        ScatterFn::Set => {
-            let none = zeros(b, updates)?;
-            b.add(Op::ScatterAlong { function, axis }, &[adjoint, indices, none])?
-        }
-        _ => return Err(Stop::Missing("only scattering that sets or adds has one here")),
-    };
-    let read = b.add(Op::TakeAlong { axis }, &[adjoint, indices])?;
-    Ok(vec![Some(own), None, Some(read)])
+    let scatter = Scatter { op: &|function| Op::ScatterAlong { function, axis }, read: Op::TakeAlong { axis } };
+    scatter.adjoints(b, function, step)
+}
+
+impl Scatter<'_> {
+    /// Of elements that are set the last one to a place counts; this takes places to differ.
+    fn adjoints(&self, b: &mut Builder, function: ScatterFn, step: &Step) -> Adjoints {
+        let (indices, updates, adjoint) = (step.operands[1], step.operands[2], step.adjoint()?);
+        let (own, theirs) = match function {
+            ScatterFn::Add => (adjoint, self.read(b, adjoint, indices)?),
+            ScatterFn::Set => {
+                let none = zeros(b, updates)?;
+                let own = b.add((self.op)(function), &[adjoint, indices, none])?;
+                (own, self.read(b, adjoint, indices)?)
+            }
+            ScatterFn::Mul => self.product(b, step, adjoint)?,
+            ScatterFn::Min | ScatterFn::Max => self.extreme(b, step, adjoint)?,
+        };
+        Ok(vec![Some(own), None, Some(theirs)])
+    }
+
+    fn read(&self, b: &mut Builder, x: Value, indices: Value) -> Result<Value, Stop> {
+        Ok(b.add(self.read.clone(), &[x, indices])?)
+    }
+
+    /// Each factor gets the product of the others: 0 where another update is 0, else that of all that are not 0 over its own.
+    fn product(&self, b: &mut Builder, step: &Step, adjoint: Value) -> Result<(Value, Value), Stop> {
+        let (x, indices, updates) = (step.operands[0], step.operands[1], step.operands[2]);
+        let (origin, dtype) = (b.origin.clone(), b.graph.ty(x).dtype);
+        let (ones, none) = (filled(b.graph, x, 1.0, &origin)?, zeros(b, x)?);
+        let (zero, one) = (b.scalar(dtype, 0.0), b.scalar(dtype, 1.0));
+        let is_zero = b.binary(BinaryFn::Eq, updates, zero)?;
+        let counted = b.cast(is_zero, dtype)?;
+        let safe = b.add(Op::Select {}, &[is_zero, one, updates])?;
+        let factors = b.add((self.op)(ScatterFn::Mul), &[ones, indices, safe])?;
+        let count = b.add((self.op)(ScatterFn::Add), &[none, indices, counted])?;
+        let (all, count_there) = (self.read(b, factors, indices)?, self.read(b, count, indices)?);
+        let others = b.binary(BinaryFn::Div, all, safe)?;
+        let more = b.binary(BinaryFn::Gt, count_there, counted)?;
+        let others = b.add(Op::Select {}, &[more, zero, others])?;
+        let outer = mul(b, adjoint, x)?;
+        let outer = self.read(b, outer, indices)?;
+        let vanishes = b.binary(BinaryFn::Gt, count, zero)?;
+        let factors = b.add(Op::Select {}, &[vanishes, zero, factors])?;
+        Ok((mul(b, adjoint, factors)?, mul(b, outer, others)?))
+    }
+
+    /// Those that are the extreme share its adjoint.
+    fn extreme(&self, b: &mut Builder, step: &Step, adjoint: Value) -> Result<(Value, Value), Stop> {
+        let (x, indices, updates, y) = (step.operands[0], step.operands[1], step.operands[2], step.results[0]);
+        let dtype = b.graph.ty(x).dtype;
+        let result = self.read(b, y, indices)?;
+        let (own, theirs) = (b.binary(BinaryFn::Eq, x, y)?, b.binary(BinaryFn::Eq, updates, result)?);
+        let (own, theirs) = (b.cast(own, dtype)?, b.cast(theirs, dtype)?);
+        let count = b.add((self.op)(ScatterFn::Add), &[own, indices, theirs])?;
+        let share = b.binary(BinaryFn::Div, adjoint, count)?;
+        let shares = self.read(b, share, indices)?;
+        Ok((mul(b, own, share)?, mul(b, theirs, shares)?))
+    }
 }
 
 /// Values go back to where the indices, the second result, say that they come from.

@@ -209,13 +209,18 @@ fn reductions() {
             cases.push(case(format!("{function} {axes:?}"), vec![x], move |b, x| b.add(op.clone(), x).unwrap()));
         }
         for (exclusive, reverse) in [(false, false), (false, true), (true, false), (true, true)] {
-            let extreme = matches!(function, ReduceFn::Min | ReduceFn::Max);
-            if function == ReduceFn::Mean || extreme && exclusive {
+            if function == ReduceFn::Mean {
                 continue;
             }
             let op = Op::Scan { function, axis: 1, exclusive, reverse };
             let x = spread(&[2, 4], 0.4, 1.2);
-            cases.push(case(format!("scan {function}"), vec![x], move |b, x| b.add(op.clone(), x).unwrap()));
+            cases.push(case(format!("scan {function}"), vec![x], move |b, x| {
+                let y = b.add(op.clone(), x).unwrap();
+                // What stands for nothing is infinite: differences of it are no numbers.
+                let infinite = b.unary(UnaryFn::IsInf, y).unwrap();
+                let zero = b.scalar(DType::F64, 0.0);
+                b.add(Op::Select {}, &[infinite, zero, y]).unwrap()
+            }));
         }
     }
     let zero = Tensor::from_slice(&[1, 3], &[0.0f64, 2.0, 3.0]).unwrap();
@@ -287,7 +292,7 @@ fn indexed_and_ordered() {
             b.add(Op::TopK { axis: 1, k: Dim::Const(2), largest: true }, x).unwrap()
         }),
     ];
-    for function in [ScatterFn::Set, ScatterFn::Add] {
+    for function in ScatterFn::ALL.iter().copied() {
         let inputs = || vec![spread(&[3, 2], -1.0, 1.0), spread(&[2, 2], 0.0, 1.0)];
         cases.push(case("scatter_rows", inputs(), move |b, x| {
             let at = indices(b, &[2], &[2, 0]);
@@ -296,6 +301,14 @@ fn indexed_and_ordered() {
         cases.push(case("scatter_along", inputs(), move |b, x| {
             let at = indices(b, &[2, 2], &[2, 0, 1, 1]);
             b.add(Op::ScatterAlong { function, axis: 0 }, &[x[0], at, x[1]]).unwrap()
+        }));
+    }
+    // Several updates to one place.
+    for function in [ScatterFn::Add, ScatterFn::Mul, ScatterFn::Min, ScatterFn::Max] {
+        let inputs = vec![spread(&[3, 2], 0.3, 1.0), spread(&[3, 2], 0.2, 1.1)];
+        cases.push(case("scatter_rows to one place", inputs, move |b, x| {
+            let at = indices(b, &[3], &[2, 0, 2]);
+            b.add(Op::ScatterRows { function }, &[x[0], at, x[1]]).unwrap()
         }));
     }
     check_all(&cases);
@@ -360,6 +373,57 @@ fn branches_and_loops() {
                 Value { node, output: result }
             }));
         }
+    }
+    check_all(&cases);
+}
+
+/// A loop whose state is `tanh(state·w + number/8)` until it is below a bound or `trips` are over, which counts too, and which gives
+/// `state·count` of each iteration.
+fn counted(b: &mut Builder, x: &[Value], trips: f64, stacked: bool, result: u32) -> Value {
+    let mut body = Graph::new("body");
+    let (state, counter) = (Type::new(DType::F64, [Dim::Const(2)]), Type::new(DType::I64, []));
+    let number = body.add_input("i", counter.clone());
+    body.add_input("going", Type::new(DType::Bool, []));
+    let (own, count) = (body.add_input("s", state.clone()), body.add_input("n", counter.clone()));
+    let weight = body.add_input("w", state.clone());
+    let origin = Origin::default();
+    let mut inner = Builder { graph: &mut body, origin: &origin };
+    let product = inner.binary(BinaryFn::Mul, own, weight).unwrap();
+    let step = inner.cast(number, DType::F64).unwrap();
+    let step = inner.with_scalar(BinaryFn::Mul, step, 0.125).unwrap();
+    let sum = inner.binary(BinaryFn::Add, product, step).unwrap();
+    let next = inner.unary(UnaryFn::Tanh, sum).unwrap();
+    let more = inner.with_scalar(BinaryFn::Add, count, 1.0).unwrap();
+    let factor = inner.cast(more, DType::F64).unwrap();
+    let out = inner.binary(BinaryFn::Mul, next, factor).unwrap();
+    let going = inner.with_scalar(BinaryFn::Lt, more, 3.0).unwrap();
+    for (name, value) in [("going", going), ("s", next), ("n", more)] {
+        body.add_output(name, value);
+    }
+    let mut types = vec![state, counter];
+    if stacked {
+        body.add_output("y", out);
+        types.push(Type::new(DType::F64, [Dim::symbol("rounds"), Dim::Const(2)]));
+    }
+    let (trips, going) = (b.scalar(DType::I64, trips), b.scalar(DType::Bool, 1.0));
+    let zero = b.scalar(DType::I64, 0.0);
+    let op = Op::Loop { body: Arc::new(body), carried: 2, types };
+    let node = b.graph.add(op, &[trips, going, x[0], zero, x[1]], b.origin.clone()).unwrap();
+    Value { node, output: result }
+}
+
+#[test]
+fn loops_whose_iterations_are_counted_at_run_time() {
+    let inputs = || vec![spread(&[2], -0.9, 1.0), spread(&[2], 0.3, 0.9)];
+    let mut cases = Vec::new();
+    // By the trips, and by the condition.
+    for trips in [2.0, 9.0] {
+        cases.push(case("the state of a loop", inputs(), move |b, x| counted(b, x, trips, false, 0)));
+        cases.push(case("the state of a loop that stacks", inputs(), move |b, x| counted(b, x, trips, true, 0)));
+        cases.push(case("what a loop stacks", inputs(), move |b, x| {
+            let y = counted(b, x, trips, true, 2);
+            b.reduce(ReduceFn::Sum, y, &[0]).unwrap()
+        }));
     }
     check_all(&cases);
 }

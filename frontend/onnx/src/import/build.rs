@@ -1,7 +1,7 @@
 //! Adding core ops: short names for what importers use.
 
 use tarsia_graph::{
-    BinaryFn, Contraction, NodeId, Op, Real, ReduceFn, Type, UnaryFn, Value, composite::Builder, infer,
+    BinaryFn, Contraction, NodeId, Op, Real, ReduceFn, ScatterFn, Type, UnaryFn, Value, composite::Builder, infer,
 };
 use tarsia_tensor::{Class, DType, Dim, Numbers, Overflow, Tensor};
 
@@ -60,6 +60,8 @@ impl<'a> Ctx<'a, '_> {
         let (function, ints) = match op {
             Op::Gather { axis: at } => ("gather", axis(at)),
             Op::TakeAlong { axis: at } => ("take_along", axis(at)),
+            Op::ScatterRows { function: ScatterFn::Set } => ("scatter_rows", Vec::new()),
+            Op::ScatterAlong { function: ScatterFn::Set, axis: at } => ("scatter_along", axis(at)),
             Op::Concat { axis: at } => ("concat", axis(at)),
             Op::Select {} => ("select", Vec::new()),
             Op::Transpose { perm } => ("transpose", perm.iter().map(|&axis| axis as i64).collect()),

@@ -25,6 +25,7 @@ mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod region;
 mod resize;
 mod sampling;
 mod selection;
@@ -124,6 +125,7 @@ const FAMILIES: &[Rows] = &[
     quantize::ROWS,
     recurrent::ROWS,
     reduce::ROWS,
+    region::ROWS,
     resize::ROWS,
     sampling::ROWS,
     selection::ROWS,

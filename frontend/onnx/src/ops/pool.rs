@@ -23,7 +23,8 @@ pub(super) const ROWS: Rows = &[
     Row::new("MaxUnpool", 9, One(max_unpool)),
 ];
 
-fn window<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<(Window, Vec<usize>)> {
+/// The window of a node over the spatial axes of `x`, and how far the last one reaches over the padded end.
+pub(super) fn window<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<(Window, Vec<usize>)> {
     let sizes = spatial(ctx, x)?;
     let kernel: Option<Vec<usize>> =
         node.attr_ints("kernel_shape")?.iter().map(|&size| usize::try_from(size).ok().filter(|&s| s > 0)).collect();

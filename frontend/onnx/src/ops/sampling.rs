@@ -1,9 +1,9 @@
-//! Sampling images at computed positions: grids, deformed convolutions, regions of interest, and columns put back into images.
+//! Sampling images at computed positions: grids, deformed convolutions, and columns put back into images.
 //!
 //! An image `[n, c, spatial…]` is seen as rows of channels, one row per element; a sample is a weighted sum of the rows around its
 //! position, each one gather.
 
-use tarsia_graph::{BinaryFn, Op, Real, Type, UnaryFn, Value};
+use tarsia_graph::{BinaryFn, Op, Type, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{Importer::One, Row, Rows, convolution::spatial_list, resize::cubic};
@@ -18,7 +18,6 @@ pub(super) const ROWS: Rows = &[
     Row::new("DeformConv", 19, One(deform_conv)),
     Row::new("Det", 11, One(det)),
     Row::new("GridSample", 16, One(grid_sample)),
-    Row::new("RoiAlign", 10, One(roi_align)),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -471,26 +470,4 @@ fn det<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     }
     let types = vec![Type::new(ctx.dtype(x), shape[..rest].to_vec())];
     ctx.add(Op::Host { function: "det".into(), ints: Vec::new(), reals: Vec::new(), types }, &[x])
-}
-
-/// Regions of an image pooled to one size. Without `sampling_ratio` the data choose how many samples there are.
-fn roi_align<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let operands = [ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value(node, 2)?];
-    let coordinates = if node.since(16) { "half_pixel" } else { "output_half_pixel" };
-    let half_pixel = match node.attr_str_or("coordinate_transformation_mode", coordinates)? {
-        "half_pixel" => 1,
-        "output_half_pixel" => 0,
-        other => return Err(invalid(format!("`coordinate_transformation_mode` is `{other}`"))),
-    };
-    let largest = match node.attr_str_or("mode", "avg")? {
-        "avg" => 0,
-        "max" => 1,
-        other => return Err(invalid(format!("`mode` is `{other}`"))),
-    };
-    let (height, width) = (node.attr_int_or("output_height", 1)?, node.attr_int_or("output_width", 1)?);
-    let ints = vec![height, width, node.attr_int_or("sampling_ratio", 0)?, half_pixel, largest];
-    let reals = vec![Real(node.attr_f32_or("spatial_scale", 1.0)?.into())];
-    let shape = vec![ctx.size(operands[1], 0)?, ctx.size(operands[0], 1)?, Dim::Const(height), Dim::Const(width)];
-    let types = vec![Type::new(ctx.dtype(operands[0]), shape)];
-    ctx.add(Op::Host { function: "roi_align".into(), ints, reals, types }, &operands)
 }

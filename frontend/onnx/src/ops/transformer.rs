@@ -114,8 +114,21 @@ fn swiglu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 /// A convolution of each channel `[batch, channels, length]` over the elements before, which the state continues.
-pub(super) fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
-    let (x, weights) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let (x, state) = (ctx.value(node, 0)?, ctx.value_opt(node, 3)?);
+    let (y, state) = causal_conv_of(ctx, node, x, state, 1)?;
+    Ok(vec![y, state])
+}
+
+/// The same of an input and a state, with the weights, the bias and the activation of the node.
+pub(super) fn causal_conv_of<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    x: Value,
+    state: Option<Value>,
+    dilation: usize,
+) -> Outcome<(Value, Value)> {
+    let weights = ctx.value(node, 1)?;
     let (shape, dtype) = (ctx.shape(x), ctx.dtype(x));
     let known = |value: Value, axis: usize| ctx.size(value, axis).map(|size| size.as_usize());
     let (Some(channels), Some(kernel @ 1..)) = (known(weights, 0)?, known(weights, 2)?) else {
@@ -124,8 +137,9 @@ pub(super) fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome
     if shape.len() != 3 {
         return Err(invalid(format!("its input has {} axes, not 3", shape.len())));
     }
-    let reach = Dim::from(kernel - 1);
-    let state = match ctx.value_opt(node, 3)? {
+    let reach = (kernel - 1).checked_mul(dilation).ok_or_else(|| invalid(format!("`dilation` is {dilation}")))?;
+    let reach = Dim::from(reach);
+    let state = match state {
         Some(state) => state,
         None => {
             let zero = ctx.scalar(dtype, 0.0);
@@ -134,7 +148,8 @@ pub(super) fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome
     };
     let whole = if kernel == 1 { x } else { ctx.concat(&[state, x], 2)? };
     let none = vec![0];
-    let op = Op::Conv { strides: vec![1], low: none.clone(), high: none, dilations: vec![1], groups: channels, dtype };
+    let dilations = vec![dilation];
+    let op = Op::Conv { strides: vec![1], low: none.clone(), high: none, dilations, groups: channels, dtype };
     let mut y = ctx.add(op, &[whole, weights])?;
     if let Some(bias) = ctx.value_opt(node, 2)? {
         y = per_channel(ctx, BinaryFn::Add, y, bias)?;
@@ -145,7 +160,7 @@ pub(super) fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome
         other => return Err(invalid(format!("`activation` is `{other}`"))),
     }
     let state = ctx.slice_axis(whole, 2, shape[2].clone(), reach, 1)?;
-    Ok(vec![y, state])
+    Ok((y, state))
 }
 
 /// The operands of linear attention with time first: `[time, batch, heads, size]`, in f32.

@@ -29,8 +29,8 @@ pub(super) fn gather(call: &Call) -> Result<Vec<Tensor>, HostError> {
     call.made(x.rearranged(&shape, found))
 }
 
-/// Single elements along an axis.
-pub(super) fn take_along(call: &Call) -> Result<Vec<Tensor>, HostError> {
+/// The places of the first operand that the second one names along an axis.
+fn along(call: &Call) -> Result<Vec<usize>, HostError> {
     let (x, at) = (&call.operands[0], &call.operands[1]);
     let axis = call.axis(0, x.shape().len())?;
     let pairs = || x.shape().iter().zip(at.shape()).enumerate();
@@ -40,8 +40,44 @@ pub(super) fn take_along(call: &Call) -> Result<Vec<Tensor>, HostError> {
     let own = strides(x.shape());
     let others = own.iter().enumerate().map(|(i, &stride)| if i == axis { 0 } else { stride as isize });
     let chosen = places(call, 1, x.shape()[axis])?;
-    let found = Places::new(at.shape(), others, 0).zip(chosen).map(|(place, index)| place + index * own[axis]);
-    call.made(x.rearranged(at.shape(), found))
+    Ok(Places::new(at.shape(), others, 0).zip(chosen).map(|(place, index)| place + index * own[axis]).collect())
+}
+
+/// Single elements along an axis.
+pub(super) fn take_along(call: &Call) -> Result<Vec<Tensor>, HostError> {
+    let found = along(call)?;
+    call.made(call.operands[0].rearranged(call.operands[1].shape(), found.into_iter()))
+}
+
+/// The first operand with elements of the third one in place of its own.
+fn replaced(call: &Call, places: impl Iterator<Item = usize>) -> Result<Vec<Tensor>, HostError> {
+    let (x, updates) = (&call.operands[0], &call.operands[2]);
+    let mut chosen: Vec<(usize, usize)> = (0..x.count()).map(|place| (0, place)).collect();
+    for (update, place) in places.enumerate() {
+        chosen[place] = (1, update);
+    }
+    call.made(assemble(&[x, updates], x.shape(), chosen.into_iter()))
+}
+
+/// Whole slices of the first axis replaced, the last one where several are for one place.
+pub(super) fn scatter_rows(call: &Call) -> Result<Vec<Tensor>, HostError> {
+    let (x, at, updates) = (&call.operands[0], &call.operands[1], &call.operands[2]);
+    let [rows, rest @ ..] = x.shape() else { return Err(call.fault("its first operand has no axes")) };
+    if at.shape().len() != 1 || *updates.shape() != [at.shape(), rest].concat()[..] {
+        return Err(call.fault(format!("updates {:?} at {:?} of {:?}", updates.shape(), at.shape(), x.shape())));
+    }
+    let inner: usize = rest.iter().product();
+    let chosen = places(call, 1, *rows)?;
+    replaced(call, chosen.iter().flat_map(|&row| (0..inner).map(move |i| row * inner + i)))
+}
+
+/// Single elements along an axis replaced, the last one where several are for one place.
+pub(super) fn scatter_along(call: &Call) -> Result<Vec<Tensor>, HostError> {
+    if call.operands[1].shape() != call.operands[2].shape() {
+        return Err(call.fault("its updates are not as many as its indices"));
+    }
+    let found = along(call)?;
+    replaced(call, found.into_iter())
 }
 
 pub(super) fn transpose(call: &Call) -> Result<Vec<Tensor>, HostError> {

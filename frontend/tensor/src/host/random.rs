@@ -6,7 +6,11 @@ use crate::{DType, Numbers, Tensor, rng::Twister};
 /// f64 of a shape, uniform in [0, 1) or standard normal.
 pub(super) fn drawn(call: &Call) -> Result<Vec<Tensor>, HostError> {
     let shape = call.sizes(&call.integers(0)?)?;
-    let mut twister = Twister::new(call.int(0)? as u32);
+    let seed = match call.operands.len() {
+        1 => call.int(0)?,
+        _ => call.integers(1)?.first().copied().unwrap_or_default(),
+    };
+    let mut twister = Twister::new(seed as u32);
     let count: usize = shape.iter().product();
     let numbers: Vec<f64> = match call.int(1)? {
         0 => (0..count).map(|_| twister.uniform()).collect(),

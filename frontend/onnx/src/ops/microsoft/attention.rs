@@ -4,15 +4,18 @@
 //! All become `[batch, heads, length, size]` operands and one additive mask for the `attention` op; where scores are capped, joined
 //! by a sink, or handed out, the same is spelled out.
 
-use tarsia_graph::{BinaryFn, Op, ScatterFn, Value};
+use tarsia_graph::{BinaryFn, Op, Value};
 use tarsia_tensor::{DType, Dim};
 
-use super::row;
+use super::{
+    masks::{additive, causal, joined, padding},
+    row,
+};
 use crate::{
     Fault, Node,
     import::{Ctx, Outcome, Stop, invalid, unsupported},
     ops::{
-        Importer::{One, Values},
+        Importer::Values,
         Rows,
         attention::{Heads, capped_scores, head_count, joined_heads, products, scale, split_heads, weighted},
         contract::product,
@@ -25,10 +28,7 @@ pub(super) const ROWS: Rows = &[
     row("DecoderMaskedMultiHeadAttention", Values(decoder_attention)),
     row("DecoderMaskedSelfAttention", Values(attention)),
     row("MultiHeadAttention", Values(multi_head)),
-    row("PackedAttention", One(packed_attention)),
-    row("PackedMultiHeadAttention", One(packed_multi_head)),
     row("QAttention", Values(quantised_attention)),
-    row("RestorePadding", One(restore_padding)),
 ];
 
 /// What attention has beside its heads.
@@ -93,83 +93,6 @@ fn with_sink(ctx: &mut Ctx<'_, '_>, logits: Value, sink: Value) -> Outcome<Value
     ctx.slice_axis(weights, 3, Dim::ZERO, shape[3].clone(), 1)
 }
 
-/// `0` where a key is seen, else `filter`.
-fn additive(ctx: &mut Ctx<'_, '_>, seen: Value, filter: f64) -> Outcome<Value> {
-    let (open, closed) = (ctx.scalar(DType::F32, 0.0), ctx.scalar(DType::F32, filter));
-    ctx.select(seen, open, closed)
-}
-
-/// The sum of additive masks, those that are there.
-pub(super) fn joined(ctx: &mut Ctx<'_, '_>, masks: &[Option<Value>]) -> Outcome<Option<Value>> {
-    let mut all = None;
-    for mask in masks.iter().flatten() {
-        let mask = ctx.cast(*mask, DType::F32)?;
-        all = Some(match all {
-            Some(all) => ctx.binary(BinaryFn::Add, all, mask)?,
-            None => mask,
-        });
-    }
-    Ok(all)
-}
-
-/// The additive mask of keys that are padding: the number of keys, their ends and starts, or what is not 0 for the keys that are
-/// seen, by batch, query and key.
-fn padding<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, input: usize, heads: &Heads) -> Outcome<Option<Value>> {
-    let Some(mask) = ctx.value_opt(node, input)? else { return Ok(None) };
-    let filter = f64::from(node.attr_f32_or("mask_filter_value", -10000.0)?);
-    let (shape, batch) = (ctx.shape(mask), ctx.size(heads.q, 0)?);
-    let (queries, keys) = (ctx.size(heads.q, 2)?, ctx.size(heads.k, 2)?);
-    let seen = match shape.as_slice() {
-        [count] => {
-            let mask = ctx.cast(mask, DType::I64)?;
-            let at = ctx.iota(DType::I64, &[Dim::ONE, Dim::ONE, Dim::ONE, keys], 3)?;
-            let column = [batch.clone(), Dim::ONE, Dim::ONE, Dim::ONE];
-            let ends = ctx.slice_axis(mask, 0, Dim::ZERO, batch.clone(), 1)?;
-            let ends = ctx.reshape(ends, &column)?;
-            let mut seen = ctx.binary(BinaryFn::Lt, at, ends)?;
-            if *count == Dim::Const(2) * batch.clone() && *count != batch {
-                let starts = ctx.slice_axis(mask, 0, batch.clone(), batch, 1)?;
-                let starts = ctx.reshape(starts, &column)?;
-                let after = ctx.binary(BinaryFn::Ge, at, starts)?;
-                seen = ctx.binary(BinaryFn::And, seen, after)?;
-            }
-            seen
-        }
-        [batch, keys] => {
-            let mask = ctx.reshape(mask, &[batch.clone(), Dim::ONE, Dim::ONE, keys.clone()])?;
-            ctx.with_scalar(BinaryFn::Ne, mask, 0.0)?
-        }
-        [_, _, _] => {
-            let mask = ctx.unsqueeze(mask, 1)?;
-            ctx.with_scalar(BinaryFn::Ne, mask, 0.0)?
-        }
-        [_, _, _, _] => {
-            let mask = ctx.slice_axis(mask, 2, keys.clone() - queries.clone(), queries, 1)?;
-            let mask = ctx.slice_axis(mask, 3, Dim::ZERO, keys, 1)?;
-            ctx.with_scalar(BinaryFn::Ne, mask, 0.0)?
-        }
-        shape => return Err(invalid(format!("its mask has {} axes", shape.len()))),
-    };
-    additive(ctx, seen, filter).map(Some)
-}
-
-/// The mask that hides from each query the keys after it, where the last query meets the last key.
-fn causal<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, heads: &Heads, past: Option<Value>) -> Outcome<Option<Value>> {
-    if !node.attr_bool_or("unidirectional", false)? {
-        return Ok(None);
-    }
-    let (queries, keys) = (ctx.size(heads.q, 2)?, ctx.size(heads.k, 2)?);
-    let before = match past {
-        Some(past) => past,
-        None => ctx.dim_scalar(&(keys.clone() - queries.clone()), DType::I64)?,
-    };
-    let own = ctx.iota(DType::I64, &[queries, Dim::ONE], 0)?;
-    let own = ctx.binary(BinaryFn::Add, own, before)?;
-    let at = ctx.iota(DType::I64, &[Dim::ONE, keys], 1)?;
-    let seen = ctx.binary(BinaryFn::Le, at, own)?;
-    additive(ctx, seen, f64::NEG_INFINITY).map(Some)
-}
-
 /// The keys or values of all steps: the past ones and then the new ones; or a buffer for more, whose elements from `length` on are
 /// replaced.
 pub(super) fn extended(
@@ -217,7 +140,7 @@ pub(super) fn length<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, input: usize) -
 }
 
 /// Part `index` of an axis that is left out.
-fn part(ctx: &mut Ctx<'_, '_>, x: Value, axis: usize, index: i64) -> Outcome<Value> {
+pub(super) fn part(ctx: &mut Ctx<'_, '_>, x: Value, axis: usize, index: i64) -> Outcome<Value> {
     let x = ctx.slice_axis(x, axis, Dim::Const(index), Dim::ONE, 1)?;
     ctx.squeeze(x, &[axis])
 }
@@ -243,7 +166,7 @@ fn widths<'a>(node: &Node<'a>, whole: &Dim) -> Outcome<[Dim; 3]> {
 }
 
 /// Heads of a projection `[batch, length, widths…]`.
-fn projected<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Heads> {
+pub(super) fn projected<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, x: Value) -> Outcome<Heads> {
     let count = head_count(node, "num_heads")?;
     let whole = ctx.size(x, 2)?;
     let [q, k, v] = widths(node, &whole)?;
@@ -417,124 +340,4 @@ fn of_operands<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, rest: &Rest) -> Outco
     let bias = ctx.value_opt(node, rest.attention_bias)?;
     let (y, weights) = masked(ctx, node, &heads, [Some(rest.mask), Some(3)], bias, length)?;
     Ok([y, heads.k, heads.v].into_iter().chain(weights).collect())
-}
-
-/// Where the tokens of a packed batch stand in the padded one.
-struct Packing {
-    /// Positions in the padded batch `[tokens]`.
-    places: Value,
-    batch: Dim,
-    length: Dim,
-    /// Additive, `[batch, 1, 1, length]`.
-    mask: Value,
-}
-
-impl Packing {
-    /// From the offsets `[batch, length]`, those of tokens first, and the cumulative lengths `[batch + 1]`.
-    fn of<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, offsets: usize, tokens: &Dim) -> Outcome<Packing> {
-        let (places, ends) = (ctx.value(node, offsets)?, ctx.value(node, offsets + 1)?);
-        let Ok([batch, length]) = <[Dim; 2]>::try_from(ctx.shape(places)) else {
-            return Err(invalid("the offsets have not 2 axes"));
-        };
-        let whole = batch.clone() * length.clone();
-        let places = ctx.cast(places, DType::I64)?;
-        let places = ctx.reshape(places, std::slice::from_ref(&whole))?;
-        let places = ctx.slice_axis(places, 0, Dim::ZERO, tokens.clone(), 1)?;
-        let after = ctx.slice_axis(ends, 0, Dim::ONE, batch.clone(), 1)?;
-        let before = ctx.slice_axis(ends, 0, Dim::ZERO, batch.clone(), 1)?;
-        let lengths = ctx.binary(BinaryFn::Sub, after, before)?;
-        let lengths = ctx.cast(lengths, DType::I64)?;
-        let lengths = ctx.reshape(lengths, &[batch.clone(), Dim::ONE, Dim::ONE, Dim::ONE])?;
-        let at = ctx.iota(DType::I64, &[Dim::ONE, Dim::ONE, Dim::ONE, length.clone()], 3)?;
-        let seen = ctx.binary(BinaryFn::Lt, at, lengths)?;
-        let mask = additive(ctx, seen, f64::NEG_INFINITY)?;
-        Ok(Packing { places, batch, length, mask })
-    }
-
-    /// Rows of tokens `[tokens, width]` as `[batch, length, width]`, zeros for padding.
-    fn unpack(&self, ctx: &mut Ctx<'_, '_>, rows: Value) -> Outcome<Value> {
-        padded(ctx, rows, self.places, [self.batch.clone(), self.length.clone()])
-    }
-
-    /// Attention over the padded batch, the rows of tokens of it.
-    fn attend<'a>(&self, ctx: &mut Ctx<'a, '_>, heads: &Heads, bias: Option<Value>) -> Outcome<Value> {
-        let mask = joined(ctx, &[Some(self.mask), bias])?;
-        let (y, _) = attended(ctx, heads, &Scores { mask, ..Scores::default() })?;
-        let y = joined_heads(ctx, y)?;
-        let width = ctx.size(y, 2)?;
-        let y = ctx.reshape(y, &[self.batch.clone() * self.length.clone(), width])?;
-        ctx.add(Op::Gather { axis: 0 }, &[y, self.places])
-    }
-}
-
-fn packed_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (x, weights, bias) = (ctx.value(node, 0)?, ctx.value(node, 1)?, ctx.value(node, 2)?);
-    let (dtype, tokens) = (ctx.dtype(x), ctx.size(x, 0)?);
-    let rows = product(ctx, x, weights, dtype)?;
-    let rows = ctx.binary(BinaryFn::Add, rows, bias)?;
-    let packing = Packing::of(ctx, node, 3, &tokens)?;
-    let padded = packing.unpack(ctx, rows)?;
-    let heads = projected(ctx, node, padded)?;
-    let bias = ctx.value_opt(node, 5)?;
-    packing.attend(ctx, &heads, bias)
-}
-
-fn packed_multi_head<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let x = ctx.value(node, 0)?;
-    let tokens = ctx.size(x, 0)?;
-    let count = head_count(node, "num_heads")?;
-    let rows = match (ctx.value_opt(node, 1)?, ctx.value_opt(node, 2)?) {
-        (Some(k), Some(v)) => [x, k, v],
-        _ if ctx.rank(x) == 4 => {
-            let mut each = Vec::with_capacity(3);
-            for index in 0..3 {
-                let x = part(ctx, x, 2, index)?;
-                let shape = ctx.shape(x);
-                each.push(ctx.reshape(x, &[shape[0].clone(), shape[1].clone() * shape[2].clone()])?);
-            }
-            [each[0], each[1], each[2]]
-        }
-        _ => return Err(invalid("key and value are neither there nor packed with the query")),
-    };
-    let bias = ctx.value_opt(node, 3)?;
-    let packing = Packing::of(ctx, node, 4, &tokens)?;
-    let (mut start, mut operands) = (Dim::ZERO, Vec::with_capacity(3));
-    for mut x in rows {
-        if let Some(bias) = bias {
-            let width = ctx.size(x, 1)?;
-            let own = ctx.slice_axis(bias, 0, start.clone(), width.clone(), 1)?;
-            start = start + width;
-            x = ctx.binary(BinaryFn::Add, x, own)?;
-        }
-        let padded = packing.unpack(ctx, x)?;
-        operands.push(split_heads(ctx, padded, &count)?);
-    }
-    let scale = scale(ctx, node, operands[0])?;
-    let heads = Heads { q: operands[0], k: operands[1], v: operands[2], scale };
-    let bias = ctx.value_opt(node, 6)?;
-    packing.attend(ctx, &heads, bias)
-}
-
-/// Rows of tokens put where they stand in the padded batch, zeros elsewhere.
-fn restore_padding<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
-    let (rows, places) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
-    let (Ok([tokens, _]), Ok([batch, length])) =
-        (<[Dim; 2]>::try_from(ctx.shape(rows)), <[Dim; 2]>::try_from(ctx.shape(places)))
-    else {
-        return Err(invalid("its inputs have not 2 axes each"));
-    };
-    let whole = batch.clone() * length.clone();
-    let places = ctx.cast(places, DType::I64)?;
-    let places = ctx.reshape(places, std::slice::from_ref(&whole))?;
-    let places = ctx.slice_axis(places, 0, Dim::ZERO, tokens, 1)?;
-    padded(ctx, rows, places, [batch, length])
-}
-
-/// Rows `[tokens, width]` at their places in `[batch, length, width]`, zeros elsewhere.
-fn padded(ctx: &mut Ctx<'_, '_>, rows: Value, places: Value, [batch, length]: [Dim; 2]) -> Outcome<Value> {
-    let width = ctx.size(rows, 1)?;
-    let zero = ctx.scalar_like(rows, 0.0);
-    let zeros = ctx.broadcast(zero, &[batch.clone() * length.clone(), width.clone()])?;
-    let padded = ctx.add(Op::ScatterRows { function: ScatterFn::Set }, &[zeros, places, rows])?;
-    ctx.reshape(padded, &[batch, length, width])
 }

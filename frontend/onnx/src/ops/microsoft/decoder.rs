@@ -4,7 +4,9 @@ use tarsia_graph::{BinaryFn, Op, Real, UnaryFn, Value};
 use tarsia_tensor::{DType, Dim};
 
 use super::{
-    attention::{Scores, Stage, attended, joined, length, placed},
+    attention::{Scores, Stage, attended, length, placed},
+    cache::Codes,
+    masks::joined,
     row,
 };
 use crate::{
@@ -84,11 +86,23 @@ fn gemma_rotary<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value
 }
 
 /// Where a step of a decoder stands.
-struct Step {
+pub(super) struct Step {
     /// How many elements each batch has before the new ones: `[batch, 1]`, or one for all.
-    before: Value,
+    pub before: Value,
     /// How many it has with them: `[batch, 1]`.
-    total: Value,
+    pub total: Value,
+}
+
+impl Step {
+    /// With so many elements in all, `[batch, 1]`: all new elements are the first ones where there are as many as the most that any batch
+    /// has.
+    pub fn of(ctx: &mut Ctx<'_, '_>, total: Value, most: Value, new: &Dim) -> Outcome<Step> {
+        let zero = ctx.scalar(DType::I64, 0.0);
+        let length = ctx.dim_scalar(new, DType::I64)?;
+        let before = ctx.binary(BinaryFn::Sub, total, length)?;
+        let first = ctx.binary(BinaryFn::Eq, most, length)?;
+        Ok(Step { before: ctx.select(first, zero, before)?, total })
+    }
 }
 
 fn group_query<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
@@ -100,12 +114,17 @@ fn group_query<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>
     };
     let step = step(ctx, node, past.is_some(), &heads)?;
     if node.attr_bool_or("do_rotary", false)? {
-        turn(ctx, node, &mut heads, &step)?;
+        turn(ctx, node, &mut heads, &step, [Some(7), Some(8), Some(9)])?;
     }
+    let (k_codes, v_codes) =
+        (Codes::of(ctx, node, "k_quant_type", 3, 12)?, Codes::of(ctx, node, "v_quant_type", 4, 13)?);
+    let (mut k, mut v) = (k_codes.of_numbers(ctx, heads.k)?, v_codes.of_numbers(ctx, heads.v)?);
     if let Some(past) = past {
-        heads.k = remembered(ctx, past.k, heads.k, &past.capacity, &step)?;
-        heads.v = remembered(ctx, past.v, heads.v, &past.capacity, &step)?;
+        k = remembered(ctx, past.k, k, &past.capacity, &step)?;
+        v = remembered(ctx, past.v, v, &past.capacity, &step)?;
     }
+    let dtype = ctx.dtype(heads.q);
+    (heads.k, heads.v) = (k_codes.numbers(ctx, k, dtype)?, v_codes.numbers(ctx, v, dtype)?);
     let mask = visible(ctx, node, &heads, &step)?;
     let bias = match ctx.value_opt(node, 10)? {
         Some(bias) => Some(lengthened(ctx, bias, heads.k)?),
@@ -127,17 +146,11 @@ fn group_query<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>
     let mask = joined(ctx, &[Some(mask), bias])?;
     let cap = node.attr_f32_or("softcap", 0.0)?.into();
     let (y, shown) = attended(ctx, &heads, &Scores { mask, cap, sink, wanted })?;
-    Ok([joined_heads(ctx, y)?, heads.k, heads.v].into_iter().chain(shown).collect())
+    Ok([joined_heads(ctx, y)?, k, v].into_iter().chain(shown).collect())
 }
 
 /// Refuses forms that no import has.
 fn refuse<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<()> {
-    for cache in ["k_quant_type", "v_quant_type"] {
-        let kind = node.attr_str_or(cache, "NONE")?;
-        if kind != "NONE" {
-            return Err(unsupported(format!("a cache that is quantised (`{cache}` = {kind})")));
-        }
-    }
     if node.attr_bool_or("sliding_window_cache", false)? || ctx.item(node, 16).is_some() {
         return Err(unsupported("a cache that forgets, or chunks with lengths of their own"));
     }
@@ -145,7 +158,7 @@ fn refuse<'a>(ctx: &Ctx<'a, '_>, node: &Node<'a>) -> Outcome<()> {
 }
 
 /// Query, key and value, which may be packed into one, normalised by head where there are weights for that.
-fn grouped_operands<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Heads> {
+pub(super) fn grouped_operands<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Heads> {
     let (queries, keys) = (head_count(node, "num_heads")?, head_count(node, "kv_num_heads")?);
     let q = ctx.value(node, 0)?;
     let (q, k, v) = match (ctx.value_opt(node, 1)?, ctx.value_opt(node, 2)?) {
@@ -202,28 +215,36 @@ fn roomy<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, k: Value, v: Value) -> Outc
     Ok(Past { k, v, capacity })
 }
 
-/// The lengths before and after: all new elements are the first ones where there are as many as the most that any batch has.
+/// The lengths before and after.
 fn step<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, follows: bool, heads: &Heads) -> Outcome<Step> {
     let (batch, new) = (ctx.size(heads.q, 0)?, ctx.size(heads.q, 2)?);
     let totals = ctx.value(node, 5)?;
     let totals = ctx.cast(totals, DType::I64)?;
     let totals = ctx.reshape(totals, &[batch, Dim::ONE])?;
     let total = ctx.with_scalar(BinaryFn::Add, totals, 1.0)?;
-    let zero = ctx.scalar(DType::I64, 0.0);
     if !follows {
-        return Ok(Step { before: zero, total });
+        return Ok(Step { before: ctx.scalar(DType::I64, 0.0), total });
     }
     let most = length(ctx, node, 6)?.ok_or(Stop::Fault(Fault::MissingInput(6)))?;
-    let length = ctx.dim_scalar(&new, DType::I64)?;
-    let before = ctx.binary(BinaryFn::Sub, total, length)?;
-    let first = ctx.binary(BinaryFn::Eq, most, length)?;
-    Ok(Step { before: ctx.select(first, zero, before)?, total })
+    Step::of(ctx, total, most, &new)
 }
 
-/// Turns queries and keys by the angles of their positions.
-fn turn<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, heads: &mut Heads, step: &Step) -> Outcome<()> {
-    let (cos, sin) = (ctx.value(node, 7)?, ctx.value(node, 8)?);
-    let positions = match ctx.value_opt(node, 9)? {
+/// Turns queries and keys by the angles of their positions: the inputs of cosines, sines and positions.
+pub(super) fn turn<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    heads: &mut Heads,
+    step: &Step,
+    [cos, sin, positions]: [Option<usize>; 3],
+) -> Outcome<()> {
+    let mut input = |input: Option<usize>| match input {
+        Some(input) => ctx.value_opt(node, input),
+        None => Ok(None),
+    };
+    let (Some(cos), Some(sin), positions) = (input(cos)?, input(sin)?, input(positions)?) else {
+        return Err(invalid("`do_rotary` without cosines and sines"));
+    };
+    let positions = match positions {
         Some(positions) => ctx.cast(positions, DType::I64)?,
         None => {
             let length = ctx.size(heads.q, 2)?;
@@ -240,7 +261,13 @@ fn turn<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, heads: &mut Heads, step: &St
 }
 
 /// The past and the new ones after it, in the buffer of the past where that has room for them.
-fn remembered(ctx: &mut Ctx<'_, '_>, past: Value, new: Value, capacity: &Dim, step: &Step) -> Outcome<Value> {
+pub(super) fn remembered(
+    ctx: &mut Ctx<'_, '_>,
+    past: Value,
+    new: Value,
+    capacity: &Dim,
+    step: &Step,
+) -> Outcome<Value> {
     let (room, length) = (ctx.size(past, 2)?, ctx.size(new, 2)?);
     if ctx.size(new, 0)?.is(1) && *capacity == room + length {
         return ctx.concat(&[past, new], 2);

@@ -46,6 +46,9 @@ fn quantised_mixture<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Valu
     if kind != "int" {
         return Err(unsupported(format!("experts of `quant_type` = {kind}; int is")));
     }
+    if node.attr_int_or("weights_prepacked", -1)? == 1 {
+        return Err(unsupported("weights in the layout of one GPU's kernels; export with `weights_prepacked` = 0"));
+    }
     let missing = || invalid("it has no weights");
     let first = quantised_layer(ctx, node, 0)?.ok_or_else(missing)?;
     let second = quantised_layer(ctx, node, 1)?.ok_or_else(missing)?;

@@ -6,7 +6,7 @@ use tarsia_tensor::{DType, Dim};
 use super::row;
 use crate::{
     Node,
-    import::{Ctx, Outcome, axis_of, invalid},
+    import::{Ctx, Outcome, axis_of, invalid, unsupported},
     ops::{
         Importer::{One, Values},
         Rows,
@@ -20,12 +20,13 @@ use crate::{
 
 pub(super) const ROWS: Rows = &[
     row("BiasAdd", One(bias_add)),
-    row("BiasDropout", Values(bias_dropout)),
+    row("BiasDropout", Values(|ctx, node| dropout(ctx, node, &[0, 1, 2], 4, false))),
     row("BiasGelu", One(|ctx, node| biased_gelu(ctx, node, false))),
     row("BiasSoftmax", One(bias_softmax)),
     row("BiasSplitGelu", One(bias_split_gelu)),
-    row("BitmaskBiasDropout", Values(bias_dropout)),
-    row("CausalConvWithState", Values(|ctx, node| transformer::causal_conv(ctx, &node.following(27)))),
+    row("BitmaskBiasDropout", Values(|ctx, node| dropout(ctx, node, &[0, 1, 2], 4, true))),
+    row("BitmaskDropout", Values(|ctx, node| dropout(ctx, node, &[0], 2, true))),
+    row("CausalConvWithState", Values(causal_conv)),
     row("ComplexMul", One(|ctx, node| complex_mul(ctx, node, false))),
     row("ComplexMulConj", One(|ctx, node| complex_mul(ctx, node, true))),
     row("ConvTransposeWithDynamicPads", One(conv_transpose)),
@@ -37,7 +38,7 @@ pub(super) const ROWS: Rows = &[
     row("GatedAdd", One(gated_add)),
     row("Gelu", One(|ctx, node| biased_gelu(ctx, node, false))),
     row("GemmFastGelu", One(gemm_fast_gelu)),
-    row("LinearAttention", Values(|ctx, node| transformer::linear_attention(ctx, &node.following(27)))),
+    row("LinearAttention", Values(linear_attention)),
     row("LinearAttentionGate", Values(linear_attention_gate)),
     row("QuickGelu", One(|ctx, node| scaled_silu(ctx, node, 1.702))),
     row("ScaledSiLU", One(scaled_twice_silu)),
@@ -68,17 +69,72 @@ fn biased_gelu<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>, tanh: bool) -> Outcom
     ctx.add(Op::Gelu { tanh }, &[x])
 }
 
-/// Of inference: nothing is dropped.
-fn bias_dropout<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
-    let training = ctx.known(node, 4).and_then(|known| known.only()?.as_const());
-    if ctx.item(node, 4).is_some() && training != Some(0) {
+/// Of inference: nothing is dropped from the sum of inputs. The mask is of a bit per element, or of an element.
+fn dropout<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    summed: &[usize],
+    training: usize,
+    bits: bool,
+) -> Outcome<Vec<Value>> {
+    let known = ctx.known(node, training).and_then(|known| known.only()?.as_const());
+    if ctx.item(node, training).is_some() && known != Some(0) {
         return Err(invalid("dropping in training; export for inference"));
     }
     let x = ctx.value(node, 0)?;
-    let y = sum(ctx, node, &[0, 1, 2])?;
-    let mask = ctx.scalar(DType::Bool, 1.0);
-    let shape = ctx.shape(x);
+    let y = sum(ctx, node, summed)?;
+    let (mask, shape) = if bits {
+        let words = ctx.ty(x).count().ceil_div(&Dim::Const(32));
+        (ctx.scalar(DType::U32, f64::from(u32::MAX)), vec![words])
+    } else {
+        (ctx.scalar(DType::Bool, 1.0), ctx.shape(x))
+    };
     Ok(vec![y, ctx.broadcast(mask, &shape)?])
+}
+
+/// The convolution of ONNX, whose taps may be apart, and whose channels may be last, in any number of axes.
+fn causal_conv<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let usual = [("ndim", 1), ("state_window", 0), ("state_update_capacity", 0), ("state_length", 0)];
+    let usual =
+        usual.into_iter().chain([("input_channels", 0), ("input_channel_offset", 0), ("state_channels_last", -1)]);
+    for (name, usual) in usual {
+        let given = node.attr_int_or(name, usual)?;
+        if given != usual {
+            return Err(unsupported(format!("`{name}` = {given}, other than {usual}")));
+        }
+    }
+    let dilation = node.attr_int_or("dilation", 1)?;
+    let dilation = usize::try_from(dilation).ok().filter(|&dilation| dilation > 0);
+    let dilation = dilation.ok_or_else(|| invalid("`dilation` is not positive"))?;
+    let (x, state) = (ctx.value(node, 0)?, ctx.value_opt(node, 3)?);
+    if !node.attr_bool_or("channels_last", false)? {
+        let (y, state) = transformer::causal_conv_of(ctx, node, x, state, dilation)?;
+        return Ok(vec![y, state]);
+    }
+    let given = ctx.shape(x);
+    let [batch, _, channels @ ..] = given.as_slice() else { return Err(invalid("its input has less than 2 axes")) };
+    let first = |ctx: &mut Ctx<'a, '_>, x: Value| {
+        let length = ctx.size(x, 1)?;
+        let x = ctx.reshape(x, &[batch.clone(), length, Dim::product(channels)])?;
+        ctx.transpose(x, &[0, 2, 1])
+    };
+    let x = first(ctx, x)?;
+    let state = state.map(|state| first(ctx, state)).transpose()?;
+    let (y, state) = transformer::causal_conv_of(ctx, node, x, state, dilation)?;
+    let mut last = |x: Value| {
+        let x = ctx.transpose(x, &[0, 2, 1])?;
+        let shape = [&[batch.clone(), ctx.size(x, 1)?][..], channels].concat();
+        ctx.reshape(x, &shape)
+    };
+    Ok(vec![last(y)?, last(state)?])
+}
+
+/// The linear attention of ONNX, with the state after the last step only.
+fn linear_attention<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    if node.attr_int_or("state_window", 0)? != 0 {
+        return Err(unsupported("the states of several steps (`state_window`)"));
+    }
+    transformer::linear_attention(ctx, &node.following(27))
 }
 
 /// The softmax of all axes from one on, taken as a single one.

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub(super) const ROWS: Rows = &[
+    row("BifurcationDetector", Values(bifurcation)),
     row("CDist", One(distances)),
     row("CropAndResize", One(crop_and_resize)),
     row("ExpandDims", One(expand_dims)),
@@ -149,6 +150,9 @@ fn irfft<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
 }
 
 fn one_axis(node: &Node<'_>) -> Outcome<()> {
+    if !node.attr_bool_or("onesided", true)? || node.attr_bool_or("normalized", false)? {
+        return Err(invalid("`onesided` is not 1, or `normalized` not 0"));
+    }
     match node.attr_int_or("signal_ndim", 1)? {
         1 => Ok(()),
         other => Err(unsupported(format!("signals of {other} axes"))),
@@ -217,6 +221,101 @@ fn ngram_repeat_block<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Val
     };
     let next = ctx.cast(next, DType::I64)?;
     ctx.add(Op::ScatterAlong { function: ScatterFn::Min, axis: 1 }, &[scores, next, updates])
+}
+
+/// Aggressive decoding (arXiv 2205.10350): predicted tokens up to the first one that is not the source's, after those that there are; and
+/// where the source goes on after the last tokens, -1 where that is not certain.
+fn bifurcation<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Vec<Value>> {
+    let (source, current) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    if ctx.rank(source) != 1 || ctx.rank(current) != 1 {
+        return Err(invalid("its tokens are no vectors"));
+    }
+    let tokens = match ctx.value_opt(node, 3)? {
+        Some(predicted) => with_predicted(ctx, node, [source, current, predicted])?,
+        None => current,
+    };
+    let (least, most) = (node.attr_int_or("min_ngram_size", 1)?, node.attr_int_or("max_ngram_size", 3)?);
+    if least < 1 || most > LONGEST || least > most {
+        return Err(invalid(format!("n-grams of {least} to {most} tokens; 1 to {LONGEST} are")));
+    }
+    let count = ctx.size(tokens, 0)?;
+    let count = ctx.dim_scalar(&count, DType::I64)?;
+    let mut found = ctx.scalar(DType::I64, -1.0);
+    let mut open = ctx.scalar(DType::Bool, 1.0);
+    for n in least..=most {
+        let (hits, place) = last_ngram(ctx, source, tokens, count, n)?;
+        let long_enough = ctx.with_scalar(BinaryFn::Ge, count, n as f64)?;
+        open = ctx.binary(BinaryFn::And, open, long_enough)?;
+        let only = ctx.with_scalar(BinaryFn::Eq, hits, 1.0)?;
+        let only = ctx.binary(BinaryFn::And, only, open)?;
+        let after = ctx.with_scalar(BinaryFn::Add, place, n as f64)?;
+        found = ctx.select(only, after, found)?;
+        let several = ctx.with_scalar(BinaryFn::Gt, hits, 1.0)?;
+        open = ctx.binary(BinaryFn::And, open, several)?;
+    }
+    Ok(vec![tokens, found])
+}
+
+/// The longest n-gram.
+const LONGEST: i64 = 64;
+
+/// The current tokens, then the predicted ones up to the first that differs from the source from a place on.
+fn with_predicted<'a>(
+    ctx: &mut Ctx<'a, '_>,
+    node: &Node<'a>,
+    [source, current, predicted]: [Value; 3],
+) -> Outcome<Value> {
+    let start = ctx.value(node, 2)?;
+    let start = ctx.reshape(start, &[])?;
+    let (length, many) = (ctx.size(source, 0)?, ctx.size(predicted, 0)?);
+    let at = ctx.iota(DType::I64, std::slice::from_ref(&many), 0)?;
+    let place = ctx.binary(BinaryFn::Add, at, start)?;
+    let end = ctx.dim_scalar(&length, DType::I64)?;
+    let inside = ctx.binary(BinaryFn::Lt, place, end)?;
+    let last = ctx.with_scalar(BinaryFn::Sub, end, 1.0)?;
+    let place = ctx.binary(BinaryFn::Min, place, last)?;
+    let place = ctx.with_scalar(BinaryFn::Max, place, 0.0)?;
+    let expected = ctx.add(Op::Gather { axis: 0 }, &[source, place])?;
+    let same = ctx.binary(BinaryFn::Eq, expected, predicted)?;
+    let same = ctx.binary(BinaryFn::And, same, inside)?;
+    let same = ctx.cast(same, DType::I64)?;
+    // Each is kept if all before it are the same.
+    let before = Op::Scan { function: ReduceFn::Prod, axis: 0, exclusive: true, reverse: false };
+    let before = ctx.add(before, &[same])?;
+    let kept = ctx.with_scalar(BinaryFn::Gt, before, 0.0)?;
+    let yes = ctx.scalar(DType::Bool, 1.0);
+    let shape = ctx.shape(current);
+    let all = ctx.broadcast(yes, &shape)?;
+    let (tokens, kept) = (ctx.concat(&[current, predicted], 0)?, ctx.concat(&[all, kept], 0)?);
+    let types = vec![tarsia_graph::Type::new(ctx.dtype(tokens), [ctx.fresh("tokens")])];
+    ctx.add(Op::Host { function: "compress".into(), ints: vec![0], reals: Vec::new(), types }, &[tokens, kept])
+}
+
+/// How often the last `n` of `count` tokens are in the source, and where if it is once.
+fn last_ngram(ctx: &mut Ctx<'_, '_>, source: Value, tokens: Value, count: Value, n: i64) -> Outcome<(Value, Value)> {
+    let starts = (ctx.size(source, 0)? - Dim::Const(n - 1)).maximum(&Dim::ZERO);
+    let mut same = None;
+    for j in 0..n {
+        let window = ctx.slice_axis(source, 0, Dim::Const(j), starts.clone(), 1)?;
+        let place = ctx.with_scalar(BinaryFn::Sub, count, (n - j) as f64)?;
+        let place = ctx.with_scalar(BinaryFn::Max, place, 0.0)?;
+        let place = ctx.reshape(place, &[Dim::ONE])?;
+        let last = ctx.add(Op::Gather { axis: 0 }, &[tokens, place])?;
+        let equal = ctx.binary(BinaryFn::Eq, window, last)?;
+        same = Some(match same {
+            Some(same) => ctx.binary(BinaryFn::And, same, equal)?,
+            None => equal,
+        });
+    }
+    let same = same.ok_or_else(|| invalid("n-grams of no tokens"))?;
+    let same = ctx.cast(same, DType::I64)?;
+    let at = ctx.iota(DType::I64, &[starts], 0)?;
+    let at = ctx.binary(BinaryFn::Mul, at, same)?;
+    let mut total = |x: Value| {
+        let sum = ctx.reduce(ReduceFn::Sum, x, &[0])?;
+        ctx.reshape(sum, &[])
+    };
+    Ok((total(same)?, total(at)?))
 }
 
 fn torch_embedding<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {

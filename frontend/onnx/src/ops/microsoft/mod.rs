@@ -6,14 +6,20 @@
 
 mod attention;
 mod blocks;
+mod cache;
+mod cross;
 mod decoder;
 mod experts;
 mod fused;
 mod generation;
 mod index;
+mod masked;
+mod masks;
 mod nhwc;
 mod norm;
+mod packed;
 mod quantised;
+mod sparse;
 mod text;
 
 use super::{Importer, Row, Rows};
@@ -24,15 +30,19 @@ const DOMAIN: &str = "com.microsoft";
 pub(super) const FAMILIES: &[Rows] = &[
     attention::ROWS,
     blocks::ROWS,
+    cross::ROWS,
     decoder::ROWS,
     experts::ROWS,
     fused::ROWS,
     generation::ROWS,
     index::ROWS,
+    masked::ROWS,
     nhwc::INTERNAL,
     nhwc::ROWS,
     norm::ROWS,
+    packed::ROWS,
     quantised::ROWS,
+    sparse::ROWS,
     text::ROWS,
 ];
 

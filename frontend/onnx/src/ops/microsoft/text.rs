@@ -1,7 +1,7 @@
-//! Texts cut into tokens, and hashes: both run on the host.
+//! Texts cut into tokens, and hashes, which run on the host; words embedded by their characters.
 
-use tarsia_graph::{Op, Type, Value};
-use tarsia_tensor::DType;
+use tarsia_graph::{BinaryFn, Op, ReduceFn, Type, UnaryFn, Value};
+use tarsia_tensor::{DType, Dim};
 
 use super::row;
 use crate::{
@@ -10,7 +10,11 @@ use crate::{
     ops::{Importer::One, Rows, strings::texts},
 };
 
-pub(super) const ROWS: Rows = &[row("MurmurHash3", One(murmur_hash3)), row("Tokenizer", One(tokenizer))];
+pub(super) const ROWS: Rows = &[
+    row("MurmurHash3", One(murmur_hash3)),
+    row("Tokenizer", One(tokenizer)),
+    row("WordConvEmbedding", One(embedded_words)),
+];
 
 fn murmur_hash3<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     let x = ctx.value(node, 0)?;
@@ -37,4 +41,51 @@ fn tokenizer<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
     shape.push(ctx.fresh("tokens"));
     let types = vec![Type::new(DType::String, shape)];
     ctx.add(Op::Host { function: "tokenize".into(), ints, reals: Vec::new(), types }, &[x, expressions, pad])
+}
+
+/// Words `[…, characters]` (numbers, padded by 0) embedded: the maxima, over the places of a window in each word, of the tanh of a
+/// convolution of the characters' vectors. A word that starts with padding is 0; one shorter than the window is read as it is padded.
+fn embedded_words<'a>(ctx: &mut Ctx<'a, '_>, node: &Node<'a>) -> Outcome<Value> {
+    let (ids, weights) = (ctx.value(node, 0)?, ctx.value(node, 1)?);
+    let (bias, table) = (ctx.value(node, 2)?, ctx.value(node, 3)?);
+    let shape = ctx.shape(ids);
+    let (Some((characters, words)), Ok([filters, _, window, size])) =
+        (shape.split_last(), <[Dim; 4]>::try_from(ctx.shape(weights)))
+    else {
+        return Err(invalid("its words have no axes, or its weights have not 4"));
+    };
+    let count = Dim::product(words);
+    let ids = ctx.reshape(ids, &[count.clone(), characters.clone()])?;
+    let known = ctx.size(table, 0)?;
+    let places = ctx.indices(ids, &known)?;
+    let x = ctx.add(Op::Gather { axis: 0 }, &[table, places])?;
+    let x = ctx.transpose(x, &[0, 2, 1])?;
+    let weights = ctx.reshape(weights, &[filters.clone(), window.clone(), size])?;
+    let weights = ctx.transpose(weights, &[0, 2, 1])?;
+    let (one, none) = (vec![1], vec![0]);
+    let dtype = ctx.dtype(x);
+    let op = Op::Conv { strides: one.clone(), low: none.clone(), high: none, dilations: one, groups: 1, dtype };
+    let y = ctx.add(op, &[x, weights])?;
+    let bias = ctx.reshape(bias, &[filters.clone(), Dim::ONE])?;
+    let y = ctx.binary(BinaryFn::Add, y, bias)?;
+    let y = ctx.unary(UnaryFn::Tanh, y)?;
+    // The places of the window that start in a word: at least the first one.
+    let is_character = ctx.with_scalar(BinaryFn::Gt, ids, 0.0)?;
+    let lengths = ctx.cast(is_character, DType::I64)?;
+    let lengths = ctx.reduce(ReduceFn::Sum, lengths, &[1])?;
+    let window = ctx.dim_scalar(&window, DType::I64)?;
+    let last = ctx.binary(BinaryFn::Sub, lengths, window)?;
+    let last = ctx.with_scalar(BinaryFn::Max, last, 0.0)?;
+    let last = ctx.reshape(last, &[count.clone(), Dim::ONE, Dim::ONE])?;
+    let starts = ctx.size(y, 2)?;
+    let at = ctx.iota(DType::I64, &[Dim::ONE, Dim::ONE, starts], 2)?;
+    let inside = ctx.binary(BinaryFn::Le, at, last)?;
+    let lowest = ctx.scalar_like(y, f64::NEG_INFINITY);
+    let y = ctx.select(inside, y, lowest)?;
+    let y = ctx.reduce(ReduceFn::Max, y, &[2])?;
+    let y = ctx.reshape(y, &[count, filters.clone()])?;
+    let there = ctx.slice_axis(is_character, 1, Dim::ZERO, Dim::ONE, 1)?;
+    let zero = ctx.scalar_like(y, 0.0);
+    let y = ctx.select(there, y, zero)?;
+    ctx.reshape(y, &[words, &[filters]].concat())
 }
