@@ -10,7 +10,7 @@ use tarsia_tile::{Layout, Machine, machine::GLOBAL};
 
 use crate::target::Target;
 
-pub(crate) use staged::{Lies, Staged, choose as choose_staged};
+pub(crate) use staged::{Lies, Staged, choose as choose_staged, granule as staged_granule};
 
 /// Rates of a machine, in cycles of one core.
 #[derive(Clone, Debug)]

@@ -43,6 +43,8 @@ pub(crate) struct KernelBuilder<'m> {
     pub grouping: Option<Grouping>,
     /// Signals that are set before the kernel's items and taken after them: from pipe, to pipe, event.
     pub signals: Vec<(String, String, usize)>,
+    /// The steps in which the tile that is asked for can be longer or shorter, once it is taken.
+    pub granule: Option<Vec<usize>>,
     /// What every parameter is bound to.
     pub sources: Vec<Source>,
     blocks: Vec<Vec<Stmt>>,
@@ -65,6 +67,7 @@ impl<'m> KernelBuilder<'m> {
             kernel,
             grouping: None,
             signals: Vec::new(),
+            granule: None,
             sources: Vec::new(),
             blocks: vec![Vec::new()],
             symbols: 0,
@@ -76,6 +79,18 @@ impl<'m> KernelBuilder<'m> {
         self.kernel.body = self.blocks.pop().unwrap_or_default();
         self.drop_unused_params();
         (self.kernel, self.sources)
+    }
+
+    /// The size of tile that is asked for, which is taken: its sides are multiples of `granule`, if they are more.
+    pub fn asked(&mut self, granule: &[usize]) -> Option<&'m [usize]> {
+        let sides = self.target.tile()?;
+        self.granule = Some(granule.to_vec());
+        Some(sides)
+    }
+
+    /// Elements of a tile: as many as are asked for, or suit a large memory.
+    pub fn elements(&mut self, most: usize) -> usize {
+        self.asked(&[1]).map_or_else(|| self.target.elements(most), |sides| sides[0])
     }
 
     /// Removes parameters that no instruction names: leaves that are read in another form.

@@ -37,7 +37,8 @@ pub(crate) fn lower_map(
     let nest = Nest::trace(body, &roots)?;
     let sides = turned_sides(builder, body, &nest, leaves, &roots);
     let fixed = |group: usize| sides.iter().find(|(known, _)| *known == group).map(|(_, side)| *side);
-    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &fixed);
+    let most = builder.elements(TILE_ELEMENTS);
+    let capacity = capacities(builder.target, &nest, most, &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut emitter = Emitter::new(builder, body, &nest, leaves, spans);
     for target in targets {
@@ -66,7 +67,8 @@ fn turned_sides(
     };
     let Some(inner) = innermost(root, &nest.root) else { return Vec::new() };
     let side = |group: usize| {
-        let most = builder.target.elements(TURNED_SIDE);
+        let most = builder.target.tile().map(|tile| tile[0].isqrt().max(1));
+        let most = most.unwrap_or_else(|| builder.target.elements(TURNED_SIDE));
         (group, nest.size(group).as_usize().unwrap_or(most).clamp(1, most))
     };
     let params = leaves.iter().filter(|(_, leaf)| matches!(leaf, Leaf::Param(_))).map(|(value, _)| *value);

@@ -49,6 +49,8 @@ struct Product<'a> {
     accumulator: DType,
     roles: Roles,
     block: [usize; 3],
+    /// Whether the block is asked for and not to be cut into equal parts.
+    exact: bool,
 }
 
 /// Lowers a body with one contraction or convolution. `constant` tells which leaves are known at compile time.
@@ -78,6 +80,10 @@ pub(crate) fn lower_matrix(
             product.pack_constant(builder, which, (DType::F32, layouts[which]), constant)
         }),
         false => [None, None],
+    };
+    let packed = match product.asked(builder) {
+        true => packed.map(|packed| packed.filter(|packed| product.begins_at_panels(packed))),
+        false => packed,
     };
     product.cut(builder.target, [packed[0].is_some(), packed[1].is_some()]);
     let spans = product.spans(builder);
@@ -126,12 +132,32 @@ impl<'a> Product<'a> {
         let roles = Roles::assign(&mut nest, &indices, is_conv, several)?;
         let [rows, columns, depth] = block;
         let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
-        let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
+        let exact = false;
+        let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block, exact };
         Ok(product)
+    }
+
+    /// Takes the block that is asked for, if one is.
+    fn asked(&mut self, builder: &mut KernelBuilder) -> bool {
+        let [rows, columns] = builder.target.rates.granule;
+        let Some(asked) = builder.asked(&[rows, columns, 1]) else { return false };
+        asked.iter().zip(&mut self.block).for_each(|(asked, side)| *side = *asked);
+        self.exact = true;
+        true
+    }
+
+    /// Whether the blocks that are asked for begin at blocks of a packed operand's layout.
+    fn begins_at_panels(&self, packed: &Packed) -> bool {
+        let [m, n, k] = self.block;
+        let sides = if packed.which == 0 { [m, k] } else { [k, n] };
+        sides.iter().zip(packed.block).all(|(side, block)| side.is_multiple_of(block))
     }
 
     /// Chooses rows and columns of a block.
     fn cut(&mut self, target: &Target, packed: [bool; 2]) {
+        if self.exact {
+            return;
+        }
         if packed[1] {
             self.block = target.streamed_block;
         }
@@ -163,7 +189,7 @@ impl<'a> Product<'a> {
             let mut room = block;
             for &group in groups.iter().rev() {
                 let size = self.nest.size(group);
-                let part = balanced(size.as_usize(), room);
+                let part = self.part(size.as_usize(), room);
                 // An outer axis can only be taken along if the inner ones are whole.
                 room = if size.as_usize() == Some(part) { room / part } else { 1 };
                 spans[group] = if size.as_usize() == Some(part) {
@@ -176,6 +202,11 @@ impl<'a> Product<'a> {
             }
         }
         spans
+    }
+
+    /// How much of an axis is taken at a time, of which there is room for `most`.
+    fn part(&self, size: Option<usize>, most: usize) -> usize {
+        if self.exact { size.unwrap_or(most).clamp(1, most.max(1)) } else { balanced(size, most) }
     }
 
     fn result_axes(&self) -> Vec<usize> {
@@ -194,7 +225,7 @@ impl<'a> Product<'a> {
         let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
         let (result, size) = (size, self.nest.size(*chunked));
-        let part = balanced(size.as_usize(), (self.block[2] / inner.max(1)).max(1));
+        let part = self.part(size.as_usize(), (self.block[2] / inner.max(1)).max(1));
         let once = self.roles.outer.is_empty() && size.as_usize() == Some(part) && part > 0;
         let acc = Accumulator::new(builder, self.accumulator, &capacity, &result, once);
         let summed = self.roles.depth.iter().chain(&self.roles.outer);
@@ -324,7 +355,7 @@ impl<'a> Product<'a> {
         }
         let shape = vec![Dim::from(count(&packing.rows)), Dim::from(count(&packing.columns))];
         let param = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
-        Some(Packed { param, rows, block: fractal.block })
+        Some(Packed { param, rows, which, block: fractal.block })
     }
 
     fn packed_view(&self, packed: &Packed, which: usize, spans: &[Span]) -> View {
@@ -348,6 +379,8 @@ impl<'a> Product<'a> {
 struct Packed {
     param: ParamId,
     rows: Vec<usize>,
+    /// Left operand 0, right operand 1.
+    which: usize,
     /// Rows and columns of a block of the layout.
     block: [usize; 2],
 }

@@ -35,7 +35,8 @@ pub(crate) fn lower_rows(
     let nest = Nest::trace(body, &roots)?;
     let rows: Vec<usize> = (0..nest.groups.len()).filter(|&group| nest.is_row(group)).collect();
     let length = Dim::product(rows.iter().map(|&group| nest.size(group)).collect::<Vec<_>>().iter());
-    let (most, most_expected) = (builder.target.elements(TILE_ELEMENTS), builder.target.elements(EXPECTED_ROW));
+    let (most, most_expected) = (builder.elements(TILE_ELEMENTS), builder.target.elements(EXPECTED_ROW));
+    let most_expected = most_expected.min(most);
     let expected = length.as_usize().unwrap_or(most_expected);
     // Several row groups share what is expected of one: 4096, 64 · 64, 16 · 16 · 16 …
     let unknown = 1 << (most_expected.ilog2() as usize / rows.len().max(1));
@@ -180,7 +181,7 @@ fn chunks(
         return chunks(builder, nest, rest, spans, body);
     }
     // Only the innermost row group is cut into chunks.
-    let part = if rest.iter().all(|&group| nest.is_whole(group)) { builder.target.elements(CHUNK) } else { 1 };
+    let part = if rest.iter().all(|&group| nest.is_whole(group)) { builder.elements(CHUNK) } else { 1 };
     let size = nest.size(group);
     builder.for_each(size.clone(), part as i64, |builder, start| {
         let mut spans = spans.to_vec();

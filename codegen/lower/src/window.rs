@@ -30,7 +30,8 @@ pub(crate) fn lower_window(
     let root = nest.root.clone();
     let result =
         nest.index_of(body, target.value, &root, anchor.into()).ok_or("the pooling is used at several indices")?;
-    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &|_| None);
+    let most = builder.elements(TILE_ELEMENTS);
+    let capacity = capacities(builder.target, &nest, most, &|_| None);
     let spans = open_grid(builder, &nest, &capacity);
     let acc = accumulate(builder, body, anchor, leaves, &nest, &result, &spans)?;
     pooled.insert(anchor.into(), Leaf::Tile(Operand::Tile(acc)));

@@ -66,9 +66,11 @@ const TIMES: usize = 2;
 const CACHED: f64 = 3.0;
 
 /// The block for a product of these sizes (rows, columns, depth), `batches` of them, that takes least time; every operand is there twice,
-/// so that one is filled while the other is used. The depth in the stage is a multiple of `inner`.
+/// so that one is filled while the other is used. The depth in the stage is a multiple of `inner`. Rows, columns and depth that are
+/// `asked` for are taken as they are.
 pub(crate) fn choose(
     target: &Target,
+    asked: Option<&[usize]>,
     size: [Option<usize>; 3],
     inner: usize,
     batches: usize,
@@ -76,6 +78,9 @@ pub(crate) fn choose(
     lies: [Lies; 2],
 ) -> Staged {
     let way = Way::of(target, types, lies);
+    if let Some(&[rows, columns, ref depth @ ..]) = asked {
+        return way.asked([rows, columns], depth.first().copied(), size, inner.max(1));
+    }
     let longest = target.elements(LONGEST << LARGE).min(LONGEST);
     let [m, n, k] = size.map(|size| size.unwrap_or(UNKNOWN).max(1));
     let [gm, gn, gk] = way.product.2;
@@ -98,6 +103,12 @@ pub(crate) fn choose(
     let square = (way.cores as f64 * block.columns as f64 / block.rows as f64).sqrt();
     let band = (square.round() as usize).clamp(1, m.div_ceil(block.rows).max(1)).min(way.cores);
     Staged { rows: block.rows.min(m), columns: block.columns.min(n), band, ..block }
+}
+
+/// The steps in which rows, columns and depth of a block can be longer.
+pub(crate) fn granule(target: &Target, types: [DType; 3], inner: usize) -> [usize; 3] {
+    let [rows, columns, depth] = Way::of(target, types, [Lies::AlongDepth; 2]).product.2;
+    [rows, columns, if inner > 1 { inner } else { depth }]
 }
 
 /// Equal parts of a side, whole granules, shortest first.
@@ -142,6 +153,34 @@ impl<'t> Way<'t> {
             bytes: [a, b, acc].map(|dtype| dtype.bits().div_ceil(8)),
             cores,
         }
+    }
+
+    /// The block of these rows and columns, and of this depth in the stage: else of what fits twice, or once.
+    fn asked(
+        &self,
+        [rows, columns]: [usize; 2],
+        depth: Option<usize>,
+        size: [Option<usize>; 3],
+        inner: usize,
+    ) -> Staged {
+        let [m, n, k] = size.map(|size| size.unwrap_or(usize::MAX).max(1));
+        let granule = self.product.2[2];
+        let [a, b, _] = self.bytes;
+        let (rows, columns) = (rows.min(m), columns.min(n));
+        let pieces = [2, 1].map(|copies| {
+            let fits = (self.unit[0] / (copies * rows * a)).min(self.unit[1] / (copies * columns * b));
+            fits / granule * granule
+        });
+        let piece = pieces.into_iter().find(|&piece| piece > 0).unwrap_or(granule).min(k.next_multiple_of(granule));
+        let whole = |depth: usize| depth.min(k).next_multiple_of(inner);
+        let stage = match depth {
+            Some(depth) => [whole(depth); 2],
+            None => {
+                let deep = self.depths([rows, columns], k.min(UNKNOWN.max(inner)), granule, inner);
+                deep.map_or([whole(piece); 2], |block| block.stage)
+            }
+        };
+        Staged { rows, columns, stage, piece: piece.min(stage[0].max(stage[1])), band: 1 }
     }
 
     /// Cycles to load a chunk of an operand into its stage.

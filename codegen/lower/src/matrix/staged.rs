@@ -19,7 +19,7 @@ use tarsia_tile::{
 
 use super::{Packed, Product, Result_};
 use crate::{
-    blocks::{Lies, Staged, choose_staged},
+    blocks::{Lies, Staged, choose_staged, staged_granule},
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
     load::{Load, block_side, cut_block, deal, extent, part_of, piece_of},
@@ -79,7 +79,8 @@ impl Product<'_> {
             Some(packed) => Lies::InStrips(packed.block[1 - which]),
             None => self.lies(builder, which),
         });
-        choose_staged(builder.target, size, inner, known(&others).unwrap_or(1), types, lies)
+        let asked = builder.asked(&staged_granule(builder.target, types, inner));
+        choose_staged(builder.target, asked, size, inner, known(&others).unwrap_or(1), types, lies)
     }
 
     /// A constant operand in the layout of its stage, so that it is loaded in long runs and without a change of layout.
