@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tarsia_graph::{Graph, Op};
+use tarsia_graph::{Graph, Op, Type};
 use tarsia_lower::{Choices, TileSize};
 use tarsia_onnx::{Limits, Model, Source};
 use tarsia_tensor::DType;
@@ -301,6 +301,7 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
         times.push((phase, clock.elapsed()));
         clock = Instant::now();
     };
+    let loaded = matches!(start, Start::Kernels(_));
     let kernels = match start {
         Start::Program(program) => {
             if let Some(tile) = options.tiles.first() {
@@ -332,6 +333,10 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
     let (mut kernels, decisions) = kernels;
     if last >= Phase::Kernels && options.precision == Precision::F16 {
         (kernels, compiled.storage) = tarsia_passes::half(&kernels).map_err(internal("half"))?;
+    }
+    if !loaded {
+        let wants = |op: &Op, image: &Type, weights: &Type| tarsia_lower::wants_channels_last(machine, op, image, weights);
+        kernels = tarsia_passes::channels_last(&kernels, &wants).map_err(internal("channels_last"))?;
     }
     let kernels = &compiled.kernels.insert((kernels, decisions)).0;
     if last == Phase::Tiles {

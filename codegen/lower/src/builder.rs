@@ -31,6 +31,8 @@ pub(crate) enum Source {
     Leaf(Value),
     /// A rearranged constant.
     Packed(Packing),
+    /// Zeros.
+    Zeros,
     /// The result of this number.
     Result(usize),
 }
@@ -120,7 +122,7 @@ impl<'m> KernelBuilder<'m> {
     pub fn param(&mut self, source: Source, dtype: DType, shape: Vec<Dim>, layout: Layout, access: Access) -> ParamId {
         let name = match source {
             Source::Leaf(_) => "x",
-            Source::Packed(_) => "w",
+            Source::Packed(_) | Source::Zeros => "w",
             Source::Result(_) => "y",
         };
         self.sources.push(source);

@@ -41,4 +41,5 @@ mod window;
 
 pub use asked::{Choices, TileSize};
 pub use error::LowerError;
+pub use matrix::wants_channels_last;
 pub use program::lower;

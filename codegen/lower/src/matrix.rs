@@ -10,11 +10,14 @@
 //! and several axes of the image together are the columns, several axes of the window the depth.
 
 pub(crate) mod staged;
+mod windows;
+
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use tarsia_graph::{Graph, NodeId, Op, Value, access::Index};
+use tarsia_graph::{Graph, NodeId, Op, Type, Value, access::Index};
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Access, Axis, Layout, Opcode, Operand, ParamId, Region, View};
+use tarsia_tile::{Access, Axis, Layout, Machine, Opcode, Operand, ParamId, Region, View};
 
 use crate::{
     accumulator::Accumulator,
@@ -43,7 +46,8 @@ struct Product<'a> {
     /// Left and right operand.
     operands: [Value; 2],
     indices: [Vec<Index>; 2],
-    /// What is read where the right operand's index leaves it.
+    /// Of a convolution, which operand is the image, and what is read where its index leaves it.
+    image: usize,
     fill: Option<f64>,
     dtype: DType,
     accumulator: DType,
@@ -67,6 +71,9 @@ pub(crate) fn lower_matrix(
     }
     let mut product = Product::new(builder, body, anchor, leaves, target)?;
     if builder.target.stages.iter().all(Option::is_some) {
+        if windows::lower(&mut product, builder, anchor, target, constant)? {
+            return Ok(());
+        }
         return staged::lower(&product, builder, anchor, target, constant);
     }
     let layouts = builder.target.matrix_layouts_for(product.dtype);
@@ -96,7 +103,7 @@ pub(crate) fn lower_matrix(
 
 impl<'a> Product<'a> {
     fn new(
-        builder: &KernelBuilder,
+        builder: &mut KernelBuilder,
         body: &'a Graph,
         anchor: NodeId,
         leaves: &'a FxHashMap<Value, Leaf>,
@@ -118,23 +125,27 @@ impl<'a> Product<'a> {
         };
         let indices = nest.operand_indices(&body[anchor], &types, &result).map_err(|o| format!("{o:?}"))?;
         let mut indices: [Vec<Index>; 2] = indices.try_into().map_err(|_| "a product has two operands")?;
-        let mut fill = None;
+        let (mut fill, mut image) = (None, 1);
         let op = &body[anchor].op;
+        // Where sums are exchanged in a space of all axes, several may be rows or columns of a product.
+        let several = builder.target.stages.iter().all(Option::is_some) && builder.target.exchange.is_some();
         if let Op::Conv { low, high, .. } = op {
-            operands.swap(0, 1);
-            indices.swap(0, 1);
+            // Where an image's channels are neighbours in memory, its places are rows; else its rows are columns.
+            if several && channels_innermost(builder, body, &nest, leaves, (operands[0], &indices[0])) {
+                image = 0;
+            } else {
+                operands.swap(0, 1);
+                indices.swap(0, 1);
+            }
             fill = low.iter().chain(high).any(|&padding| padding > 0).then_some(0.0);
         }
         let is_conv = matches!(op, Op::Conv { .. });
         let block = builder.target.matrix_block;
-        // Where sums are exchanged in a space of all axes, several may be rows or columns of a product.
-        let several = builder.target.stages.iter().all(Option::is_some) && builder.target.exchange.is_some();
         let roles = Roles::assign(&mut nest, &indices, is_conv, several)?;
         let [rows, columns, depth] = block;
         let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
         let exact = false;
-        let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block, exact };
-        Ok(product)
+        Ok(Product { body, nest, leaves, operands, indices, image, fill, dtype, accumulator, roles, block, exact })
     }
 
     /// Takes the block that is asked for, if one is.
@@ -289,7 +300,7 @@ impl<'a> Product<'a> {
         let (value, index) = (self.operands[which], &self.indices[which]);
         let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), axes);
         let source = match (which, self.fill) {
-            (1, Some(fill)) => emitter.filled(value, index, fill)?,
+            (which, Some(fill)) if which == self.image => emitter.filled(value, index, fill)?,
             _ => {
                 let whole = emitter.whole();
                 match emitter.raw(value, index)? {
@@ -323,7 +334,7 @@ impl<'a> Product<'a> {
         constant: &dyn Fn(Value) -> bool,
     ) -> Option<Packed> {
         let Layout::Fractal(fractal) = layout else { return None };
-        if which == 1 && self.fill.is_some() {
+        if which == self.image && self.fill.is_some() {
             return None;
         }
         let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
@@ -375,6 +386,39 @@ impl<'a> Product<'a> {
     }
 }
 
+/// Whether a machine is better off if an image comes to this convolution with its channels innermost: whole blocks of them are loaded as
+/// they lie, and its places are the rows of a product.
+pub fn wants_channels_last(machine: &Machine, op: &Op, image: &Type, weights: &Type) -> bool {
+    let (Op::Conv { groups, .. }, Ok(target)) = (op, Target::of(&Arc::new(machine.clone()), &Arc::default(), 0)) else {
+        return false;
+    };
+    let ([Some(stage), Some(_)], Some(_)) = (&target.stages, &target.exchange) else { return false };
+    let product = machine.product(image.dtype, weights.dtype).is_some();
+    let width = match target.stage_layout(stage, image.dtype, false) {
+        Layout::Fractal(fractal) => fractal.block[1],
+        Layout::RowMajor => 1,
+    };
+    let channels = image.shape.get(1).and_then(Dim::as_usize);
+    product && *groups == 1 && channels.is_some_and(|channels| channels.is_multiple_of(width))
+}
+
+/// Whether neighbouring channels of an image are neighbours in memory.
+fn channels_innermost(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    (image, index): (Value, &[Index]),
+) -> bool {
+    let point = vec![Span::point(Dim::ZERO); nest.groups.len()];
+    let probe = Emitter::over(builder, body, nest, leaves, point, Vec::new());
+    let channels = nest.sums.get(&0).and_then(|axes| axes.last());
+    match (probe.leaf_of(image, index), channels) {
+        (Some((leaf, index)), Some(&axis)) => linear(&body.ty(leaf).shape, &index).step(axis).is(1),
+        _ => false,
+    }
+}
+
 /// A constant operand in the layout in which it is read, and the groups that are its rows.
 struct Packed {
     param: ParamId,
@@ -412,7 +456,7 @@ impl Roles {
             let (columns, sums) = (columns, sums);
             let columns = own(columns, true);
             let depth = own(sums, true);
-            return Ok(Roles { rows: own(rows, false), columns, depth, outer: Vec::new() });
+            return Ok(Roles { rows: own(rows, several), columns, depth, outer: Vec::new() });
         }
         let (rows, columns, depth) = (own(rows, several), own(columns, several), own(sums.clone(), false));
         sums.pop();

@@ -572,6 +572,14 @@ impl<'a> Lowering<'a> {
             args.push(match source {
                 Source::Result(i) => results.get(*i).copied().ok_or_else(missing)?,
                 Source::Leaf(value) => self.leaf_buffer(body, operands, *value).ok_or_else(missing)?,
+                Source::Zeros => {
+                    let param = kernel.params[i].clone();
+                    let count = param.shape.iter().map(Dim::as_usize).product::<Option<usize>>().ok_or_else(missing)?;
+                    let bytes = vec![0u8; (count * param.dtype.bits()).div_ceil(8)];
+                    let index = self.program.constants.len() as u32;
+                    self.program.constants.push(Constant { data: bytes.into() });
+                    self.buffer(&Type::new(param.dtype, param.shape), BufferKind::Constant(index))
+                }
                 Source::Packed(packing) => {
                     let tensor = self.leaf_tensor(body, operands, packing.leaf).ok_or_else(missing)?;
                     let place = tensor.content().place();

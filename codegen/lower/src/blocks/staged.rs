@@ -35,23 +35,23 @@ pub(crate) enum Lies {
 }
 
 /// Rates along the way of a staged product, in cycles of one core.
-struct Way<'t> {
+pub(super) struct Way<'t> {
     target: &'t Target,
     machine: &'t Machine,
     lies: [Lies; 2],
     /// Bytes of the stage; of the unit's memories for left operand, right operand and sum.
-    stage: usize,
-    unit: [usize; 3],
+    pub stage: usize,
+    pub unit: [usize; 3],
     /// Bytes a cycle that a core gets at most when all load.
     share: f64,
     /// Bytes a cycle and start-up: from the stage to both operands, of the result.
-    feed: [(f64, f64); 2],
-    drain: (f64, f64),
+    pub feed: [(f64, f64); 2],
+    pub drain: (f64, f64),
     /// Multiply-adds a cycle, start-up, granule.
-    product: (f64, f64, [usize; 3]),
+    pub product: (f64, f64, [usize; 3]),
     /// Bytes of an element of left operand, right operand and sum.
-    bytes: [usize; 3],
-    cores: usize,
+    pub bytes: [usize; 3],
+    pub cores: usize,
 }
 
 /// Sizes that are not known when a program is compiled are taken to be this.
@@ -62,6 +62,8 @@ const LONGEST: usize = 512;
 const LARGE: usize = 2;
 /// One operand may be so many times as deep in the stage as the other.
 const TIMES: usize = 2;
+/// Moves for a row of an image: zeros before and behind it.
+const IMAGE_MOVES: usize = 3;
 /// How much more all cores together get from the cache than from device memory.
 const CACHED: f64 = 3.0;
 
@@ -124,7 +126,7 @@ fn sides(size: usize, granule: usize, longest: usize) -> Vec<usize> {
 }
 
 impl<'t> Way<'t> {
-    fn of(target: &'t Target, [a, b, acc]: [DType; 3], lies: [Lies; 2]) -> Way<'t> {
+    pub(super) fn of(target: &'t Target, [a, b, acc]: [DType; 3], lies: [Lies; 2]) -> Way<'t> {
         let machine = &*target.machine;
         let rate = |from: &str, to: &str| {
             machine.path(from, to, &[]).map_or((8.0, 100.0), |path| (path.bytes_per_cycle, path.startup_cycles))
@@ -184,7 +186,7 @@ impl<'t> Way<'t> {
     }
 
     /// Cycles to load a chunk of an operand into its stage.
-    fn load(&self, which: usize, side: usize, depth: usize) -> f64 {
+    pub(super) fn load(&self, which: usize, side: usize, depth: usize) -> f64 {
         let stage = self.target.stages[which].as_deref().unwrap_or_default();
         let Some(path) = self.machine.path(GLOBAL, stage, &[]) else { return 0.0 };
         let (bursts, length) = match self.lies[which] {
@@ -199,6 +201,27 @@ impl<'t> Way<'t> {
         let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, aligned, relaid, ..MoveShape::default() };
         let cost = self.machine.move_cost(path, &shape);
         cost.streaming().max(cost.bytes / self.share)
+    }
+
+    /// Cycles to load so many rows of an image, each of `width` places of this depth.
+    pub(super) fn load_rows(&self, rows: usize, width: usize, depth: usize) -> f64 {
+        let stage = self.target.stages[0].as_deref().unwrap_or_default();
+        let startup = self.machine.path(GLOBAL, stage, &[]).map_or(0.0, |path| path.startup_cycles);
+        self.load(0, rows * width, depth) + startup * (rows * IMAGE_MOVES) as f64
+    }
+
+    /// The granule of rows, columns and depth of a product.
+    pub(super) fn granule(&self) -> [usize; 3] {
+        self.product.2
+    }
+
+    /// The deepest piece of at most `depth` that fits twice, else the smallest; and whether it fits.
+    pub(super) fn piece(&self, [rows, columns]: [usize; 2], depth: usize) -> (usize, bool) {
+        let [gm, gn, gk] = self.product.2;
+        let [rows, columns] = [rows.next_multiple_of(gm), columns.next_multiple_of(gn)];
+        let fits = (self.unit[0] / (2 * rows * self.bytes[0])).min(self.unit[1] / (2 * columns * self.bytes[1]));
+        let piece = (fits / gk * gk).min(depth.next_multiple_of(gk));
+        (piece.max(gk), piece > 0)
     }
 
     /// The deepest piece that fits twice, and the depths of both operands in the stage, twice, that are loaded fastest.

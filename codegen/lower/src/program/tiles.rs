@@ -59,6 +59,7 @@ impl Lowering<'_> {
     pub(super) fn tensor(&self, body: &Graph, operands: &[Value], source: &Source) -> String {
         let leaf = match source {
             Source::Result(_) => return "the result".to_owned(),
+            Source::Zeros => return "zeros".to_owned(),
             Source::Leaf(value) => *value,
             Source::Packed(packing) => packing.leaf,
         };

@@ -271,7 +271,7 @@ impl Work<'_> {
             let rhs = builder.tile(&stages[1], types[1], vec![chunk, block.columns], layout);
             let rhs = Region::at_origin(rhs, vec![size, width.clone()]);
             builder.copy(Operand::Tile(rhs.clone()), Operand::Global(view));
-            pieces(builder, &acc, [lhs, rhs], (block.piece, chunk), *types, start)
+            pieces(builder, &acc, [lhs, rhs], (block.piece, chunk), (*types, None), start)
         })?;
         Ok(acc)
     }

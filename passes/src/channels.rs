@@ -1,0 +1,168 @@
+//! Where a machine multiplies channels, images between kernels are stored with their channels innermost.
+//!
+//! ```text
+//! x : [n, c, h, w] ──conv──► y : [n, m, h, w]        x : [n, h, w, c] ──[transpose, conv, transpose]──► y : [n, h, w, m]
+//! ```
+//! Inside kernels nothing changes: a movement only changes how memory is walked. Images that a convolution wants so are stored so, and
+//! with them every image that is computed from them or with them, or into them, kernel by kernel, so that kernels move
+//! between one order and the other only at inputs and results of the graph, and where a kernel of another kind takes part.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use tarsia_graph::{Graph, GraphError, KernelKind, NodeId, Op, Origin, Type, Value, classify};
+
+use crate::PassError;
+
+/// Rewrites a graph of kernels; `wants` says of a convolution, its image's type and its weights' type, whether it is better off with the
+/// image's channels innermost.
+///
+/// # Errors
+/// If a rewritten node does not type-check, which is a defect.
+pub fn channels_last(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> Result<Graph, PassError> {
+    let chosen = chosen(graph, wants);
+    if chosen.is_empty() {
+        return Ok(graph.clone());
+    }
+    rebuild(graph, &chosen).map_err(PassError::in_pass("channels_last"))
+}
+
+/// The values that are to be stored with their channels innermost.
+fn chosen(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> BTreeSet<Value> {
+    let kernels: Vec<(NodeId, &Graph)> = graph.node_ids().filter_map(|id| Some((id, body(graph, id)?))).collect();
+    let kinds: FxHashMap<NodeId, KernelKind> =
+        kernels.iter().filter_map(|(id, body)| Some((*id, classify(body).ok()?.0))).collect();
+    let follows = |id: &NodeId| {
+        let kind = kinds.get(id);
+        kind.is_some_and(|kind| {
+            matches!(kind, KernelKind::Map | KernelKind::Rows | KernelKind::Conv | KernelKind::Window)
+        })
+    };
+    let may = |value: &Value| {
+        let users = graph.users(value.node);
+        let mut mine = users.iter().filter(|(_, edge)| edge.output == value.output);
+        is_image(graph.ty(*value))
+            && follows(&value.node)
+            && mine.all(|(user, _)| follows(user))
+            && !graph.outputs().iter().any(|output| output.value == *value)
+    };
+    let mut open: Vec<Value> = Vec::new();
+    for (id, body) in &kernels {
+        let operands = graph.operands(*id);
+        let images = body.node_ids().filter_map(|node| image_of(body, node, wants));
+        open.extend(images.filter_map(|index| operands.get(index).copied()));
+    }
+    let mut found = BTreeSet::new();
+    while let Some(value) = open.pop() {
+        if !may(&value) || !found.insert(value) {
+            continue;
+        }
+        let users = graph.users(value.node).into_iter().filter(|(_, edge)| edge.output == value.output);
+        for kernel in users.map(|(user, _)| user).chain([value.node]) {
+            let results = (0..graph[kernel].types.len()).map(|i| Value { node: kernel, output: i as u32 });
+            let rank = graph.ty(value).rank();
+            open.extend(graph.operands(kernel).into_iter().chain(results).filter(|other| graph.ty(*other).rank() == rank));
+        }
+    }
+    found
+}
+
+fn body(graph: &Graph, id: NodeId) -> Option<&Graph> {
+    match &graph[id].op {
+        Op::Kernel { body } => Some(body),
+        _ => None,
+    }
+}
+
+/// Batch, channels, and at least one axis of an image.
+fn is_image(ty: &Type) -> bool {
+    ty.rank() >= 3 && ty.shape[1].as_usize().is_some()
+}
+
+/// The number of the body's input that is the image of a convolution which wants its channels innermost.
+fn image_of(body: &Graph, node: NodeId, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> Option<usize> {
+    let op = &body[node].op;
+    let (Op::Conv { .. }, operands) = (op, body.operands(node)) else { return None };
+    let Op::Input { index, .. } = body[operands[0].node].op else { return None };
+    wants(op, body.ty(operands[0]), body.ty(operands[1])).then_some(index)
+}
+
+/// The permutation from channels second to channels innermost, or back.
+fn order(rank: usize, back: bool) -> Vec<usize> {
+    match back {
+        false => [0].into_iter().chain(2..rank).chain([1]).collect(),
+        true => [0, rank - 1].into_iter().chain(1..rank - 1).collect(),
+    }
+}
+
+fn rebuild(graph: &Graph, chosen: &BTreeSet<Value>) -> Result<Graph, GraphError> {
+    let mut copy = Graph::new(&graph.name);
+    let mut place: FxHashMap<NodeId, NodeId> = FxHashMap::default();
+    for (name, id) in graph.inputs() {
+        place.insert(*id, copy.add_input(name, graph.ty(Value::from(*id)).clone()).node);
+    }
+    for id in graph.node_ids() {
+        if place.contains_key(&id) {
+            continue;
+        }
+        let node = &graph[id];
+        let operands = graph.operands(id);
+        let op = match &node.op {
+            Op::Kernel { body } => {
+                let results = (0..node.types.len()).map(|i| Value { node: id, output: i as u32 });
+                let stored: Vec<bool> = results.map(|value| chosen.contains(&value)).collect();
+                let read: Vec<bool> = operands.iter().map(|value| chosen.contains(value)).collect();
+                Op::Kernel { body: Arc::new(turned(body, &read, &stored, &node.origin)?) }
+            }
+            op => op.clone(),
+        };
+        let moved: SmallVec<[Value; 4]> =
+            operands.iter().map(|value| Value { node: place[&value.node], output: value.output }).collect();
+        place.insert(id, copy.add(op, &moved, node.origin.clone())?);
+    }
+    for output in graph.outputs() {
+        copy.add_output(&output.name, Value { node: place[&output.value.node], output: output.value.output });
+    }
+    Ok(copy)
+}
+
+/// A kernel that reads and stores some of its values with their channels innermost.
+fn turned(body: &Graph, read: &[bool], stored: &[bool], origin: &Origin) -> Result<Graph, GraphError> {
+    let mut copy = Graph::new(&body.name);
+    let mut place: FxHashMap<NodeId, NodeId> = FxHashMap::default();
+    let permuted = |ty: &Type| {
+        let shape: Vec<_> = order(ty.rank(), false).into_iter().map(|axis| ty.shape[axis].clone()).collect();
+        Type::new(ty.dtype, shape)
+    };
+    for (index, (name, id)) in body.inputs().iter().enumerate() {
+        let ty = body.ty(Value::from(*id));
+        let turned = read.get(index).copied().unwrap_or(false);
+        let input = copy.add_input(name, if turned { permuted(ty) } else { ty.clone() });
+        let value = match turned {
+            true => copy.add(Op::Transpose { perm: order(ty.rank(), true) }, &[input], origin.clone())?,
+            false => input.node,
+        };
+        place.insert(*id, value);
+    }
+    for id in body.node_ids() {
+        if place.contains_key(&id) {
+            continue;
+        }
+        let moved: SmallVec<[Value; 4]> =
+            body.operands(id).iter().map(|value| Value { node: place[&value.node], output: value.output }).collect();
+        place.insert(id, copy.add(body[id].op.clone(), &moved, body[id].origin.clone())?);
+    }
+    for (index, output) in body.outputs().iter().enumerate() {
+        let value = Value { node: place[&output.value.node], output: output.value.output };
+        let value = match stored.get(index) {
+            Some(true) => {
+                let perm = order(body.ty(output.value).rank(), false);
+                copy.add(Op::Transpose { perm }, &[value], origin.clone())?.into()
+            }
+            _ => value,
+        };
+        copy.add_output(&output.name, value);
+    }
+    Ok(copy)
+}
