@@ -335,8 +335,11 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
         (kernels, compiled.storage) = tarsia_passes::half(&kernels).map_err(internal("half"))?;
     }
     if !loaded {
-        let wants = |op: &Op, image: &Type, weights: &Type| tarsia_lower::wants_channels_last(machine, op, image, weights);
-        kernels = tarsia_passes::channels_last(&kernels, &wants).map_err(internal("channels_last"))?;
+        let wants =
+            |op: &Op, image: &Type, weights: &Type| tarsia_lower::wants_channels_last(machine, op, image, weights);
+        let worth = |ty: &Type| elements(ty, &options.sizes) >= TURNED;
+        let liking = tarsia_passes::Liking { wants: &wants, worth: &worth };
+        kernels = tarsia_passes::channels_last(&kernels, liking).map_err(internal("channels_last"))?;
     }
     let kernels = &compiled.kernels.insert((kernels, decisions)).0;
     if last == Phase::Tiles {
@@ -344,6 +347,15 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
         lap(&mut compiled.times, Phase::Tiles);
     }
     Ok(compiled)
+}
+
+/// An image of so many elements is worth a kernel that changes the order in which they are stored.
+const TURNED: i64 = 1 << 18;
+
+/// Elements of a value, what is not known taken to be 1.
+fn elements(ty: &Type, sizes: &BTreeMap<String, i64>) -> i64 {
+    let count = ty.count().eval(&|symbol| Some(sizes.get(symbol.name()).copied().unwrap_or(1)));
+    count.unwrap_or(0)
 }
 
 /// How many bytes of constants may be computed where products are rewritten.

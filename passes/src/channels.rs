@@ -15,17 +15,22 @@ use tarsia_graph::{Graph, GraphError, KernelKind, NodeId, Op, Origin, Type, Valu
 
 use crate::PassError;
 
-/// Rewrites a graph of kernels; `wants` says of a convolution, its image's type and its weights' type, whether it is better off with the
-/// image's channels innermost.
+/// What convolutions like.
+#[derive(Clone, Copy)]
+pub struct Liking<'a> {
+    /// Whether a convolution, with its image's type and its weights' type, is better off with the image's channels innermost.
+    pub wants: &'a dyn Fn(&Op, &Type, &Type) -> bool,
+    /// Whether an image is worth a kernel that brings it into the other order.
+    pub worth: &'a dyn Fn(&Type) -> bool,
+}
+
+/// Rewrites a graph of kernels.
 ///
 /// # Errors
 /// If a rewritten node does not type-check, which is a defect.
-pub fn channels_last(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> Result<Graph, PassError> {
-    let chosen = chosen(graph, wants);
-    if chosen.is_empty() {
-        return Ok(graph.clone());
-    }
-    rebuild(graph, &chosen).map_err(PassError::in_pass("channels_last"))
+pub fn channels_last(graph: &Graph, liking: Liking<'_>) -> Result<Graph, PassError> {
+    let chosen = chosen(graph, liking.wants);
+    rebuild(graph, &chosen, liking).map_err(PassError::in_pass("channels_last"))
 }
 
 /// The values that are to be stored with their channels innermost.
@@ -62,7 +67,9 @@ fn chosen(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> BTreeSet<
         for kernel in users.map(|(user, _)| user).chain([value.node]) {
             let results = (0..graph[kernel].types.len()).map(|i| Value { node: kernel, output: i as u32 });
             let rank = graph.ty(value).rank();
-            open.extend(graph.operands(kernel).into_iter().chain(results).filter(|other| graph.ty(*other).rank() == rank));
+            open.extend(
+                graph.operands(kernel).into_iter().chain(results).filter(|other| graph.ty(*other).rank() == rank),
+            );
         }
     }
     found
@@ -96,35 +103,101 @@ fn order(rank: usize, back: bool) -> Vec<usize> {
     }
 }
 
-fn rebuild(graph: &Graph, chosen: &BTreeSet<Value>) -> Result<Graph, GraphError> {
-    let mut copy = Graph::new(&graph.name);
-    let mut place: FxHashMap<NodeId, NodeId> = FxHashMap::default();
+fn rebuild(graph: &Graph, chosen: &BTreeSet<Value>, liking: Liking<'_>) -> Result<Graph, GraphError> {
+    let mut turning = Turning {
+        graph,
+        chosen,
+        liking,
+        copy: Graph::new(&graph.name),
+        place: FxHashMap::default(),
+        turned: FxHashMap::default(),
+    };
     for (name, id) in graph.inputs() {
-        place.insert(*id, copy.add_input(name, graph.ty(Value::from(*id)).clone()).node);
+        let value = Value::from(*id);
+        let input = turning.copy.add_input(name, graph.ty(value).clone());
+        turning.place.insert(value, input);
     }
-    for id in graph.node_ids() {
-        if place.contains_key(&id) {
-            continue;
-        }
-        let node = &graph[id];
-        let operands = graph.operands(id);
-        let op = match &node.op {
-            Op::Kernel { body } => {
-                let results = (0..node.types.len()).map(|i| Value { node: id, output: i as u32 });
-                let stored: Vec<bool> = results.map(|value| chosen.contains(&value)).collect();
-                let read: Vec<bool> = operands.iter().map(|value| chosen.contains(value)).collect();
-                Op::Kernel { body: Arc::new(turned(body, &read, &stored, &node.origin)?) }
-            }
-            op => op.clone(),
-        };
-        let moved: SmallVec<[Value; 4]> =
-            operands.iter().map(|value| Value { node: place[&value.node], output: value.output }).collect();
-        place.insert(id, copy.add(op, &moved, node.origin.clone())?);
+    for id in graph.node_ids().filter(|&id| !matches!(graph[id].op, Op::Input { .. })) {
+        turning.node(id)?;
     }
     for output in graph.outputs() {
-        copy.add_output(&output.name, Value { node: place[&output.value.node], output: output.value.output });
+        turning.copy.add_output(&output.name, turning.place[&output.value]);
     }
-    Ok(copy)
+    Ok(turning.copy)
+}
+
+struct Turning<'a> {
+    graph: &'a Graph,
+    chosen: &'a BTreeSet<Value>,
+    liking: Liking<'a>,
+    copy: Graph,
+    place: FxHashMap<Value, Value>,
+    /// Copies with channels innermost of values that are not stored so.
+    turned: FxHashMap<Value, Value>,
+}
+
+impl Turning<'_> {
+    fn node(&mut self, id: NodeId) -> Result<(), GraphError> {
+        let node = &self.graph[id];
+        let operands = self.graph.operands(id);
+        let results: Vec<Value> = (0..node.types.len()).map(|i| Value { node: id, output: i as u32 }).collect();
+        let moved: SmallVec<[Value; 4]> = operands.iter().map(|value| self.place[value]).collect();
+        let Op::Kernel { body } = &node.op else {
+            let new = self.copy.add(node.op.clone(), &moved, node.origin.clone())?;
+            self.place.extend(results.iter().map(|&value| (value, Value { node: new, ..value })));
+            return Ok(());
+        };
+        let images: Vec<usize> = body.node_ids().filter_map(|node| image_of(body, node, self.liking.wants)).collect();
+        let mut moved = moved;
+        let mut read: Vec<bool> = operands.iter().map(|value| self.chosen.contains(value)).collect();
+        for &index in &images {
+            let value = operands[index];
+            let ty = self.graph.ty(value);
+            if !read[index] && is_image(ty) && (self.liking.worth)(ty) {
+                moved[index] = self.turned(value, &node.origin)?;
+                read[index] = true;
+            }
+        }
+        let like = |value: &Value| {
+            let ty = self.graph.ty(*value);
+            images.iter().any(|&index| self.graph.ty(operands[index]).rank() == ty.rank())
+                && is_image(ty)
+                && (self.liking.worth)(ty)
+        };
+        let stored: Vec<bool> = results.iter().map(|value| self.chosen.contains(value) || like(value)).collect();
+        let kernel = Op::Kernel { body: Arc::new(turned(body, &read, &stored, &node.origin)?) };
+        let new = self.copy.add(kernel, &moved, node.origin.clone())?;
+        for (&value, stored) in results.iter().zip(stored) {
+            let mut result = Value { node: new, ..value };
+            if stored && !self.chosen.contains(&value) {
+                let perm = order(self.graph.ty(value).rank(), true);
+                self.turned.insert(value, result);
+                result = transposed(&mut self.copy, result, perm, &node.origin)?;
+            }
+            self.place.insert(value, result);
+        }
+        Ok(())
+    }
+
+    /// A copy of a value with its channels innermost.
+    fn turned(&mut self, value: Value, origin: &Origin) -> Result<Value, GraphError> {
+        if let Some(known) = self.turned.get(&value) {
+            return Ok(*known);
+        }
+        let perm = order(self.graph.ty(value).rank(), false);
+        let turned = transposed(&mut self.copy, self.place[&value], perm, origin)?;
+        self.turned.insert(value, turned);
+        Ok(turned)
+    }
+}
+
+/// A kernel of its own that permutes a value.
+fn transposed(graph: &mut Graph, value: Value, perm: Vec<usize>, origin: &Origin) -> Result<Value, GraphError> {
+    let mut body = Graph::new("");
+    let input = body.add_input("x0", graph.ty(value).clone());
+    let result = body.add(Op::Transpose { perm }, &[input], origin.clone())?;
+    body.add_output("y0", result.into());
+    graph.add(Op::Kernel { body: Arc::new(body) }, &[value], origin.clone()).map(Value::from)
 }
 
 /// A kernel that reads and stores some of its values with their channels innermost.

@@ -31,7 +31,7 @@ pub mod rules;
 pub mod saturate;
 pub mod simplify;
 
-pub use channels::channels_last;
+pub use channels::{Liking, channels_last};
 pub use convert::grow;
 pub use derivation::{Derivation, Step};
 pub use error::PassError;

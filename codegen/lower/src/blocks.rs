@@ -11,8 +11,8 @@ use tarsia_tile::{Layout, Machine, machine::GLOBAL};
 
 use crate::target::Target;
 
-pub(crate) use windows::{WindowShape, choose as choose_windows};
 pub(crate) use staged::{Lies, Staged, choose as choose_staged, granule as staged_granule};
+pub(crate) use windows::{WindowShape, choose as choose_windows};
 
 /// Rates of a machine, in cycles of one core.
 #[derive(Clone, Debug)]

@@ -22,6 +22,17 @@ pub(crate) struct Packing {
     pub rows: Vec<(usize, i64)>,
     /// Size and stride of the axes that are columns together, outermost first.
     pub columns: Vec<(usize, i64)>,
+    /// Zeros follow the innermost axis of rows until it is a multiple of this.
+    pub whole: usize,
+}
+
+impl Packing {
+    /// Rows and columns.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        let count = |axes: &[(usize, i64)]| axes.iter().try_fold(1usize, |all, &(size, _)| all.checked_mul(size));
+        let (inner, outer) = self.rows.split_last().map_or((1, &[][..]), |(inner, outer)| (inner.0, outer));
+        Some([count(outer)?.checked_mul(inner.checked_next_multiple_of(self.whole)?)?, count(&self.columns)?])
+    }
 }
 
 /// What a parameter is bound to.

@@ -358,21 +358,30 @@ impl<'a> Product<'a> {
             base: position.base.as_const()?,
             rows: rows.iter().map(axis).collect::<Option<_>>()?,
             columns: matrix_columns.iter().map(axis).collect::<Option<_>>()?,
+            whole: 1,
         };
         let count = |axes: &[(usize, i64)]| axes.iter().map(|(size, _)| size).product::<usize>();
         let inner_rows = count(&packing.rows[rows.len() - matrix_rows.len()..]);
+        let mut packing = packing;
         if rows.len() > matrix_rows.len() && inner_rows % fractal.block[0] != 0 {
-            return None;
+            if matrix_rows.len() > 1 || builder.target.stages[which].is_none() {
+                return None;
+            }
+            packing.whole = fractal.block[0];
         }
-        let shape = vec![Dim::from(count(&packing.rows)), Dim::from(count(&packing.columns))];
+        let whole = packing.whole;
+        let shape = packing.size()?.map(Dim::from).to_vec();
         let param = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
-        Some(Packed { param, rows, which, block: fractal.block })
+        Some(Packed { param, rows, which, whole, block: fractal.block })
     }
 
     fn packed_view(&self, packed: &Packed, which: usize, spans: &[Span]) -> View {
         let [rows, columns] = self.matrix_axes(which);
-        let start =
-            |groups: &[usize]| groups.iter().fold(Dim::ZERO, |at, &g| at * self.nest.size(g) + spans[g].start.clone());
+        let size_of = |group: usize| match self.nest.size(group).as_usize() {
+            Some(size) if packed.rows.last() == Some(&group) => Dim::from(size.next_multiple_of(packed.whole)),
+            _ => self.nest.size(group),
+        };
+        let start = |groups: &[usize]| groups.iter().fold(Dim::ZERO, |at, &g| at * size_of(g) + spans[g].start.clone());
         let size = |groups: &[usize]| Dim::product(groups.iter().map(|&g| &spans[g].size));
         View {
             param: packed.param,
@@ -398,8 +407,7 @@ pub fn wants_channels_last(machine: &Machine, op: &Op, image: &Type, weights: &T
         Layout::Fractal(fractal) => fractal.block[1],
         Layout::RowMajor => 1,
     };
-    let channels = image.shape.get(1).and_then(Dim::as_usize);
-    product && *groups == 1 && channels.is_some_and(|channels| channels.is_multiple_of(width))
+    product && *groups == 1 && width > 1
 }
 
 /// Whether neighbouring channels of an image are neighbours in memory.
@@ -425,6 +433,8 @@ struct Packed {
     rows: Vec<usize>,
     /// Left operand 0, right operand 1.
     which: usize,
+    /// Zeros follow the innermost of them until it is a multiple of this.
+    whole: usize,
     /// Rows and columns of a block of the layout.
     block: [usize; 2],
 }

@@ -13,7 +13,7 @@ use tarsia_tile::{Opcode, Operand};
 use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span, identity, tile_axes},
-    map::{Target, capacities, open_grid},
+    map::{Target, capacities, open_grid, turned_side, turned_sides},
     nest::Nest,
 };
 
@@ -40,7 +40,10 @@ pub(crate) fn lower_rows(
     let expected = length.as_usize().unwrap_or(most_expected);
     // Several row groups share what is expected of one: 4096, 64 · 64, 16 · 16 · 16 …
     let unknown = 1 << (most_expected.ilog2() as usize / rows.len().max(1));
-    let single = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
+    let sides = turned_sides(builder, body, &nest, leaves, &roots);
+    let row = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
+    let length: usize = rows.iter().filter_map(|&group| row(group)).fold(1, usize::saturating_mul);
+    let single = |group: usize| row(group).or_else(|| Some(turned_side(&sides, group)?.min(most / length).max(1)));
     let capacity = capacities(builder.target, &nest, most, &single);
     let spans = open_grid(builder, &nest, &capacity);
     // Positive exactly where every row group fits its capacity.

@@ -48,8 +48,9 @@ pub(crate) fn choose(
             break;
         }
         for columns in parts(shape.columns).filter(|&columns| columns <= largest) {
-            for channels in (granule[2]..=shape.channels).step_by(granule[2]).filter(|c| shape.channels.is_multiple_of(*c))
-            {
+            let all = shape.channels.next_multiple_of(granule[2]);
+            let parts = (granule[2]..=all).step_by(granule[2]);
+            for channels in parts.filter(|part| *part == all || shape.channels.is_multiple_of(*part)) {
                 let (block, fits) = block(&way, shape, rows, columns, channels);
                 let cycles = way.windows_cycles(shape, rows, columns, (channels, block.piece));
                 if fits && best.as_ref().is_none_or(|(least, ..)| cycles < *least) {
@@ -90,19 +91,27 @@ impl Way<'_> {
     }
 
     /// Cycles of the whole convolution, work dealt out to all cores.
-    fn windows_cycles(&self, shape: &WindowShape, rows: usize, columns: usize, (channels, piece): (usize, usize)) -> f64 {
+    fn windows_cycles(
+        &self,
+        shape: &WindowShape,
+        rows: usize,
+        columns: usize,
+        (channels, piece): (usize, usize),
+    ) -> f64 {
         let places = (rows - 1) * shape.pitch + shape.width;
         let (per_cycle, startup, granule) = self.product;
         let [m, n] = [places.next_multiple_of(granule[0]), columns.next_multiple_of(granule[1])];
         let depth = shape.places * shape.channels;
         let pieces = (shape.places * shape.channels.div_ceil(channels) * channels.div_ceil(piece.max(1))) as f64;
         let unit = (m * n * depth) as f64 / per_cycle + startup * pieces;
-        let feed = [m, n].into_iter().zip(self.feed).zip(self.bytes).map(|((side, (rate, start)), bytes)| {
-            (side * depth * bytes) as f64 / rate + start * pieces
-        });
+        let feed = [m, n]
+            .into_iter()
+            .zip(self.feed)
+            .zip(self.bytes)
+            .map(|((side, (rate, start)), bytes)| (side * depth * bytes) as f64 / rate + start * pieces);
         let image = self.load_rows((rows + shape.reach) * shape.phases, shape.width, channels);
         let weights = self.load(1, columns, shape.places * channels);
-        let chunks = (shape.channels / channels.max(1)) as f64;
+        let chunks = shape.channels.div_ceil(channels.max(1)) as f64;
         let load = (image + weights) * chunks;
         let sums = m * n * self.bytes[2];
         let drain = sums as f64 / self.drain.0 + self.drain.1 * rows as f64;

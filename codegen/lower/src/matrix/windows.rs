@@ -158,16 +158,7 @@ impl Product<'_> {
                 places: sum(i + 1)?,
             })
         };
-        let flat = Along {
-            size: 1,
-            result: 1,
-            window: 1,
-            stride: 1,
-            dilation: 1,
-            low: 0,
-            group: None,
-            places: None,
-        };
+        let flat = Along { size: 1, result: 1, window: 1, stride: 1, dilation: 1, low: 0, group: None, places: None };
         let axes = if rank == 2 { [along(0)?, along(1)?] } else { [flat, along(0)?] };
         if axes.iter().all(|axis| axis.window == 1) {
             return None;
@@ -203,8 +194,7 @@ impl<'p, 'a> Windows<'p, 'a> {
         expected.push(natural[1].clone());
         let Some(Leaf::Param(param)) = product.leaves.get(&leaf) else { return None };
         let (param, shape) = (*param, product.body.ty(leaf).shape.clone());
-        let whole = staged_granule(builder.target, types, 1)[2];
-        if index != expected || builder.param_of(param).dtype != types[0] || !channels.is_multiple_of(whole) {
+        if index != expected || builder.param_of(param).dtype != types[0] {
             return None;
         }
         let [_, inner] = axes;
@@ -400,9 +390,8 @@ impl<'p, 'a> Windows<'p, 'a> {
         builder.for_each(Dim::from(phases[0].count), 1, |builder, a| {
             builder.for_each(Dim::from(phases[1].count), 1, |builder, b| {
                 let shift = a.clone() * Dim::from(outer.dilation * self.pitch) + b.clone() * Dim::from(inner.dilation);
-                let place = |at: &Dim, axis: &Along, phase: Phase| {
-                    at.clone() * Dim::from(axis.stride) + Dim::from(phase.first)
-                };
+                let place =
+                    |at: &Dim, axis: &Along, phase: Phase| at.clone() * Dim::from(axis.stride) + Dim::from(phase.first);
                 let place = place(&a, &outer, phases[0]) * Dim::from(inner.window) + place(&b, &inner, phases[1]);
                 let left = Region {
                     offset: vec![shift, Dim::ZERO],
