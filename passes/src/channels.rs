@@ -40,9 +40,10 @@ fn chosen(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> BTreeSet<
         kernels.iter().filter_map(|(id, body)| Some((*id, classify(body).ok()?.0))).collect();
     let follows = |id: &NodeId| {
         let kind = kinds.get(id);
-        kind.is_some_and(|kind| {
+        let walks = |kind: &KernelKind| {
             matches!(kind, KernelKind::Map | KernelKind::Rows | KernelKind::Conv | KernelKind::Window)
-        })
+        };
+        kind.is_some_and(walks) && body(graph, *id).is_some_and(keeps_axes)
     };
     let may = |value: &Value| {
         let users = graph.users(value.node);
@@ -80,6 +81,12 @@ fn body(graph: &Graph, id: NodeId) -> Option<&Graph> {
         Op::Kernel { body } => Some(body),
         _ => None,
     }
+}
+
+/// Whether a kernel keeps the axes of images: no reshape joins or cuts them.
+fn keeps_axes(body: &Graph) -> bool {
+    let reshapes = body.node_ids().filter(|&id| matches!(body[id].op, Op::Reshape { .. }));
+    reshapes.into_iter().all(|id| body.ty(body.operands(id)[0]).rank() < 3 && body[id].types[0].rank() < 5)
 }
 
 /// Batch, channels, and at least one axis of an image.

@@ -407,7 +407,10 @@ pub fn wants_channels_last(machine: &Machine, op: &Op, image: &Type, weights: &T
         Layout::Fractal(fractal) => fractal.block[1],
         Layout::RowMajor => 1,
     };
-    product && *groups == 1 && width > 1
+    let channels = image.shape.get(1).and_then(Dim::as_usize);
+    let depthwise =
+        channels == Some(*groups) && *groups > 1 && target.turns(image.dtype) && weights.shape[0].is(*groups as i64);
+    depthwise || product && *groups == 1 && width > 1
 }
 
 /// Whether neighbouring channels of an image are neighbours in memory.
