@@ -337,7 +337,7 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
     if !loaded {
         let wants =
             |op: &Op, image: &Type, weights: &Type| tarsia_lower::wants_channels_last(machine, op, image, weights);
-        let worth = |ty: &Type| elements(ty, &options.sizes) >= TURNED;
+        let worth = |ty: &Type, times: usize| elements(ty, &options.sizes).saturating_mul(times as i64) >= TURNED;
         let liking = tarsia_passes::Liking { wants: &wants, worth: &worth };
         kernels = tarsia_passes::channels_last(&kernels, liking).map_err(internal("channels_last"))?;
     }
@@ -349,7 +349,7 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
     Ok(compiled)
 }
 
-/// An image of so many elements is worth a kernel that changes the order in which they are stored.
+/// An image of so many elements, counted as often as they are read, is worth a kernel that changes the order in which they are stored.
 const TURNED: i64 = 1 << 18;
 
 /// Elements of a value, what is not known taken to be 1.

@@ -20,8 +20,8 @@ use crate::PassError;
 pub struct Liking<'a> {
     /// Whether a convolution, with its image's type and its weights' type, is better off with the image's channels innermost.
     pub wants: &'a dyn Fn(&Op, &Type, &Type) -> bool,
-    /// Whether an image is worth a kernel that brings it into the other order.
-    pub worth: &'a dyn Fn(&Type) -> bool,
+    /// Whether an image, so many times the size of what is read of it, is worth a kernel that brings it into the other order.
+    pub worth: &'a dyn Fn(&Type, usize) -> bool,
 }
 
 /// Rewrites a graph of kernels.
@@ -41,7 +41,8 @@ fn chosen(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> BTreeSet<
     let follows = |id: &NodeId| {
         let kind = kinds.get(id);
         let walks = |kind: &KernelKind| {
-            matches!(kind, KernelKind::Map | KernelKind::Rows | KernelKind::Conv | KernelKind::Window)
+            use KernelKind::{Contract, Conv, Map, Rows, Window};
+            matches!(kind, Map | Rows | Contract | Conv | Window)
         };
         kind.is_some_and(walks) && body(graph, *id).is_some_and(keeps_axes)
     };
@@ -67,10 +68,15 @@ fn chosen(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> BTreeSet<
         let users = graph.users(value.node).into_iter().filter(|(_, edge)| edge.output == value.output);
         for kernel in users.map(|(user, _)| user).chain([value.node]) {
             let results = (0..graph[kernel].types.len()).map(|i| Value { node: kernel, output: i as u32 });
-            let rank = graph.ty(value).rank();
-            open.extend(
-                graph.operands(kernel).into_iter().chain(results).filter(|other| graph.ty(*other).rank() == rank),
-            );
+            // A convolution's image has another shape than its result.
+            let slides = matches!(kinds.get(&kernel), Some(KernelKind::Conv | KernelKind::Window));
+            let ty = graph.ty(value);
+            let joins = |other: &Value| {
+                let other = graph.ty(*other);
+                other.rank() == ty.rank()
+                    && (slides || other.shape.iter().zip(&ty.shape).all(|(a, b)| a == b || a.is(1) || b.is(1)))
+            };
+            open.extend(graph.operands(kernel).into_iter().chain(results).filter(joins));
         }
     }
     found
@@ -87,6 +93,16 @@ fn body(graph: &Graph, id: NodeId) -> Option<&Graph> {
 fn keeps_axes(body: &Graph) -> bool {
     let reshapes = body.node_ids().filter(|&id| matches!(body[id].op, Op::Reshape { .. }));
     reshapes.into_iter().all(|id| body.ty(body.operands(id)[0]).rank() < 3 && body[id].types[0].rank() < 5)
+}
+
+/// How often the convolutions of a kernel read an element of their image.
+fn times(body: &Graph) -> usize {
+    let windows = body.node_ids().filter(|&id| matches!(body[id].op, Op::Conv { .. }));
+    let places = |id: NodeId| {
+        let weights = body.ty(body.operands(id)[1]);
+        weights.shape[2..].iter().map(|size| size.as_usize().unwrap_or(1)).product::<usize>()
+    };
+    windows.map(places).max().unwrap_or(1)
 }
 
 /// Batch, channels, and at least one axis of an image.
@@ -160,7 +176,7 @@ impl Turning<'_> {
         for &index in &images {
             let value = operands[index];
             let ty = self.graph.ty(value);
-            if !read[index] && is_image(ty) && (self.liking.worth)(ty) {
+            if !read[index] && is_image(ty) && (self.liking.worth)(ty, times(body)) {
                 moved[index] = self.turned(value, &node.origin)?;
                 read[index] = true;
             }
@@ -169,7 +185,7 @@ impl Turning<'_> {
             let ty = self.graph.ty(*value);
             images.iter().any(|&index| self.graph.ty(operands[index]).rank() == ty.rank())
                 && is_image(ty)
-                && (self.liking.worth)(ty)
+                && (self.liking.worth)(ty, 1)
         };
         let stored: Vec<bool> = results.iter().map(|value| self.chosen.contains(value) || like(value)).collect();
         let kernel = Op::Kernel { body: Arc::new(turned(body, &read, &stored, &node.origin)?) };

@@ -14,7 +14,7 @@ use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span, identity, tile_axes},
     map::{Target, capacities, open_grid, turned_side, turned_sides},
-    nest::Nest,
+    nest::{Nest, linear},
 };
 
 /// Elements of a tile; rows up to this length are handled in one pass.
@@ -76,11 +76,38 @@ fn one_pass(
     targets: &[Target],
     spans: Vec<Span>,
 ) -> Result<(), String> {
-    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+    let axes = tile_order(builder, body, nest, leaves, targets, &spans);
+    let mut emitter = Emitter::over(builder, body, nest, leaves, spans, axes);
     for target in targets {
         emitter.store(target.value, &nest.root, target.param)?;
     }
     Ok(())
+}
+
+/// The axes of tiles. Where nothing but what rows are reduced to is stored, vectors that work in a memory of their own take them as they lie
+/// in memory: what is innermost there is innermost in the tile, rows or not.
+fn tile_order(
+    builder: &KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    targets: &[Target],
+    spans: &[Span],
+) -> Vec<usize> {
+    let mut axes = tile_axes(spans);
+    let reduced = (0..nest.groups.len()).all(|group| !nest.is_row(group) || !nest.depends(&nest.root, group));
+    let (Some(target), true) = (targets.first(), reduced && !builder.target.direct) else { return axes };
+    let params = leaves.iter().filter(|(_, leaf)| matches!(leaf, Leaf::Param(_))).map(|(value, _)| *value);
+    let read = params.filter_map(|leaf| Some((leaf, nest.index_of(body, target.value, &nest.root, leaf)?)));
+    let whole = |(_, index): &(Value, Vec<Index>)| axes.iter().all(|&group| nest.depends(index, group));
+    let Some((leaf, index)) = read.filter(whole).min_by_key(|(leaf, _)| *leaf) else { return axes };
+    let position = linear(&body.ty(leaf).shape, &index);
+    let unit = |&group: &usize| nest.groups[group].last().is_some_and(|&axis| position.step(axis).is(1));
+    if let Some(at) = axes.iter().position(unit) {
+        let innermost = axes.remove(at);
+        axes.push(innermost);
+    }
+    axes
 }
 
 type Finished = BTreeMap<(Value, Vec<Index>), Operand>;
@@ -100,7 +127,7 @@ fn many_passes(
     }
     let outer = spans;
     // Accumulators outlive the loops over chunks, so the tiles of all loops have the same axes.
-    let along = tile_axes(&outer);
+    let along = tile_order(builder, body, nest, leaves, targets, &outer);
     let mut finished = Finished::new();
     for (value, index) in reductions(body, nest, targets)? {
         let node = &body[value.node];
