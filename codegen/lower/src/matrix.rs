@@ -133,6 +133,10 @@ impl<'a> Product<'a> {
             // Where an image's channels are neighbours in memory, its places are rows; else its rows are columns.
             if several && channels_innermost(builder, body, &nest, leaves, (operands[0], &indices[0])) {
                 image = 0;
+                if body.ty(operands[1]).shape[2..].iter().any(|places| !places.is(1)) {
+                    // A window's rows are loaded by themselves, so batches are none of them.
+                    nest.groups = nest.groups.iter().flatten().map(|&axis| vec![axis]).collect();
+                }
             } else {
                 operands.swap(0, 1);
                 indices.swap(0, 1);
