@@ -76,7 +76,9 @@ fn chosen(graph: &Graph, wants: &dyn Fn(&Op, &Type, &Type) -> bool) -> BTreeSet<
                 other.rank() == ty.rank()
                     && (slides || other.shape.iter().zip(&ty.shape).all(|(a, b)| a == b || a.is(1) || b.is(1)))
             };
-            open.extend(graph.operands(kernel).into_iter().chain(results).filter(joins));
+            let apart = body(graph, kernel).map(grouped_weights).unwrap_or_default();
+            let operands = graph.operands(kernel).into_iter().enumerate().filter(|(index, _)| !apart.contains(index));
+            open.extend(operands.map(|(_, value)| value).chain(results).filter(joins));
         }
     }
     found
@@ -116,6 +118,18 @@ fn image_of(body: &Graph, node: NodeId, wants: &dyn Fn(&Op, &Type, &Type) -> boo
     let (Op::Conv { .. }, operands) = (op, body.operands(node)) else { return None };
     let Op::Input { index, .. } = body[operands[0].node].op else { return None };
     wants(op, body.ty(operands[0]), body.ty(operands[1])).then_some(index)
+}
+
+/// The numbers of a body's inputs that are weights of convolutions in groups: their channels are not those of an image.
+fn grouped_weights(body: &Graph) -> Vec<usize> {
+    let weights = body.node_ids().filter_map(|id| match body[id].op {
+        Op::Conv { groups, .. } if groups > 1 => match body[body.operands(id)[1].node].op {
+            Op::Input { index, .. } => Some(index),
+            _ => None,
+        },
+        _ => None,
+    });
+    weights.collect()
 }
 
 /// The permutation from channels second to channels innermost, or back.

@@ -24,14 +24,15 @@ use crate::{
     builder::{KernelBuilder, Source},
     emit::{Emitter, Leaf, Span},
     load::{extent, part_of},
-    nest::Nest,
+    nest::{Nest, linear},
 };
 
 /// A convolution along two axes of an image; one along a single axis has a first one of size 1.
 pub(super) struct Windows<'p, 'a> {
     product: &'p Product<'a>,
     image: Image,
-    weights: Packed,
+    /// Weights that are known; others come as they lie.
+    weights: Option<Packed>,
     /// Per axis of the window; the second one is innermost.
     axes: [Along; 2],
     channels: usize,
@@ -182,7 +183,7 @@ impl<'p, 'a> Windows<'p, 'a> {
     ) -> Option<Windows<'p, 'a>> {
         let nest = &product.nest;
         builder.target.exchange.as_ref()?;
-        let weights = product.packed_for_stage(builder, 1, types, constant)?;
+        let weights = product.packed_for_stage(builder, 1, types, constant);
         let channels = nest.size(summed).as_usize()?;
         let point = vec![Span::point(Dim::ZERO); nest.groups.len()];
         let probe = Emitter::over(builder, product.body, nest, product.leaves, point, Vec::new());
@@ -194,7 +195,14 @@ impl<'p, 'a> Windows<'p, 'a> {
         expected.push(natural[1].clone());
         let Some(Leaf::Param(param)) = product.leaves.get(&leaf) else { return None };
         let (param, shape) = (*param, product.body.ty(leaf).shape.clone());
-        if index != expected || builder.param_of(param).dtype != types[0] {
+        if index != expected || probe.builder.param_of(param).dtype != types[0] {
+            return None;
+        }
+        let (leaf, index) = probe.leaf_of(product.operands[1], &product.indices[1])?;
+        let stored = probe.leaves.get(&leaf).is_some_and(|leaf| matches!(leaf, Leaf::Param(_)));
+        let channel = nest.groups[summed].last().map(|&axis| linear(&product.body.ty(leaf).shape, &index).step(axis));
+        let beside = product.body.ty(leaf).dtype == types[1] && channel.is_some_and(|step| step.is(1));
+        if weights.is_none() && !(stored && beside) {
             return None;
         }
         let [_, inner] = axes;
@@ -286,7 +294,10 @@ impl<'p, 'a> Windows<'p, 'a> {
     /// The weights of a chunk of channels at all places of the window, place by place.
     fn weights(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
         let space = builder.target.stages[1].clone().ok_or("the unit has no stage")?;
-        let layout = builder.param_of(self.weights.param).layout;
+        let layout = match &self.weights {
+            Some(packed) => builder.param_of(packed.param).layout,
+            None => builder.target.stage_layout(&space, self.types[1], true),
+        };
         let (columns, chunk) = (extent(&self.product.roles.columns, spans), &spans[self.summed]);
         let places = self.axes[0].window * self.axes[1].window;
         let tile = builder.tile(&space, self.types[1], vec![places * chunk.capacity, columns.1], layout);
@@ -303,11 +314,22 @@ impl<'p, 'a> Windows<'p, 'a> {
                 offset: vec![place * Dim::from(chunk.capacity), Dim::ZERO],
                 ..Region::at_origin(tile, size.clone())
             };
-            let view = self.product.packed_view(&self.weights, 1, &spans);
-            builder.copy(Operand::Tile(to), Operand::Global(view));
+            let from = match &self.weights {
+                Some(packed) => Operand::Global(self.product.packed_view(packed, 1, &spans)),
+                None => self.stored_weights(builder, spans)?,
+            };
+            builder.copy(Operand::Tile(to), from);
             Ok::<(), String>(())
         })?;
         Ok(Region::at_origin(tile, size))
+    }
+
+    /// The weights of a chunk of channels at a place, as they lie in device memory.
+    fn stored_weights(&self, builder: &mut KernelBuilder, spans: Vec<Span>) -> Result<Operand, String> {
+        let product = self.product;
+        let axes: Vec<usize> = [self.summed].iter().chain(&product.roles.columns).copied().collect();
+        let mut emitter = Emitter::over(builder, product.body, &product.nest, product.leaves, spans, axes);
+        emitter.raw(product.operands[1], &product.indices[1])?.ok_or_else(|| "weights that are not stored".to_owned())
     }
 
     /// One phase of the image under a block in its stage, zeros around it.
