@@ -250,7 +250,7 @@ impl Check {
         if let Some((kernels, _)) = &compiled.kernels {
             placing::kernels(kernels, &mut self.kernels);
             self.host = placing::host(kernels);
-            match compile::lower(kernels, machine, sizes) {
+            match compile::lower(kernels, machine, &compiled.choices) {
                 Ok(program) => self.memory = Some(Memory::new(&program, sizes)),
                 Err(error) => self.error(error),
             }

@@ -1,9 +1,10 @@
 //! Comparing a model's results with the expected ones of its folder, and finding where they part.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use serde::Serialize;
 use tarsia_graph::{Graph, NodeId, Op, Value, eval};
+use tarsia_lower::Choices;
 use tarsia_onnx::Limits;
 use tarsia_runtime::Session;
 use tarsia_tensor::{Class, DType, Tensor};
@@ -237,7 +238,7 @@ pub fn bisect(
         before = Some(graph);
     }
     let Some((kernels, _)) = &compiled.kernels else { return Ok(None) };
-    tiles_divergence((kernels, &compiled.sizes), inputs, tolerance, machine)
+    tiles_divergence((kernels, &compiled.choices), inputs, tolerance, machine)
 }
 
 fn first_error(
@@ -282,7 +283,7 @@ fn first_changed(
 
 /// Runs the kernels with every value as an output and compares each with its reference evaluation.
 fn tiles_divergence(
-    (kernels, sizes): (&Graph, &BTreeMap<String, i64>),
+    (kernels, choices): (&Graph, &Choices),
     inputs: &[Tensor],
     tolerance: Tolerance,
     machine: &Machine,
@@ -295,7 +296,7 @@ fn tiles_divergence(
             watched.push((id, output));
         }
     }
-    let program = compile::lower(&open, machine, sizes)?;
+    let program = compile::lower(&open, machine, choices)?;
     let session = Session::new(program, &tarsia_runtime::Options::default())?;
     let found = session.run(inputs)?;
     let expected = eval::trace(kernels, inputs, &eval::Options::default())?;

@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tarsia_graph::{Graph, Op};
+use tarsia_graph::{Graph, Op, Type};
+use tarsia_lower::{Choices, TileSize};
 use tarsia_onnx::{Limits, Model, Source};
 use tarsia_tensor::DType;
 use tarsia_tile::{Machine, Program};
@@ -107,9 +108,15 @@ pub struct Options {
     pub precision: Precision,
     /// The sizes by symbol that forms and kernels are chosen for. What is compiled is right for all sizes.
     pub sizes: BTreeMap<String, i64>,
+    /// Tiles of a size that is given instead of chosen.
+    pub tiles: Vec<TileSize>,
 }
 
 impl Options {
+    fn choices(&self) -> Choices {
+        Choices { sizes: self.sizes.clone(), tiles: self.tiles.clone() }
+    }
+
     fn cover(&self) -> tarsia_passes::cover::Options {
         let hints = self.sizes.clone();
         tarsia_passes::cover::Options { hints, ..tarsia_passes::cover::Options::default() }
@@ -129,8 +136,8 @@ pub struct Compiled {
     pub storage: Vec<tarsia_passes::Storage>,
     /// The tile program.
     pub program: Option<Program>,
-    /// The sizes by symbol that everything was chosen for.
-    pub sizes: BTreeMap<String, i64>,
+    /// The sizes by symbol that everything was chosen for, and tiles that were given.
+    pub choices: Choices,
     /// How long each phase took.
     pub times: Vec<(Phase, Duration)>,
 }
@@ -286,16 +293,20 @@ pub fn compile(start: Start, last: Phase, machine: &Machine) -> Result<Compiled,
 /// Compiles up to and including `last`.
 ///
 /// # Errors
-/// If a phase fails.
+/// If a phase fails, or tiles are given for a program that has its own.
 pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Options) -> Result<Compiled, Error> {
-    let mut compiled = Compiled { sizes: options.sizes.clone(), ..Compiled::default() };
+    let mut compiled = Compiled { choices: options.choices(), ..Compiled::default() };
     let mut clock = Instant::now();
     let mut lap = |times: &mut Vec<(Phase, Duration)>, phase| {
         times.push((phase, clock.elapsed()));
         clock = Instant::now();
     };
+    let loaded = matches!(start, Start::Kernels(_));
     let kernels = match start {
         Start::Program(program) => {
+            if let Some(tile) = options.tiles.first() {
+                return Err(Error::Usage(format!("`{tile}` is asked for, but the program has its tiles already")));
+            }
             compiled.program = Some(program);
             return Ok(compiled);
         }
@@ -323,12 +334,28 @@ pub fn compile_with(start: Start, last: Phase, machine: &Machine, options: Optio
     if last >= Phase::Kernels && options.precision == Precision::F16 {
         (kernels, compiled.storage) = tarsia_passes::half(&kernels).map_err(internal("half"))?;
     }
+    if !loaded {
+        let wants =
+            |op: &Op, image: &Type, weights: &Type| tarsia_lower::wants_channels_last(machine, op, image, weights);
+        let worth = |ty: &Type, times: usize| elements(ty, &options.sizes).saturating_mul(times as i64) >= TURNED;
+        let liking = tarsia_passes::Liking { wants: &wants, worth: &worth };
+        kernels = tarsia_passes::channels_last(&kernels, liking).map_err(internal("channels_last"))?;
+    }
     let kernels = &compiled.kernels.insert((kernels, decisions)).0;
     if last == Phase::Tiles {
-        compiled.program = Some(lower(kernels, machine, &options.sizes)?);
+        compiled.program = Some(lower(kernels, machine, &compiled.choices)?);
         lap(&mut compiled.times, Phase::Tiles);
     }
     Ok(compiled)
+}
+
+/// An image of so many elements, counted as often as they are read, is worth a kernel that changes the order in which they are stored.
+const TURNED: i64 = 1 << 18;
+
+/// Elements of a value, what is not known taken to be 1.
+fn elements(ty: &Type, sizes: &BTreeMap<String, i64>) -> i64 {
+    let count = ty.count().eval(&|symbol| Some(sizes.get(symbol.name()).copied().unwrap_or(1)));
+    count.unwrap_or(0)
 }
 
 /// How many bytes of constants may be computed where products are rewritten.
@@ -367,12 +394,12 @@ pub fn cover(
     tarsia_passes::cover::cover(graph, &cost::model(machine), &options.cover()).map_err(internal("cover"))
 }
 
-/// Lowering to the machine's tile program. Tiles are chosen for `sizes` by symbol.
+/// Lowering to the machine's tile program.
 ///
 /// # Errors
-/// If some kernel has none.
-pub fn lower(kernels: &Graph, machine: &Machine, sizes: &BTreeMap<String, i64>) -> Result<Program, Error> {
-    tarsia_lower::lower(kernels, machine, sizes).map_err(Error::Lower)
+/// If some kernel has none, or a tile that is given does not fit.
+pub fn lower(kernels: &Graph, machine: &Machine, choices: &Choices) -> Result<Program, Error> {
+    tarsia_lower::lower(kernels, machine, choices).map_err(Error::Lower)
 }
 
 /// The machine of this name, or that a description file (`.toml`) describes.

@@ -74,6 +74,10 @@ pub enum Error {
 impl Error {
     /// Whether Tarsia is at fault (exit code 1) rather than the user's input (exit code 2).
     pub fn is_internal(&self) -> bool {
-        matches!(self, Error::Pass { .. } | Error::Lower(_) | Error::Graph(_) | Error::Mismatch(_))
+        match self {
+            Error::Lower(errors) => errors.iter().any(|error| !error.asked),
+            Error::Pass { .. } | Error::Graph(_) | Error::Mismatch(_) => true,
+            _ => false,
+        }
     }
 }

@@ -30,6 +30,7 @@ pub use error::Error;
 pub use folder::{Folder, Tolerance, read_set};
 pub use tarsia_graph as graph;
 pub use tarsia_hivm as hivm;
+pub use tarsia_lower::{Choices, TileSize};
 pub use tarsia_onnx::{Limits, Weights};
 pub use tarsia_passes::{
     Derivation, Storage,

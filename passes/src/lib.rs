@@ -7,8 +7,9 @@
 //! [`optimise`] is all up to extraction. [`language`] is the e-graph's language over core ops, [`facts`] what is known of a
 //! class, [`rules`] the rewrite rules by family, [`saturate`] the driver, [`extract`] the choice of terms, [`region`] how
 //! large models stay fast. [`cover`] cuts the graph into kernels; its [`cover::ByKernels`] is the extraction by what kernels
-//! cost. [`recentre`] and [`half`] fit a graph to what a machine multiplies, and to a precision.
+//! cost. [`recentre`] and [`half`] fit a graph to what a machine multiplies, and to a precision, [`channels_last`] images to its products.
 
+mod channels;
 mod convert;
 pub mod cover;
 mod derivation;
@@ -30,6 +31,7 @@ pub mod rules;
 pub mod saturate;
 pub mod simplify;
 
+pub use channels::{Liking, channels_last};
 pub use convert::grow;
 pub use derivation::{Derivation, Step};
 pub use error::PassError;

@@ -113,12 +113,16 @@ struct ChoiceArguments {
     /// A size to choose forms and kernels for, as seq=1 for decoding; what is compiled is right for all sizes.
     #[arg(long, value_name = "SYMBOL=N")]
     assume: Vec<values::SizeArgument>,
+    /// Tiles of a kernel as `tarsia simulate` names it (contract12), or of all of a kind (contract): ROWSxCOLUMNS or ROWSxCOLUMNSxDEPTH
+    /// of contract and conv, ROWSxKEYS of attention, ELEMENTS of map, rows, window and index.
+    #[arg(long, value_name = "KERNEL=SIZE")]
+    tile: Vec<tarsia::TileSize>,
 }
 
 impl ChoiceArguments {
     fn options(&self) -> Options {
         let sizes = values::by_symbol(&self.assume);
-        Options { precision: self.precision, sizes, ..Options::default() }
+        Options { precision: self.precision, sizes, tiles: self.tile.clone(), ..Options::default() }
     }
 }
 

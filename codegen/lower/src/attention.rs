@@ -92,7 +92,7 @@ impl Attention<'_> {
             spans[group] = Span { start: Dim::ZERO, size, capacity };
         }
         let size = self.nest.size(queries);
-        let most = builder.target.elements(BLOCK[0]);
+        let most = builder.asked(&[1, 1]).map_or_else(|| builder.target.elements(BLOCK[0]), |sides| sides[0]);
         let part = size.as_usize().unwrap_or(most).clamp(1, most);
         let start = builder.grid(size.ceil_div(&Dim::from(part))) * Dim::from(part);
         let left = size - start.clone();
@@ -120,7 +120,7 @@ impl Attention<'_> {
         }
         let lhs = self.operand(builder, 0, 0, [queries, head], spans)?;
         let (result, size) = (size, self.nest.size(keys));
-        let most = builder.target.elements(BLOCK[1]);
+        let most = builder.asked(&[1, 1]).map_or_else(|| builder.target.elements(BLOCK[1]), |sides| sides[1]);
         let part = size.as_usize().unwrap_or(most).clamp(1, most);
         builder.for_each(size.clone(), part as i64, |builder, start| {
             let mut spans = spans.to_vec();

@@ -4,13 +4,15 @@
 //! packs; the items are dealt out to the cores, so that few large items can cost more than many small ones.
 
 mod staged;
+mod windows;
 
 use tarsia_tensor::DType;
 use tarsia_tile::{Layout, Machine, machine::GLOBAL};
 
 use crate::target::Target;
 
-pub(crate) use staged::{Lies, Staged, choose as choose_staged};
+pub(crate) use staged::{Lies, Staged, choose as choose_staged, granule as staged_granule};
+pub(crate) use windows::{WindowShape, choose as choose_windows};
 
 /// Rates of a machine, in cycles of one core.
 #[derive(Clone, Debug)]

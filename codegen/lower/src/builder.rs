@@ -22,6 +22,17 @@ pub(crate) struct Packing {
     pub rows: Vec<(usize, i64)>,
     /// Size and stride of the axes that are columns together, outermost first.
     pub columns: Vec<(usize, i64)>,
+    /// Zeros follow the innermost axis of rows until it is a multiple of this.
+    pub whole: usize,
+}
+
+impl Packing {
+    /// Rows and columns.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        let count = |axes: &[(usize, i64)]| axes.iter().try_fold(1usize, |all, &(size, _)| all.checked_mul(size));
+        let (inner, outer) = self.rows.split_last().map_or((1, &[][..]), |(inner, outer)| (inner.0, outer));
+        Some([count(outer)?.checked_mul(inner.checked_next_multiple_of(self.whole)?)?, count(&self.columns)?])
+    }
 }
 
 /// What a parameter is bound to.
@@ -31,6 +42,8 @@ pub(crate) enum Source {
     Leaf(Value),
     /// A rearranged constant.
     Packed(Packing),
+    /// Zeros.
+    Zeros,
     /// The result of this number.
     Result(usize),
 }
@@ -43,6 +56,8 @@ pub(crate) struct KernelBuilder<'m> {
     pub grouping: Option<Grouping>,
     /// Signals that are set before the kernel's items and taken after them: from pipe, to pipe, event.
     pub signals: Vec<(String, String, usize)>,
+    /// The steps in which the tile that is asked for can be longer or shorter, once it is taken.
+    pub granule: Option<Vec<usize>>,
     /// What every parameter is bound to.
     pub sources: Vec<Source>,
     blocks: Vec<Vec<Stmt>>,
@@ -65,6 +80,7 @@ impl<'m> KernelBuilder<'m> {
             kernel,
             grouping: None,
             signals: Vec::new(),
+            granule: None,
             sources: Vec::new(),
             blocks: vec![Vec::new()],
             symbols: 0,
@@ -76,6 +92,18 @@ impl<'m> KernelBuilder<'m> {
         self.kernel.body = self.blocks.pop().unwrap_or_default();
         self.drop_unused_params();
         (self.kernel, self.sources)
+    }
+
+    /// The size of tile that is asked for, which is taken: its sides are multiples of `granule`, if they are more.
+    pub fn asked(&mut self, granule: &[usize]) -> Option<&'m [usize]> {
+        let sides = self.target.tile()?;
+        self.granule = Some(granule.to_vec());
+        Some(sides)
+    }
+
+    /// Elements of a tile: as many as are asked for, or suit a large memory.
+    pub fn elements(&mut self, most: usize) -> usize {
+        self.asked(&[1]).map_or_else(|| self.target.elements(most), |sides| sides[0])
     }
 
     /// Removes parameters that no instruction names: leaves that are read in another form.
@@ -105,7 +133,7 @@ impl<'m> KernelBuilder<'m> {
     pub fn param(&mut self, source: Source, dtype: DType, shape: Vec<Dim>, layout: Layout, access: Access) -> ParamId {
         let name = match source {
             Source::Leaf(_) => "x",
-            Source::Packed(_) => "w",
+            Source::Packed(_) | Source::Zeros => "w",
             Source::Result(_) => "y",
         };
         self.sources.push(source);

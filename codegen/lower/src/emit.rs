@@ -553,17 +553,32 @@ impl<'a, 'b, 'm> Emitter<'a, 'b, 'm> {
 
     /// A leaf with `fill` where the index leaves it.
     pub fn filled(&mut self, value: Value, index: &[Index], fill: f64) -> Result<Operand, String> {
+        let (value, index) = self.behind_transposes(value, index)?;
         let Some(Leaf::Param(param)) = self.leaves.get(&value).cloned() else {
             return Err("windows over a computed value".into());
         };
         let param = self.builder.reshaped(param, self.body.ty(value).shape.clone());
-        Ok(Operand::Global(self.separate_view(param, index, Some(fill))))
+        Ok(Operand::Global(self.separate_view(param, &index, Some(fill))))
+    }
+
+    /// What a value is a permutation of: an index that leaves the one leaves the other along one axis, too.
+    pub fn behind_transposes(&self, mut value: Value, index: &[Index]) -> Result<(Value, Vec<Index>), String> {
+        let mut index = index.to_vec();
+        while let (None, Op::Transpose { .. }) = (self.leaves.get(&value), &self.body[value.node].op) {
+            let operand = self.body.operands(value.node)[0];
+            let types = [self.body.ty(operand)];
+            let indices = self.nest.operand_indices(&self.body[value.node], &types, &index);
+            index = indices.map_err(|o| format!("{o:?}"))?.swap_remove(0);
+            value = operand;
+        }
+        Ok((value, index))
     }
 
     /// A leaf at a shifted index, converted to what vectors compute in; `fill` where the index leaves it.
     pub fn shifted(&mut self, value: Value, index: &[Index], fill: Option<f64>) -> Result<Operand, String> {
+        let (value, index) = self.behind_transposes(value, index)?;
         let leaf = self.leaves.get(&value).cloned().ok_or("windows over a computed value")?;
-        self.leaf(leaf, value, index, fill)
+        self.leaf(leaf, value, &index, fill)
     }
 
     /// 1 where the index is inside the leaf, 0 elsewhere.

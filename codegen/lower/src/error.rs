@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// A node that no tile program can be made for.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("`{op}` (from {}) cannot be lowered: {reason}", names(.origin))]
+#[error("{}{reason}", subject(.op, .origin, *.asked))]
 pub struct LowerError {
     /// The op or kernel kind.
     pub op: String,
@@ -13,9 +13,15 @@ pub struct LowerError {
     pub origin: Origin,
     /// What stands in the way.
     pub reason: String,
+    /// Whether it is not the graph but what was asked for that cannot be done.
+    pub asked: bool,
 }
 
-fn names(origin: &Origin) -> String {
+fn subject(op: &str, origin: &Origin, asked: bool) -> String {
     let names: Vec<&str> = origin.names().collect();
-    if names.is_empty() { "no node of the model".to_owned() } else { names.join(", ") }
+    match names.is_empty() {
+        true if asked => String::new(),
+        true => format!("`{op}` (from no node of the model) cannot be lowered: "),
+        false => format!("`{op}` (from {}) cannot be lowered: ", names.join(", ")),
+    }
 }

@@ -78,7 +78,8 @@ fn gather(
     let fixed = |group: usize| (varying.contains(&group) && Some(group) != picked).then_some(1);
     let inner = |group: usize| (Some(group) == picked && nest.depends(&along, group)).then_some(1);
     let fixed = |group: usize| fixed(group).or(inner(group));
-    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &fixed);
+    let most = builder.elements(TILE_ELEMENTS);
+    let capacity = capacities(builder.target, &nest, most, &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut axes: Vec<usize> = picked.into_iter().collect();
     axes.extend((0..nest.groups.len()).filter(|&group| Some(group) != picked && spans[group].capacity != 1));
@@ -225,7 +226,7 @@ fn whole_copy(builder: &mut KernelBuilder, from: ParamId, to: ParamId, count: &D
         builder.copy(view(to, Dim::ZERO, count), view(from, Dim::ZERO, count));
         return Ok(());
     }
-    let part = builder.target.elements(TILE_ELEMENTS);
+    let part = builder.elements(TILE_ELEMENTS);
     let dtype = builder.param_of(from).dtype;
     builder.for_each(count.clone(), part as i64, |builder, start| {
         let size = (count.clone() - start.clone()).minimum(&Dim::from(part));

@@ -11,6 +11,7 @@
 //! Nodes that are not inside a kernel are lowered as kernels of their own, so any graph can be lowered.
 
 mod accumulator;
+mod asked;
 mod attention;
 mod blocks;
 mod builder;
@@ -38,5 +39,7 @@ mod synchronise;
 mod target;
 mod window;
 
+pub use asked::{Choices, TileSize};
 pub use error::LowerError;
+pub use matrix::wants_channels_last;
 pub use program::lower;

@@ -36,8 +36,9 @@ pub(crate) fn lower_map(
     let roots: Vec<Value> = targets.iter().map(|target| target.value).collect();
     let nest = Nest::trace(body, &roots)?;
     let sides = turned_sides(builder, body, &nest, leaves, &roots);
-    let fixed = |group: usize| sides.iter().find(|(known, _)| *known == group).map(|(_, side)| *side);
-    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &fixed);
+    let fixed = |group: usize| turned_side(&sides, group);
+    let most = builder.elements(TILE_ELEMENTS);
+    let capacity = capacities(builder.target, &nest, most, &fixed);
     let spans = open_grid(builder, &nest, &capacity);
     let mut emitter = Emitter::new(builder, body, &nest, leaves, spans);
     for target in targets {
@@ -46,9 +47,15 @@ pub(crate) fn lower_map(
     Ok(())
 }
 
+/// How much of a group a tile holds where two others are turned around in it: only matrices are turned.
+pub(crate) fn turned_side(sides: &[(usize, usize)], group: usize) -> Option<usize> {
+    let side = sides.iter().find(|(known, _)| *known == group).map(|(_, side)| *side);
+    side.or((!sides.is_empty()).then_some(1))
+}
+
 /// The two groups of which one is innermost in a leaf and the other in the result, and how much of each a tile holds: what is turned
 /// around in scratch comes and goes in runs of that many elements.
-fn turned_sides(
+pub(crate) fn turned_sides(
     builder: &KernelBuilder,
     body: &Graph,
     nest: &Nest,
@@ -66,13 +73,24 @@ fn turned_sides(
     };
     let Some(inner) = innermost(root, &nest.root) else { return Vec::new() };
     let side = |group: usize| {
-        let most = builder.target.elements(TURNED_SIDE);
+        let most = builder.target.tile().map(|tile| tile[0].isqrt().max(1));
+        let most = most.unwrap_or_else(|| builder.target.elements(TURNED_SIDE));
         (group, nest.size(group).as_usize().unwrap_or(most).clamp(1, most))
     };
     let params = leaves.iter().filter(|(_, leaf)| matches!(leaf, Leaf::Param(_))).map(|(value, _)| *value);
     let others = params.filter_map(|leaf| innermost(leaf, &nest.index_of(body, root, &nest.root, leaf)?));
     match others.filter(|&group| group != inner).min() {
-        Some(other) => vec![side(inner), side(other)],
+        Some(other) => {
+            // A short side leaves room for the other.
+            let mut sides = [side(inner), side(other)];
+            let most = builder.target.elements(TILE_ELEMENTS);
+            for at in 0..2 {
+                let (group, room) = (sides[at].0, most / sides[1 - at].1.max(1));
+                let size = nest.size(group).as_usize().unwrap_or(room);
+                sides[at].1 = sides[at].1.max(size.min(room)).max(1);
+            }
+            sides.to_vec()
+        }
         None => Vec::new(),
     }
 }

@@ -10,11 +10,14 @@
 //! and several axes of the image together are the columns, several axes of the window the depth.
 
 pub(crate) mod staged;
+mod windows;
+
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use tarsia_graph::{Graph, NodeId, Op, Value, access::Index};
+use tarsia_graph::{Graph, NodeId, Op, Type, Value, access::Index};
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Access, Axis, Layout, Opcode, Operand, ParamId, Region, View};
+use tarsia_tile::{Access, Axis, Layout, Machine, Opcode, Operand, ParamId, Region, View};
 
 use crate::{
     accumulator::Accumulator,
@@ -43,12 +46,15 @@ struct Product<'a> {
     /// Left and right operand.
     operands: [Value; 2],
     indices: [Vec<Index>; 2],
-    /// What is read where the right operand's index leaves it.
+    /// Of a convolution, which operand is the image, and what is read where its index leaves it.
+    image: usize,
     fill: Option<f64>,
     dtype: DType,
     accumulator: DType,
     roles: Roles,
     block: [usize; 3],
+    /// Whether the block is asked for and not to be cut into equal parts.
+    exact: bool,
 }
 
 /// Lowers a body with one contraction or convolution. `constant` tells which leaves are known at compile time.
@@ -65,6 +71,9 @@ pub(crate) fn lower_matrix(
     }
     let mut product = Product::new(builder, body, anchor, leaves, target)?;
     if builder.target.stages.iter().all(Option::is_some) {
+        if windows::lower(&mut product, builder, anchor, target, constant)? {
+            return Ok(());
+        }
         return staged::lower(&product, builder, anchor, target, constant);
     }
     let layouts = builder.target.matrix_layouts_for(product.dtype);
@@ -79,6 +88,10 @@ pub(crate) fn lower_matrix(
         }),
         false => [None, None],
     };
+    let packed = match product.asked(builder) {
+        true => packed.map(|packed| packed.filter(|packed| product.begins_at_panels(packed))),
+        false => packed,
+    };
     product.cut(builder.target, [packed[0].is_some(), packed[1].is_some()]);
     let spans = product.spans(builder);
     let acc = product.accumulate(builder, &spans, &packed)?;
@@ -90,7 +103,7 @@ pub(crate) fn lower_matrix(
 
 impl<'a> Product<'a> {
     fn new(
-        builder: &KernelBuilder,
+        builder: &mut KernelBuilder,
         body: &'a Graph,
         anchor: NodeId,
         leaves: &'a FxHashMap<Value, Leaf>,
@@ -112,26 +125,54 @@ impl<'a> Product<'a> {
         };
         let indices = nest.operand_indices(&body[anchor], &types, &result).map_err(|o| format!("{o:?}"))?;
         let mut indices: [Vec<Index>; 2] = indices.try_into().map_err(|_| "a product has two operands")?;
-        let mut fill = None;
+        let (mut fill, mut image) = (None, 1);
         let op = &body[anchor].op;
+        // Where sums are exchanged in a space of all axes, several may be rows or columns of a product.
+        let several = builder.target.stages.iter().all(Option::is_some) && builder.target.exchange.is_some();
         if let Op::Conv { low, high, .. } = op {
-            operands.swap(0, 1);
-            indices.swap(0, 1);
+            // Where an image's channels are neighbours in memory, its places are rows; else its rows are columns.
+            if several && channels_innermost(builder, body, &nest, leaves, (operands[0], &indices[0])) {
+                image = 0;
+                if body.ty(operands[1]).shape[2..].iter().any(|places| !places.is(1)) {
+                    // A window's rows are loaded by themselves, so batches are none of them.
+                    nest.groups = nest.groups.iter().flatten().map(|&axis| vec![axis]).collect();
+                }
+            } else {
+                operands.swap(0, 1);
+                indices.swap(0, 1);
+            }
             fill = low.iter().chain(high).any(|&padding| padding > 0).then_some(0.0);
         }
         let is_conv = matches!(op, Op::Conv { .. });
         let block = builder.target.matrix_block;
-        // Where sums are exchanged in a space of all axes, several may be rows or columns of a product.
-        let several = builder.target.stages.iter().all(Option::is_some) && builder.target.exchange.is_some();
         let roles = Roles::assign(&mut nest, &indices, is_conv, several)?;
         let [rows, columns, depth] = block;
         let block = if accumulator.bits() > 32 { [rows, columns, depth.div_ceil(2)] } else { block };
-        let product = Product { body, nest, leaves, operands, indices, fill, dtype, accumulator, roles, block };
-        Ok(product)
+        let exact = false;
+        Ok(Product { body, nest, leaves, operands, indices, image, fill, dtype, accumulator, roles, block, exact })
+    }
+
+    /// Takes the block that is asked for, if one is.
+    fn asked(&mut self, builder: &mut KernelBuilder) -> bool {
+        let [rows, columns] = builder.target.rates.granule;
+        let Some(asked) = builder.asked(&[rows, columns, 1]) else { return false };
+        asked.iter().zip(&mut self.block).for_each(|(asked, side)| *side = *asked);
+        self.exact = true;
+        true
+    }
+
+    /// Whether the blocks that are asked for begin at blocks of a packed operand's layout.
+    fn begins_at_panels(&self, packed: &Packed) -> bool {
+        let [m, n, k] = self.block;
+        let sides = if packed.which == 0 { [m, k] } else { [k, n] };
+        sides.iter().zip(packed.block).all(|(side, block)| side.is_multiple_of(block))
     }
 
     /// Chooses rows and columns of a block.
     fn cut(&mut self, target: &Target, packed: [bool; 2]) {
+        if self.exact {
+            return;
+        }
         if packed[1] {
             self.block = target.streamed_block;
         }
@@ -163,7 +204,7 @@ impl<'a> Product<'a> {
             let mut room = block;
             for &group in groups.iter().rev() {
                 let size = self.nest.size(group);
-                let part = balanced(size.as_usize(), room);
+                let part = self.part(size.as_usize(), room);
                 // An outer axis can only be taken along if the inner ones are whole.
                 room = if size.as_usize() == Some(part) { room / part } else { 1 };
                 spans[group] = if size.as_usize() == Some(part) {
@@ -176,6 +217,11 @@ impl<'a> Product<'a> {
             }
         }
         spans
+    }
+
+    /// How much of an axis is taken at a time, of which there is room for `most`.
+    fn part(&self, size: Option<usize>, most: usize) -> usize {
+        if self.exact { size.unwrap_or(most).clamp(1, most.max(1)) } else { balanced(size, most) }
     }
 
     fn result_axes(&self) -> Vec<usize> {
@@ -194,7 +240,7 @@ impl<'a> Product<'a> {
         let (chunked, whole) = self.roles.depth.split_first().ok_or("a product without depth")?;
         let inner: usize = whole.iter().map(|&group| self.nest.size(group).as_usize().unwrap_or(1)).product();
         let (result, size) = (size, self.nest.size(*chunked));
-        let part = balanced(size.as_usize(), (self.block[2] / inner.max(1)).max(1));
+        let part = self.part(size.as_usize(), (self.block[2] / inner.max(1)).max(1));
         let once = self.roles.outer.is_empty() && size.as_usize() == Some(part) && part > 0;
         let acc = Accumulator::new(builder, self.accumulator, &capacity, &result, once);
         let summed = self.roles.depth.iter().chain(&self.roles.outer);
@@ -258,7 +304,7 @@ impl<'a> Product<'a> {
         let (value, index) = (self.operands[which], &self.indices[which]);
         let mut emitter = Emitter::over(builder, self.body, &self.nest, self.leaves, spans.to_vec(), axes);
         let source = match (which, self.fill) {
-            (1, Some(fill)) => emitter.filled(value, index, fill)?,
+            (which, Some(fill)) if which == self.image => emitter.filled(value, index, fill)?,
             _ => {
                 let whole = emitter.whole();
                 match emitter.raw(value, index)? {
@@ -292,7 +338,7 @@ impl<'a> Product<'a> {
         constant: &dyn Fn(Value) -> bool,
     ) -> Option<Packed> {
         let Layout::Fractal(fractal) = layout else { return None };
-        if which == 1 && self.fill.is_some() {
+        if which == self.image && self.fill.is_some() {
             return None;
         }
         let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
@@ -316,21 +362,30 @@ impl<'a> Product<'a> {
             base: position.base.as_const()?,
             rows: rows.iter().map(axis).collect::<Option<_>>()?,
             columns: matrix_columns.iter().map(axis).collect::<Option<_>>()?,
+            whole: 1,
         };
         let count = |axes: &[(usize, i64)]| axes.iter().map(|(size, _)| size).product::<usize>();
         let inner_rows = count(&packing.rows[rows.len() - matrix_rows.len()..]);
+        let mut packing = packing;
         if rows.len() > matrix_rows.len() && inner_rows % fractal.block[0] != 0 {
-            return None;
+            if matrix_rows.len() > 1 || builder.target.stages[which].is_none() {
+                return None;
+            }
+            packing.whole = fractal.block[0];
         }
-        let shape = vec![Dim::from(count(&packing.rows)), Dim::from(count(&packing.columns))];
+        let whole = packing.whole;
+        let shape = packing.size()?.map(Dim::from).to_vec();
         let param = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
-        Some(Packed { param, rows, block: fractal.block })
+        Some(Packed { param, rows, which, whole, block: fractal.block })
     }
 
     fn packed_view(&self, packed: &Packed, which: usize, spans: &[Span]) -> View {
         let [rows, columns] = self.matrix_axes(which);
-        let start =
-            |groups: &[usize]| groups.iter().fold(Dim::ZERO, |at, &g| at * self.nest.size(g) + spans[g].start.clone());
+        let size_of = |group: usize| match self.nest.size(group).as_usize() {
+            Some(size) if packed.rows.last() == Some(&group) => Dim::from(size.next_multiple_of(packed.whole)),
+            _ => self.nest.size(group),
+        };
+        let start = |groups: &[usize]| groups.iter().fold(Dim::ZERO, |at, &g| at * size_of(g) + spans[g].start.clone());
         let size = |groups: &[usize]| Dim::product(groups.iter().map(|&g| &spans[g].size));
         View {
             param: packed.param,
@@ -344,10 +399,49 @@ impl<'a> Product<'a> {
     }
 }
 
+/// Whether a machine is better off if an image comes to this convolution with its channels innermost: whole blocks of them are loaded as
+/// they lie, and its places are the rows of a product.
+pub fn wants_channels_last(machine: &Machine, op: &Op, image: &Type, weights: &Type) -> bool {
+    let (Op::Conv { groups, .. }, Ok(target)) = (op, Target::of(&Arc::new(machine.clone()), &Arc::default(), 0)) else {
+        return false;
+    };
+    let ([Some(stage), Some(_)], Some(_)) = (&target.stages, &target.exchange) else { return false };
+    let product = machine.product(image.dtype, weights.dtype).is_some();
+    let width = match target.stage_layout(stage, image.dtype, false) {
+        Layout::Fractal(fractal) => fractal.block[1],
+        Layout::RowMajor => 1,
+    };
+    let channels = image.shape.get(1).and_then(Dim::as_usize);
+    let depthwise =
+        channels == Some(*groups) && *groups > 1 && target.turns(image.dtype) && weights.shape[0].is(*groups as i64);
+    depthwise || product && *groups == 1 && width > 1
+}
+
+/// Whether neighbouring channels of an image are neighbours in memory.
+fn channels_innermost(
+    builder: &mut KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    (image, index): (Value, &[Index]),
+) -> bool {
+    let point = vec![Span::point(Dim::ZERO); nest.groups.len()];
+    let probe = Emitter::over(builder, body, nest, leaves, point, Vec::new());
+    let channels = nest.sums.get(&0).and_then(|axes| axes.last());
+    match (probe.leaf_of(image, index), channels) {
+        (Some((leaf, index)), Some(&axis)) => linear(&body.ty(leaf).shape, &index).step(axis).is(1),
+        _ => false,
+    }
+}
+
 /// A constant operand in the layout in which it is read, and the groups that are its rows.
 struct Packed {
     param: ParamId,
     rows: Vec<usize>,
+    /// Left operand 0, right operand 1.
+    which: usize,
+    /// Zeros follow the innermost of them until it is a multiple of this.
+    whole: usize,
     /// Rows and columns of a block of the layout.
     block: [usize; 2],
 }
@@ -379,7 +473,7 @@ impl Roles {
             let (columns, sums) = (columns, sums);
             let columns = own(columns, true);
             let depth = own(sums, true);
-            return Ok(Roles { rows: own(rows, false), columns, depth, outer: Vec::new() });
+            return Ok(Roles { rows: own(rows, several), columns, depth, outer: Vec::new() });
         }
         let (rows, columns, depth) = (own(rows, several), own(columns, several), own(sums.clone(), false));
         sums.pop();

@@ -430,22 +430,29 @@ impl Walk<'_> {
         let filter = indices.pop().unwrap_or_default();
         let input = indices.pop().unwrap_or_default();
         let separate = low.iter().chain(high).any(|&padding| padding > 0);
-        if !matches!(self.body[operands[0].node].op, Op::Input { .. } | Op::Constant { .. }) {
-            return Err(Obstacle::Opaque("a convolution of a computed value"));
-        }
-        self.uses.push(Use { shape: types[0].shape.clone(), index: input, separate });
+        self.leaf_use(operands[0], input, separate, "a convolution of a computed value")?;
         self.visit(operands[1], &filter)
     }
 
     /// The operand of a pad is read with its axes apart; it must be a leaf behind movements.
     fn pad_use(&mut self, operand: Value, pad: &Op, result: &Type, index: &[Index]) -> Result<(), Obstacle> {
-        let mut value = operand;
-        let mut at = access::through(pad, self.body.ty(operand), result, index, &self.nest.space)?;
+        let at = access::through(pad, self.body.ty(operand), result, index, &self.nest.space)?;
+        self.leaf_use(operand, at, true, "padding of a computed value")
+    }
+
+    /// A leaf behind permutations.
+    fn leaf_use(
+        &mut self,
+        mut value: Value,
+        mut at: Vec<Index>,
+        separate: bool,
+        otherwise: &'static str,
+    ) -> Result<(), Obstacle> {
         loop {
             let node = &self.body[value.node];
             match node.op {
                 Op::Input { .. } | Op::Constant { .. } => {
-                    self.uses.push(Use { shape: node.types[0].shape.clone(), index: at, separate: true });
+                    self.uses.push(Use { shape: node.types[0].shape.clone(), index: at, separate });
                     return Ok(());
                 }
                 // Only these keep "out of the operand" the same as "out of the leaf".
@@ -454,7 +461,7 @@ impl Walk<'_> {
                     at = access::through(&node.op, self.body.ty(inner), &node.types[0], &at, &self.nest.space)?;
                     value = inner;
                 }
-                _ => return Err(Obstacle::Opaque("padding of a computed value")),
+                _ => return Err(Obstacle::Opaque(otherwise)),
             }
         }
     }

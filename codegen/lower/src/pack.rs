@@ -23,9 +23,9 @@ pub(crate) struct Pool {
 impl Pool {
     /// The packing of `tensor` for a parameter. Constants that are equal in content are packed once.
     pub fn pack(&mut self, tensor: &Tensor, packing: &Packing, param: &Param) -> Result<Content, String> {
-        let Packing { base, rows, columns, .. } = packing;
+        let Packing { base, rows, columns, whole, .. } = packing;
         let source = tensor.content();
-        let key = format!("{} {} {rows:?} {columns:?} {base} {:?}", tensor.dtype(), source.len(), param.layout);
+        let key = format!("{} {} {rows:?} {whole} {columns:?} {base} {:?}", tensor.dtype(), source.len(), param.layout);
         let known = self.packed.entry(key).or_default();
         if let Some((_, packed)) = known.iter().find(|(other, _)| same(other, &source)) {
             return Ok(packed.clone());
@@ -53,9 +53,7 @@ fn same(a: &Content, b: &Content) -> bool {
 
 /// How many bytes a packed constant takes.
 fn packed_bytes(packing: &Packing, param: &Param) -> Result<usize, String> {
-    let count = |axes: &[(usize, i64)]| axes.iter().try_fold(1usize, |all, &(size, _)| all.checked_mul(size));
-    let sizes = count(&packing.rows).zip(count(&packing.columns));
-    let elements = sizes.and_then(|(rows, columns)| param.layout.elements(&[rows, columns]));
+    let elements = packing.size().and_then(|size| param.layout.elements(&size));
     elements.and_then(|elements| param.dtype.bytes_of(elements)).ok_or_else(|| "a packed constant is too large".into())
 }
 
@@ -123,7 +121,20 @@ fn pack_from<const N: usize, T: Pod + Send, F: Fn([u8; N]) -> T + Sync>(
     fractal: Fractal,
 ) -> Result<Bytes, String> {
     let (data, _) = bytes.as_chunks::<N>();
-    let (rows, columns) = (offsets(packing.base, &packing.rows)?, offsets(0, &packing.columns)?);
+    let (mut rows, columns) = (offsets(packing.base, &packing.rows)?, offsets(0, &packing.columns)?);
+    let extended;
+    let data = match packing.rows.last() {
+        Some(&(inner, _)) if inner > 0 && !inner.is_multiple_of(packing.whole) => {
+            // Rows of zeros are read from behind the data.
+            let (zeros, behind) = (data.len(), inner.next_multiple_of(packing.whole) - inner);
+            let with_zeros = |part: &[usize]| part.iter().copied().chain(std::iter::repeat_n(zeros, behind)).collect();
+            rows = rows.chunks(inner).flat_map(|part| -> Vec<usize> { with_zeros(part) }).collect();
+            let most = columns.iter().copied().max().unwrap_or(0);
+            extended = [data, &vec![[0u8; N]; most + 1]].concat();
+            &extended[..]
+        }
+        _ => data,
+    };
     let highest = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
     let end = highest(&rows).checked_add(highest(&columns)).ok_or("a packed constant is too large")?;
     let size = [rows.len(), columns.len()];
@@ -266,7 +277,7 @@ mod tests {
 
     fn packing(base: i64, rows: &[(usize, i64)], columns: &[(usize, i64)]) -> Packing {
         let leaf = tarsia_graph::Value { node: tarsia_graph::NodeId::new(0), output: 0 };
-        Packing { leaf, base, rows: rows.to_vec(), columns: columns.to_vec() }
+        Packing { leaf, base, rows: rows.to_vec(), columns: columns.to_vec(), whole: 1 }
     }
 
     fn param(fractal: Fractal) -> Param {

@@ -3,30 +3,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tarsia_tile::{
-    Kernel, Machine,
+    Kernel, Machine, TileId,
     machine::Banks,
     verify::{Life, lives},
 };
 
+use crate::asked::Overflow;
+
 /// Gives every tile of the kernel an address in its space.
 ///
 /// # Errors
-/// If the tiles of a space do not fit; the error names the space, what is needed and what there is.
-pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String> {
+/// If the tiles of a space do not fit.
+pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), Unplaced> {
     let mut taken: BTreeMap<String, Vec<(Life, usize, usize)>> = BTreeMap::new();
     let lives = lives(kernel).into_iter().enumerate();
     let mut order: Vec<(usize, Life)> = lives.filter_map(|(id, life)| Some((id, life?))).collect();
     order.sort_by_key(|(id, life)| (life.first, *id));
     for (id, life) in order {
         let tile = &mut kernel.tiles[id];
-        let space = machine.space(&tile.space).ok_or_else(|| format!("there is no space `{}`", tile.space))?;
+        let space = machine.space(&tile.space);
+        let space = space.ok_or_else(|| Unplaced::Impossible(format!("there is no space `{}`", tile.space)))?;
         let bytes = tile
             .layout
             .elements(&tile.shape)
             .and_then(|n| tile.dtype.bytes_of(n))
             .filter(|bytes| tile.slots < 2 || bytes.is_multiple_of(space.alignment))
             .and_then(|b| b.checked_mul(tile.slots));
-        let bytes = bytes.ok_or_else(|| format!("tile `{}` is too large, or its slots are not aligned", tile.name))?;
+        let bytes = bytes.ok_or_else(|| {
+            Unplaced::Impossible(format!("tile `{}` is too large, or its slots are not aligned", tile.name))
+        })?;
         let neighbours = taken.entry(tile.space.clone()).or_default();
         let apart =
             space.banks.as_ref().filter(|banks| bytes >= SMALL && banks.read_conflict > 1.0).and_then(|banks| {
@@ -35,11 +40,9 @@ pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String
             });
         let address = apart.unwrap_or_else(|| first_fit(neighbours, life, bytes, space.alignment));
         if (address + bytes) as u64 > space.bytes {
-            let name = &tile.name;
-            return Err(format!(
-                "tile `{name}` takes {bytes} bytes of `{}` at {address}, which has {}",
-                tile.space, space.bytes
-            ));
+            let (name, room) = (tile.space.clone(), usize::try_from(space.bytes).unwrap_or(usize::MAX));
+            let free = longest_gap(neighbours, life, room);
+            return Err(Unplaced::Overflow(Overflow { tile: TileId(id as u32), space: name, bytes, free, room }));
         }
         neighbours.push((life, address, bytes));
         tile.address = Some(address);
@@ -49,6 +52,15 @@ pub(crate) fn place(kernel: &mut Kernel, machine: &Machine) -> Result<(), String
         tile.address.get_or_insert(0);
     });
     Ok(())
+}
+
+/// Why a tile has no place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unplaced {
+    /// Its space has no room for it.
+    Overflow(Overflow),
+    /// No space holds it.
+    Impossible(String),
 }
 
 /// Tiles that are smaller are not worth a place of their own among the banks.
@@ -66,8 +78,7 @@ fn apart_fit(
     let alive = || taken.iter().filter(|(other, ..)| other.first <= life.last && life.first <= other.last);
     let begun: BTreeSet<usize> =
         alive().filter(|(.., bytes)| *bytes >= SMALL).map(|&(_, at, _)| banks.group(at)).collect();
-    let mut busy: Vec<(usize, usize)> = alive().map(|&(_, address, bytes)| (address, address + bytes)).collect();
-    busy.sort_unstable();
+    let busy = busy(taken, life);
     let step = alignment.max(banks.width);
     let fits = |address: usize| busy.iter().all(|&(start, end)| address + bytes <= start || end <= address);
     let starts = std::iter::once(0).chain(busy.iter().map(|&(_, end)| end.next_multiple_of(alignment.max(1))));
@@ -76,16 +87,28 @@ fn apart_fit(
     free.min()
 }
 
+/// What is taken by tiles that live at the same time, lowest first.
+fn busy(taken: &[(Life, usize, usize)], life: Life) -> Vec<(usize, usize)> {
+    let alive = taken.iter().filter(|(other, ..)| other.first <= life.last && life.first <= other.last);
+    let mut busy: Vec<(usize, usize)> = alive.map(|&(_, address, bytes)| (address, address + bytes)).collect();
+    busy.sort_unstable();
+    busy
+}
+
+/// The longest run of bytes of a space that no tile takes which lives at the same time.
+fn longest_gap(taken: &[(Life, usize, usize)], life: Life, room: usize) -> usize {
+    let (mut longest, mut end) = (0, 0);
+    for (start, next) in busy(taken, life).into_iter().chain([(room, room)]) {
+        longest = longest.max(start.saturating_sub(end));
+        end = end.max(next);
+    }
+    longest
+}
+
 /// The lowest aligned address at which `bytes` meet no tile that lives at the same time.
 fn first_fit(taken: &[(Life, usize, usize)], life: Life, bytes: usize, alignment: usize) -> usize {
-    let mut busy: Vec<(usize, usize)> = taken
-        .iter()
-        .filter(|(other, ..)| other.first <= life.last && life.first <= other.last)
-        .map(|&(_, address, bytes)| (address, address + bytes))
-        .collect();
-    busy.sort_unstable();
     let mut address = 0;
-    for (start, end) in busy {
+    for (start, end) in busy(taken, life) {
         if address + bytes <= start {
             break;
         }

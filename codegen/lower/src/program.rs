@@ -1,5 +1,7 @@
 //! Walks a graph of kernels: buffers for values, constants, steps.
 
+mod tiles;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -14,7 +16,9 @@ use tarsia_tile::{
 };
 
 use crate::{
-    LowerError, attention,
+    LowerError,
+    asked::{Asked, Choices, Overflow},
+    attention,
     builder::{KernelBuilder, Source},
     concat,
     decompose::decompose,
@@ -28,7 +32,7 @@ use crate::{
     overlap::overlap,
     pack::{self, Pool},
     persist::{Grouping, persist},
-    place::place,
+    place::{Unplaced, place},
     route::route,
     routed, rows,
     synchronise::synchronise,
@@ -36,20 +40,25 @@ use crate::{
     window,
 };
 
-/// Lowers a graph of kernels (or any graph: other nodes become kernels of their own) for a machine. Tiles are chosen for the `sizes` by
-/// symbol; the program is right for all sizes.
+/// Lowers a graph of kernels (or any graph: other nodes become kernels of their own) for a machine.
 ///
 /// # Errors
-/// If some node has no tile program; the error names it and the model's nodes behind it.
-pub fn lower(graph: &Graph, machine: &Machine, sizes: &BTreeMap<String, i64>) -> Result<Program, Vec<LowerError>> {
-    let unfit = |reason| vec![LowerError { op: machine.name.clone(), origin: Origin::default(), reason }];
-    let (shared, sizes) = (Arc::new(machine.clone()), Arc::new(sizes.clone()));
+/// If some node has no tile program; the error names it and the model's nodes behind it. If a tile that is asked for does not fit; the
+/// error names the largest that does.
+pub fn lower(graph: &Graph, machine: &Machine, choices: &Choices) -> Result<Program, Vec<LowerError>> {
+    let fault =
+        |op: &str, reason| vec![LowerError { op: op.to_owned(), origin: Origin::default(), reason, asked: false }];
+    let (shared, sizes) = (Arc::new(machine.clone()), Arc::new(choices.sizes.clone()));
     let targets = (0..=HALVINGS).map(|halvings| Target::of(&shared, &sizes, halvings)).collect::<Result<Vec<_>, _>>();
-    let program = lower_with(graph, machine, &targets.map_err(unfit)?, &mut Pool::default(), false)?;
-    verify(&program, machine, Stage::Synchronised).map_err(|faults| {
-        let reason = faults.to_string();
-        vec![LowerError { op: program.name.clone(), origin: Origin::default(), reason }]
-    })?;
+    let targets = targets.map_err(|reason| fault(&machine.name, reason))?;
+    let mut shared = Shared { pool: Pool::default(), asked: Asked::new(&choices.tiles) };
+    let program = lower_with(graph, machine, &targets, &mut shared, false);
+    let unknown = shared.asked.unknown();
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let program = program?;
+    verify(&program, machine, Stage::Synchronised).map_err(|faults| fault(&program.name, faults.to_string()))?;
     Ok(program)
 }
 
@@ -61,7 +70,7 @@ const SMALLER: usize = 2;
 /// Why a kernel cannot run on a machine as it is.
 enum Unfit {
     /// Its tiles take more memory than there is.
-    TooLarge(String),
+    TooLarge(Overflow),
     /// No unit computes it, or no path moves its data.
     Impossible(String),
 }
@@ -79,7 +88,10 @@ fn fit(
         persist(kernel, machine, grouping.as_ref());
         enclose(kernel, signals);
     }
-    place(kernel, machine).map_err(Unfit::TooLarge)?;
+    place(kernel, machine).map_err(|unplaced| match unplaced {
+        Unplaced::Overflow(overflow) => Unfit::TooLarge(overflow),
+        Unplaced::Impossible(reason) => Unfit::Impossible(reason),
+    })?;
     let mut single = 0;
     if concurrent {
         let mut alone = kernel.clone();
@@ -114,6 +126,12 @@ struct Stored {
     shape: Vec<Dim>,
 }
 
+/// What a program and those inside it have in common.
+struct Shared {
+    pool: Pool,
+    asked: Asked,
+}
+
 struct Lowering<'a> {
     graph: &'a Graph,
     machine: &'a Machine,
@@ -123,7 +141,7 @@ struct Lowering<'a> {
     inner: bool,
     /// Inputs by their number.
     inputs: BTreeMap<usize, Port>,
-    pool: &'a mut Pool,
+    shared: &'a mut Shared,
     program: Program,
     stored: FxHashMap<Value, Stored>,
     packed: BTreeMap<String, BufferId>,
@@ -135,7 +153,7 @@ fn lower_with(
     graph: &Graph,
     machine: &Machine,
     targets: &[Target],
-    pool: &mut Pool,
+    shared: &mut Shared,
     inner: bool,
 ) -> Result<Program, Vec<LowerError>> {
     let program = Program { name: graph.name.clone(), target: machine.name.clone(), ..Program::default() };
@@ -145,7 +163,7 @@ fn lower_with(
         targets,
         inner,
         inputs: BTreeMap::new(),
-        pool,
+        shared,
         program,
         stored: FxHashMap::default(),
         packed: BTreeMap::new(),
@@ -162,6 +180,10 @@ fn lower_with(
 impl<'a> Lowering<'a> {
     fn finish(mut self) -> Result<Program, Vec<LowerError>> {
         if !self.errors.is_empty() {
+            // What cannot be done only because something else that was asked for cannot be done is not worth telling.
+            if self.errors.iter().any(|error| error.asked) {
+                self.errors.retain(|error| error.asked);
+            }
             return Err(self.errors);
         }
         self.program.inputs = std::mem::take(&mut self.inputs).into_values().collect();
@@ -392,7 +414,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn nested(&mut self, graph: &Graph) -> Program {
-        lower_with(graph, self.machine, self.targets, self.pool, true).unwrap_or_else(|errors| {
+        lower_with(graph, self.machine, self.targets, self.shared, true).unwrap_or_else(|errors| {
             self.errors.extend(errors);
             Program::default()
         })
@@ -407,29 +429,40 @@ impl<'a> Lowering<'a> {
         if let Some(parts) = concat::parts(&body) {
             let results = self.results(id);
             for part in parts {
-                let built = self.fitted(id, |target| {
+                let tensor = |source: &Source| self.tensor(&part.body, &operands, source);
+                let built = self.fitted(self.targets, (id, &tensor), |target| {
                     concat::lower_part(&part, target, &self.graph[id].origin).map_err(|e| error(self.graph, id, e))
                 })?;
                 self.launch(id, &part.body, &operands, &results, built)?;
             }
             return Ok(());
         }
-        let built = self.fitted(id, |target| self.build(id, &body, &operands, target))?;
+        let (kind, _) = classify(&body).map_err(|e| error(self.graph, id, e))?;
+        let name = format!("{kind}{}", id.index());
+        let asked = self.shared.asked.of(&name, kind);
+        let built = match asked.map_err(|reason| self.refused(id, &name, reason))? {
+            Some((sides, by_name)) => self.with_tile((id, &name), &body, &operands, (&sides, by_name))?,
+            None => {
+                let tensor = |source: &Source| self.tensor(&body, &operands, source);
+                self.fitted(self.targets, (id, &tensor), |target| self.build(id, &body, &operands, target))?
+            }
+        };
         let results = self.results(id);
         self.launch(id, &body, &operands, &results, built)
     }
 
     /// A kernel that runs on the machine, with tiles as large as fit, and what its parameters are bound to.
-    fn fitted(
+    fn fitted<'t>(
         &self,
-        id: NodeId,
-        generate: impl Fn(&'a Target) -> Result<KernelBuilder<'a>, LowerError>,
+        targets: &'t [Target],
+        (id, tensor): (NodeId, &dyn Fn(&Source) -> String),
+        generate: impl Fn(&'t Target) -> Result<KernelBuilder<'t>, LowerError>,
     ) -> Result<(Kernel, Vec<Source>), LowerError> {
         let mut unfit = None;
         // The largest tiles that fit, until smaller ones leave room for more double buffering.
         let mut best: Option<(usize, (Kernel, Vec<Source>))> = None;
         let mut tried = 0;
-        for target in self.targets {
+        for target in targets {
             let (mut kernel, sources) = match (generate(target), unfit.take()) {
                 (Ok(builder), _) => {
                     let hints = (builder.grouping.clone(), builder.signals.clone());
@@ -451,7 +484,10 @@ impl<'a> Lowering<'a> {
                     }
                 }
                 Err(_) if best.is_some() => break,
-                Err(Unfit::TooLarge(reason)) => unfit = Some(error(self.graph, id, reason)),
+                Err(Unfit::TooLarge(overflow)) => {
+                    let bound = |param: ParamId| tensor(&sources[param.0 as usize]);
+                    unfit = Some(error(self.graph, id, overflow.describe(&kernel.0, &bound)));
+                }
                 Err(Unfit::Impossible(reason)) => return Err(error(self.graph, id, reason)),
             }
         }
@@ -461,13 +497,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn build(
+    fn build<'t>(
         &self,
         id: NodeId,
         body: &Graph,
         operands: &[Value],
-        target: &'a Target,
-    ) -> Result<KernelBuilder<'a>, LowerError> {
+        target: &'t Target,
+    ) -> Result<KernelBuilder<'t>, LowerError> {
         let (kind, anchors) = classify(body).map_err(|e| error(self.graph, id, e))?;
         let name = format!("{kind}{}", id.index());
         let mut builder = KernelBuilder::new(&name, &self.graph[id].origin, target);
@@ -536,6 +572,14 @@ impl<'a> Lowering<'a> {
             args.push(match source {
                 Source::Result(i) => results.get(*i).copied().ok_or_else(missing)?,
                 Source::Leaf(value) => self.leaf_buffer(body, operands, *value).ok_or_else(missing)?,
+                Source::Zeros => {
+                    let param = kernel.params[i].clone();
+                    let count = param.shape.iter().map(Dim::as_usize).product::<Option<usize>>().ok_or_else(missing)?;
+                    let bytes = vec![0u8; (count * param.dtype.bits()).div_ceil(8)];
+                    let index = self.program.constants.len() as u32;
+                    self.program.constants.push(Constant { data: bytes.into() });
+                    self.buffer(&Type::new(param.dtype, param.shape), BufferKind::Constant(index))
+                }
                 Source::Packed(packing) => {
                     let tensor = self.leaf_tensor(body, operands, packing.leaf).ok_or_else(missing)?;
                     let place = tensor.content().place();
@@ -544,7 +588,8 @@ impl<'a> Lowering<'a> {
                         Some(&buffer) => buffer,
                         None => {
                             let param = &kernel.params[i];
-                            let data = self.pool.pack(&tensor, packing, param).map_err(|e| error(self.graph, id, e))?;
+                            let data =
+                                self.shared.pool.pack(&tensor, packing, param).map_err(|e| error(self.graph, id, e))?;
                             let index = self.program.constants.len() as u32;
                             self.program.constants.push(Constant { data });
                             let buffer =
@@ -609,5 +654,5 @@ pub(crate) fn leaf_params(builder: &mut KernelBuilder, body: &Graph) -> FxHashMa
 fn error(graph: &Graph, id: NodeId, reason: String) -> LowerError {
     let Node { op, origin, .. } = &graph[id];
     let origin: Origin = origin.clone();
-    LowerError { op: op.name().to_owned(), origin, reason }
+    LowerError { op: op.name().to_owned(), origin, reason, asked: false }
 }

@@ -178,7 +178,7 @@ impl Routed {
             return None;
         }
         let shape = vec![Dim::from(rows[0].0) * Dim::from(rows[1].0), Dim::from(columns[0].0)];
-        let packing = Packing { leaf, base: 0, rows, columns };
+        let packing = Packing { leaf, base: 0, rows, columns, whole: 1 };
         self.weights = builder.param(Source::Packed(packing), dtype, shape, layout, Access::Read);
         Some(())
     }

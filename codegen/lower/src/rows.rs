@@ -13,8 +13,8 @@ use tarsia_tile::{Opcode, Operand};
 use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span, identity, tile_axes},
-    map::{Target, capacities, open_grid},
-    nest::Nest,
+    map::{Target, capacities, open_grid, turned_side, turned_sides},
+    nest::{Nest, linear},
 };
 
 /// Elements of a tile; rows up to this length are handled in one pass.
@@ -35,11 +35,15 @@ pub(crate) fn lower_rows(
     let nest = Nest::trace(body, &roots)?;
     let rows: Vec<usize> = (0..nest.groups.len()).filter(|&group| nest.is_row(group)).collect();
     let length = Dim::product(rows.iter().map(|&group| nest.size(group)).collect::<Vec<_>>().iter());
-    let (most, most_expected) = (builder.target.elements(TILE_ELEMENTS), builder.target.elements(EXPECTED_ROW));
+    let (most, most_expected) = (builder.elements(TILE_ELEMENTS), builder.target.elements(EXPECTED_ROW));
+    let most_expected = most_expected.min(most);
     let expected = length.as_usize().unwrap_or(most_expected);
     // Several row groups share what is expected of one: 4096, 64 · 64, 16 · 16 · 16 …
     let unknown = 1 << (most_expected.ilog2() as usize / rows.len().max(1));
-    let single = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
+    let sides = turned_sides(builder, body, &nest, leaves, &roots);
+    let row = |group: usize| nest.is_row(group).then(|| nest.size(group).as_usize().unwrap_or(unknown));
+    let length: usize = rows.iter().filter_map(|&group| row(group)).fold(1, usize::saturating_mul);
+    let single = |group: usize| row(group).or_else(|| Some(turned_side(&sides, group)?.min(most / length).max(1)));
     let capacity = capacities(builder.target, &nest, most, &single);
     let spans = open_grid(builder, &nest, &capacity);
     // Positive exactly where every row group fits its capacity.
@@ -72,11 +76,38 @@ fn one_pass(
     targets: &[Target],
     spans: Vec<Span>,
 ) -> Result<(), String> {
-    let mut emitter = Emitter::new(builder, body, nest, leaves, spans);
+    let axes = tile_order(builder, body, nest, leaves, targets, &spans);
+    let mut emitter = Emitter::over(builder, body, nest, leaves, spans, axes);
     for target in targets {
         emitter.store(target.value, &nest.root, target.param)?;
     }
     Ok(())
+}
+
+/// The axes of tiles. Where nothing but what rows are reduced to is stored, vectors that work in a memory of their own take them as they lie
+/// in memory: what is innermost there is innermost in the tile, rows or not.
+fn tile_order(
+    builder: &KernelBuilder,
+    body: &Graph,
+    nest: &Nest,
+    leaves: &FxHashMap<Value, Leaf>,
+    targets: &[Target],
+    spans: &[Span],
+) -> Vec<usize> {
+    let mut axes = tile_axes(spans);
+    let reduced = (0..nest.groups.len()).all(|group| !nest.is_row(group) || !nest.depends(&nest.root, group));
+    let (Some(target), true) = (targets.first(), reduced && !builder.target.direct) else { return axes };
+    let params = leaves.iter().filter(|(_, leaf)| matches!(leaf, Leaf::Param(_))).map(|(value, _)| *value);
+    let read = params.filter_map(|leaf| Some((leaf, nest.index_of(body, target.value, &nest.root, leaf)?)));
+    let whole = |(_, index): &(Value, Vec<Index>)| axes.iter().all(|&group| nest.depends(index, group));
+    let Some((leaf, index)) = read.filter(whole).min_by_key(|(leaf, _)| *leaf) else { return axes };
+    let position = linear(&body.ty(leaf).shape, &index);
+    let unit = |&group: &usize| nest.groups[group].last().is_some_and(|&axis| position.step(axis).is(1));
+    if let Some(at) = axes.iter().position(unit) {
+        let innermost = axes.remove(at);
+        axes.push(innermost);
+    }
+    axes
 }
 
 type Finished = BTreeMap<(Value, Vec<Index>), Operand>;
@@ -96,7 +127,7 @@ fn many_passes(
     }
     let outer = spans;
     // Accumulators outlive the loops over chunks, so the tiles of all loops have the same axes.
-    let along = tile_axes(&outer);
+    let along = tile_order(builder, body, nest, leaves, targets, &outer);
     let mut finished = Finished::new();
     for (value, index) in reductions(body, nest, targets)? {
         let node = &body[value.node];
@@ -180,7 +211,7 @@ fn chunks(
         return chunks(builder, nest, rest, spans, body);
     }
     // Only the innermost row group is cut into chunks.
-    let part = if rest.iter().all(|&group| nest.is_whole(group)) { builder.target.elements(CHUNK) } else { 1 };
+    let part = if rest.iter().all(|&group| nest.is_whole(group)) { builder.elements(CHUNK) } else { 1 };
     let size = nest.size(group);
     builder.for_each(size.clone(), part as i64, |builder, start| {
         let mut spans = spans.to_vec();

@@ -48,6 +48,8 @@ pub struct Target {
     sizes: Arc<BTreeMap<String, i64>>,
     /// How often tiles have been halved, because their kernel did not fit the machine's memories.
     halvings: usize,
+    /// The size of tile that is asked for.
+    tile: Option<Vec<usize>>,
 }
 
 /// Blocks are cut down from this: a few register blocks high, wide enough to use a packed left operand often.
@@ -99,6 +101,7 @@ impl Target {
             operands: [a.clone(), b.clone()],
             sizes: Arc::clone(sizes),
             halvings,
+            tile: None,
         };
         target.matrix_block = target.fit([true, true, true]);
         target.streamed_block = target.fit([true, false, true]);
@@ -111,6 +114,16 @@ impl Target {
     pub fn estimate(&self, dim: &Dim) -> Option<usize> {
         let size = dim.eval(&|symbol| self.sizes.get(symbol.name()).copied());
         size.ok().and_then(|size| usize::try_from(size).ok())
+    }
+
+    /// The same with tiles of a size that is asked for.
+    pub fn with_tile(&self, sides: &[usize]) -> Target {
+        Target { tile: Some(sides.to_vec()), ..self.clone() }
+    }
+
+    /// The size of tile that is asked for.
+    pub fn tile(&self) -> Option<&[usize]> {
+        self.tile.as_deref()
     }
 
     /// What suits a large memory (elements of a tile, bytes of a space), halved as often as was necessary.

@@ -30,7 +30,8 @@ pub(crate) fn lower_window(
     let root = nest.root.clone();
     let result =
         nest.index_of(body, target.value, &root, anchor.into()).ok_or("the pooling is used at several indices")?;
-    let capacity = capacities(builder.target, &nest, builder.target.elements(TILE_ELEMENTS), &|_| None);
+    let most = builder.elements(TILE_ELEMENTS);
+    let capacity = capacities(builder.target, &nest, most, &|_| None);
     let spans = open_grid(builder, &nest, &capacity);
     let acc = accumulate(builder, body, anchor, leaves, &nest, &result, &spans)?;
     pooled.insert(anchor.into(), Leaf::Tile(Operand::Tile(acc)));
@@ -135,6 +136,8 @@ pub(crate) fn lower_depthwise(
 
 /// A depthwise convolution: result axes are batch, channels, and those of the image.
 struct Windows<'a> {
+    /// The axis of the result that every axis of a tile is, as the image lies in memory.
+    order: Vec<usize>,
     body: &'a Graph,
     nest: Nest,
     leaves: &'a FxHashMap<Value, Leaf>,
@@ -142,13 +145,33 @@ struct Windows<'a> {
     weights: Value,
     dtype: DType,
     result: Vec<Index>,
-    /// The group of every axis of the result.
+    /// The group of every axis of a tile.
     groups: Vec<usize>,
     window: Vec<usize>,
     strides: Vec<usize>,
     dilations: Vec<usize>,
     low: Vec<usize>,
     padded: bool,
+}
+
+/// The channels of a depthwise convolution's tile, and its elements, where channels lie side by side.
+const CHANNELS: usize = 64;
+const SQUARE_ELEMENTS: usize = 8192;
+
+/// Equal parts of at most `most`.
+fn equal(size: usize, most: usize) -> usize {
+    if size == usize::MAX { most } else { size.div_ceil(size.div_ceil(most)) }
+}
+
+/// What a value is a permutation of, and the axis of the value that every axis of that is.
+fn behind_transposes(body: &Graph, mut value: Value) -> (Value, Vec<usize>) {
+    let mut order: Vec<usize> = (0..body.ty(value).rank()).collect();
+    while let Op::Transpose { perm } = &body[value.node].op {
+        let mut inner = vec![0; order.len()];
+        perm.iter().zip(&order).for_each(|(&axis, &of)| inner[axis] = of);
+        (order, value) = (inner, body.operands(value.node)[0]);
+    }
+    (value, order)
 }
 
 /// Elements of a depthwise convolution's tile: it and the part of the image under it share the innermost cache.
@@ -171,7 +194,11 @@ impl<'a> Windows<'a> {
         let dtype = compute_dtype(types.dtype);
         let is_float = dtype.is_float() && compute_dtype(body[anchor].types[0].dtype) == dtype;
         let known = |value: &Value| matches!(leaves.get(value), Some(Leaf::Param(_)));
-        if !single || !is_float || !known(&image) || !known(&weights) || !builder.target.direct {
+        let (image, order) = behind_transposes(body, image);
+        let natural = order.iter().copied().eq(0..order.len());
+        // Channels side by side are what vectors multiply where they work in a memory of their own.
+        let suits = if builder.target.direct { natural } else { order.last() == Some(&1) };
+        if !single || !is_float || !known(&image) || !known(&weights) || !suits {
             return Ok(None);
         }
         let mut nest = Nest::trace_until(body, &[target.value], &|value| value == anchor.into())?;
@@ -181,7 +208,9 @@ impl<'a> Windows<'a> {
         let Some(groups) = groups.filter(|found| (0..nest.groups.len()).all(|group| found.contains(&group))) else {
             return Ok(None);
         };
+        let groups = order.iter().map(|&axis| groups[axis]).collect();
         Ok(Some(Windows {
+            order,
             body,
             leaves,
             image,
@@ -199,8 +228,37 @@ impl<'a> Windows<'a> {
     }
 
     fn spans(&self, builder: &mut KernelBuilder) -> Vec<Span> {
-        let capacity = capacities(builder.target, &self.nest, IMAGE_ELEMENTS, &|_| None);
+        let capacity = match self.is_natural() {
+            true => capacities(builder.target, &self.nest, IMAGE_ELEMENTS, &|_| None),
+            false => self.square(builder),
+        };
         open_grid(builder, &self.nest, &capacity)
+    }
+
+    fn is_natural(&self) -> bool {
+        self.order.iter().copied().eq(0..self.order.len())
+    }
+
+    /// The axis of a tile that an axis of the result is.
+    fn place(&self, axis: usize) -> usize {
+        self.order.iter().position(|&at| at == axis).unwrap_or(axis)
+    }
+
+    /// Some channels of a part of the image that is about as high as wide, so that little around it is loaded again.
+    fn square(&self, builder: &mut KernelBuilder) -> Vec<usize> {
+        let room = builder.elements(SQUARE_ELEMENTS);
+        let mut capacity = vec![1; self.nest.groups.len()];
+        let size = |group: usize| builder.target.estimate(&self.nest.size(group)).unwrap_or(usize::MAX).max(1);
+        let channels = self.groups[self.place(1)];
+        let images: Vec<usize> = (2..self.order.len()).map(|axis| self.groups[self.place(axis)]).collect();
+        capacity[channels] = equal(size(channels), CHANNELS.min(room));
+        let mut left = (room / capacity[channels]).max(1);
+        for (at, &group) in images.iter().enumerate().rev() {
+            let side = if at == 0 { left } else { left.isqrt() * 2 };
+            capacity[group] = equal(size(group), side.clamp(1, left));
+            left = (left / capacity[group]).max(1);
+        }
+        capacity
     }
 
     fn emitter<'e, 'm>(&'e self, builder: &'e mut KernelBuilder<'m>, spans: &[Span]) -> Emitter<'e, 'e, 'm> {
@@ -210,12 +268,14 @@ impl<'a> Windows<'a> {
     fn accumulate(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
         let acc = self.emitter(builder, spans).tile(self.dtype, &self.result);
         builder.instr(Opcode::Fill, vec![Operand::Tile(acc.clone())], vec![Operand::Real(0.0)]);
+        let scales = if self.is_natural() { None } else { Some(self.scales(builder, spans)?) };
+        let scales = scales.as_ref();
         let rank = self.window.len();
         if !(0..rank).all(|i| self.strides[i] == 1 || self.dilations[i] == 1) {
             let count = self.window.clone();
             self.places(builder, &count, &mut |builder, at| {
                 let source = self.shifted_image(builder, spans, at)?;
-                self.add(builder, spans, &acc, source, at)
+                self.add(builder, spans, (&acc, scales), source, at)
             })?;
             return Ok(acc);
         }
@@ -224,6 +284,7 @@ impl<'a> Windows<'a> {
         // An image copied once for every place along the innermost axis is as wide as the result, so that all its rows are one run at
         // each place along the other axes.
         if let Some((innermost, others)) = self.window.split_last()
+            && self.is_natural()
             && others.iter().any(|&places| places > 1)
         {
             phases[rank - 1] = *innermost;
@@ -242,9 +303,9 @@ impl<'a> Windows<'a> {
                     (0..rank).map(|i| at[i].clone() * Dim::from(self.strides[i]) + Dim::from(phase[i])).collect();
                 let mut source = Region { size: acc.size.clone(), ..seen.clone() };
                 for (i, at) in at.iter().enumerate() {
-                    source.offset[i + 2] = at.clone() * Dim::from(self.dilations[i]);
+                    source.offset[self.place(i + 2)] = at.clone() * Dim::from(self.dilations[i]);
                 }
-                self.add(builder, spans, &acc, Operand::Tile(source), &place)
+                self.add(builder, spans, (&acc, scales), Operand::Tile(source), &place)
             })?;
         }
         Ok(acc)
@@ -266,16 +327,48 @@ impl<'a> Windows<'a> {
         &self,
         builder: &mut KernelBuilder,
         spans: &[Span],
-        acc: &Region,
+        (acc, scales): (&Region, Option<&Region>),
         source: Operand,
         place: &[Dim],
     ) -> Result<(), String> {
+        let acc = Operand::Tile(acc.clone());
+        if let Some(scales) = scales {
+            let number = place
+                .iter()
+                .zip(&self.window)
+                .fold(Dim::ZERO, |at, (place, &size)| at * Dim::from(size) + place.clone());
+            let mut scale = scales.clone();
+            (scale.offset[0], scale.size[0]) = (number, Dim::ONE);
+            builder.instr(Opcode::MulAdd, vec![acc.clone()], vec![source, Operand::Tile(scale), acc]);
+            return Ok(());
+        }
         let mut index = vec![self.result[1].clone(), Index::fixed(Dim::ZERO)];
         index.extend(place.iter().cloned().map(Index::fixed));
         let weight = self.emitter(builder, spans).value(self.weights, &index)?;
-        let acc = Operand::Tile(acc.clone());
         builder.instr(Opcode::MulAdd, vec![acc.clone()], vec![source, weight, acc]);
         Ok(())
+    }
+
+    /// The weights of some channels, place by place: a tile with as many axes as the others, of which the first are the places.
+    fn scales(&self, builder: &mut KernelBuilder, spans: &[Span]) -> Result<Region, String> {
+        let Some(Leaf::Param(param)) = self.leaves.get(&self.weights) else {
+            return Err("no weights in memory".into());
+        };
+        let places: usize = self.window.iter().product();
+        let channels = &spans[self.groups[self.place(1)]];
+        let start = channels.start.clone() * Dim::from(places);
+        let axis = Axis { start, steps: vec![(0, Dim::ONE), (1, Dim::from(places))] };
+        let size = vec![Dim::from(places), channels.size.clone()];
+        let view = View { param: *param, axes: vec![axis], size: size.clone(), fill: None };
+        let flat = builder.scratch(self.dtype, &[places, channels.capacity], &size);
+        builder.copy(Operand::Tile(flat.clone()), Operand::Global(view));
+        let rank = self.order.len();
+        let (mut capacity, mut shape) = (vec![1; rank], vec![Dim::ONE; rank]);
+        (capacity[0], shape[0]) = (places, Dim::from(places));
+        (capacity[rank - 1], shape[rank - 1]) = (channels.capacity, channels.size.clone());
+        let scales = builder.scratch(self.dtype, &capacity, &shape);
+        builder.copy(Operand::Tile(scales.clone()), Operand::Tile(flat));
+        Ok(scales)
     }
 
     /// A tile with the elements of the image, and its padding, that `count` places of the window see which are whole strides from the
@@ -292,7 +385,7 @@ impl<'a> Windows<'a> {
         let (mut axes, mut size, mut capacity) = (Vec::new(), Vec::new(), Vec::new());
         for (axis, &group) in self.groups.iter().enumerate() {
             let span = &spans[group];
-            let (start, step, reach) = match axis.checked_sub(2) {
+            let (start, step, reach) = match self.order[axis].checked_sub(2) {
                 Some(i) => {
                     let shift = Dim::from(phase[i] * self.dilations[i]);
                     let start = span.start.clone() * Dim::from(self.strides[i]) + shift;

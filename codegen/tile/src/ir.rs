@@ -527,6 +527,15 @@ impl Layout {
 }
 
 impl Fractal {
+    /// The axis along which rows (or columns) of blocks lie one behind the other, at one distance also from block to block.
+    pub fn runs_along(&self) -> Option<usize> {
+        match (self.outer, self.inner) {
+            (Order::N, Order::Z) => Some(0),
+            (Order::Z, Order::N) => Some(1),
+            _ => None,
+        }
+    }
+
     /// The position of element `(row, column)` of a `rows × columns` matrix.
     pub fn position(&self, rows: usize, columns: usize, row: usize, column: usize) -> usize {
         let [r, c] = self.block;

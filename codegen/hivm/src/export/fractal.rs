@@ -81,7 +81,8 @@ impl Emitter<'_> {
         let expected = if turned { [stored.width, ROWS] } else { [ROWS, stored.width] };
         let same = param.layout == tile.layout && fractal.block == expected && param.dtype == tile.dtype;
         let aligned = divisible(&start[1], stored.width as i64);
-        if !(same && unit(0) && unit(1) && aligned && to.offset[columns].is(0)) {
+        let aligned = aligned && divisible(&to.offset[columns], stored.width as i64);
+        if !(same && unit(0) && unit(1) && aligned) {
             return Err(Missing(format!("a part of `{}` in {} as {}", param.name, param.layout, tile.layout)));
         }
         let width = Dim::from(stored.width);
@@ -99,7 +100,7 @@ impl Emitter<'_> {
             home: Home::Global(view.param),
         };
         let base = self.fractal_base(to.tile, tile)?;
-        let at = stored.offset(&to.slot, (&to.offset[rows], &Dim::ZERO));
+        let at = stored.offset(&to.slot, (&to.offset[rows], &to.offset[columns]));
         let near = base.with(at, far.size.clone(), vec![Dim::from(stored.capacity * stored.width), Dim::ONE]);
         let (far, near) = (self.piece(&far)?, self.piece(&near)?);
         self.w.line(&format!("hivm.hir.load ins({} : {}) outs({} : {})", far.name, far.ty, near.name, near.ty));

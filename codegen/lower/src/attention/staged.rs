@@ -87,6 +87,10 @@ pub(super) fn lower(
     target: &Target,
 ) -> Result<bool, String> {
     let Some(plan) = attention.plan(builder) else { return Ok(false) };
+    let most = most_rows(&plan.rows);
+    if builder.target.tile().is_some_and(|sides| sides[0] > most) {
+        return Err(format!("rows of its tile are at most {most}"));
+    }
     let keys = attention.nest.size(attention.groups[1]);
     let chunks = keys.ceil_div(&Dim::from(plan.chunk)).maximum(&Dim::ONE);
     let several = Several::of(builder, &chunks, plan.staggered);
@@ -107,6 +111,11 @@ pub(super) fn lower(
         builder.if_positive(update.is_due.clone(), finish, none)
     })?;
     Ok(true)
+}
+
+/// Only rows along one axis are cut into several products.
+fn most_rows(rows: &[usize]) -> usize {
+    if rows.len() > 1 { SIDE } else { ROWS }
 }
 
 impl Attention<'_> {
@@ -138,8 +147,7 @@ impl Attention<'_> {
         let (stage, vector) = (target.bytes_of(target.stages[0].as_deref()?), target.bytes_of(&target.vector_space));
         let sizes: Vec<Option<usize>> = rows.iter().map(|&g| target.estimate(&self.nest.size(g))).collect();
         let all = sizes.iter().try_fold(1usize, |n, size| Some(n.saturating_mul((*size)?)));
-        // Only rows along one axis are cut into several products.
-        let most = if rows.len() > 1 { SIDE } else { ROWS };
+        let most = most_rows(&rows);
         let most = target.elements(ROWS << 2).min(most).min(all.unwrap_or(most).max(1).next_multiple_of(16));
         let held = |&(rows, wide, (side, staged)): &(usize, usize, (usize, usize)), queries: usize| {
             (queries * rows * head_size + COPIES * (head_size * side + rows * staged + staged * wide)) * bytes
@@ -148,18 +156,27 @@ impl Attention<'_> {
             let rows = shape.0;
             held(shape, 1) <= stage && rows.div_ceil(target.lanes.max(1)) * column_size * 4 <= vector / 10 * 7
         };
-        let candidates = (0..5).map(|shift| most >> shift).filter(|&rows| rows >= 16.min(most));
+        let asked = builder.asked(&[16, 16]);
+        let most = asked.map_or(most, |sides| sides[0].min(all.unwrap_or(usize::MAX)));
+        let smaller = if asked.is_some() { 0..1 } else { 0..5 };
+        let candidates = smaller.map(|shift| most >> shift).filter(|&rows| rows >= 16.min(most));
         // As many columns as there are accumulators for: long runs of values.
         let widths =
             |rows: usize| [SIDE * COPIES / rows.div_ceil(SIDE).clamp(1, COPIES), SIDE].map(|wide| wide.max(SIDE));
         let shapes = candidates
             .flat_map(|rows| widths(rows).into_iter().flat_map(move |wide| STAGED.map(|keys| (rows, wide, keys))));
-        let shape = shapes.into_iter().find(|shape| fits(shape))?;
+        // What is asked for is tried even if it does not fit, so that it can be said what is too large.
+        let shape = match asked {
+            Some(_) => shapes.clone().find(|shape| fits(shape)).or(shapes.last()),
+            None => shapes.into_iter().find(|shape| fits(shape)),
+        };
+        let shape = shape?;
         let (block, wide, (side, staged)) = shape;
         if piece == 0 || unit[2] < COPIES * SIDE * SIDE * 4 {
             return None;
         }
-        let chunk = target.estimate(&self.nest.size(keys)).map_or(KEYS, |size| size.clamp(1, KEYS));
+        let most = asked.map_or(KEYS, |sides| sides[1]);
+        let chunk = target.estimate(&self.nest.size(keys)).map_or(most, |size| size.clamp(1, most));
         let mut plan = Plan {
             rows,
             spans: Vec::new(),

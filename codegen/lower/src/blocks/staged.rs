@@ -35,23 +35,23 @@ pub(crate) enum Lies {
 }
 
 /// Rates along the way of a staged product, in cycles of one core.
-struct Way<'t> {
+pub(super) struct Way<'t> {
     target: &'t Target,
     machine: &'t Machine,
     lies: [Lies; 2],
     /// Bytes of the stage; of the unit's memories for left operand, right operand and sum.
-    stage: usize,
-    unit: [usize; 3],
+    pub stage: usize,
+    pub unit: [usize; 3],
     /// Bytes a cycle that a core gets at most when all load.
     share: f64,
     /// Bytes a cycle and start-up: from the stage to both operands, of the result.
-    feed: [(f64, f64); 2],
-    drain: (f64, f64),
+    pub feed: [(f64, f64); 2],
+    pub drain: (f64, f64),
     /// Multiply-adds a cycle, start-up, granule.
-    product: (f64, f64, [usize; 3]),
+    pub product: (f64, f64, [usize; 3]),
     /// Bytes of an element of left operand, right operand and sum.
-    bytes: [usize; 3],
-    cores: usize,
+    pub bytes: [usize; 3],
+    pub cores: usize,
 }
 
 /// Sizes that are not known when a program is compiled are taken to be this.
@@ -62,13 +62,17 @@ const LONGEST: usize = 512;
 const LARGE: usize = 2;
 /// One operand may be so many times as deep in the stage as the other.
 const TIMES: usize = 2;
+/// Moves for a row of an image: zeros before and behind it.
+const IMAGE_MOVES: usize = 3;
 /// How much more all cores together get from the cache than from device memory.
 const CACHED: f64 = 3.0;
 
 /// The block for a product of these sizes (rows, columns, depth), `batches` of them, that takes least time; every operand is there twice,
-/// so that one is filled while the other is used. The depth in the stage is a multiple of `inner`.
+/// so that one is filled while the other is used. The depth in the stage is a multiple of `inner`. Rows, columns and depth that are
+/// `asked` for are taken as they are.
 pub(crate) fn choose(
     target: &Target,
+    asked: Option<&[usize]>,
     size: [Option<usize>; 3],
     inner: usize,
     batches: usize,
@@ -76,6 +80,9 @@ pub(crate) fn choose(
     lies: [Lies; 2],
 ) -> Staged {
     let way = Way::of(target, types, lies);
+    if let Some(&[rows, columns, ref depth @ ..]) = asked {
+        return way.asked([rows, columns], depth.first().copied(), size, inner.max(1));
+    }
     let longest = target.elements(LONGEST << LARGE).min(LONGEST);
     let [m, n, k] = size.map(|size| size.unwrap_or(UNKNOWN).max(1));
     let [gm, gn, gk] = way.product.2;
@@ -100,6 +107,12 @@ pub(crate) fn choose(
     Staged { rows: block.rows.min(m), columns: block.columns.min(n), band, ..block }
 }
 
+/// The steps in which rows, columns and depth of a block can be longer.
+pub(crate) fn granule(target: &Target, types: [DType; 3], inner: usize) -> [usize; 3] {
+    let [rows, columns, depth] = Way::of(target, types, [Lies::AlongDepth; 2]).product.2;
+    [rows, columns, if inner > 1 { inner } else { depth }]
+}
+
 /// Equal parts of a side, whole granules, shortest first.
 fn sides(size: usize, granule: usize, longest: usize) -> Vec<usize> {
     let granules = size.div_ceil(granule);
@@ -113,7 +126,7 @@ fn sides(size: usize, granule: usize, longest: usize) -> Vec<usize> {
 }
 
 impl<'t> Way<'t> {
-    fn of(target: &'t Target, [a, b, acc]: [DType; 3], lies: [Lies; 2]) -> Way<'t> {
+    pub(super) fn of(target: &'t Target, [a, b, acc]: [DType; 3], lies: [Lies; 2]) -> Way<'t> {
         let machine = &*target.machine;
         let rate = |from: &str, to: &str| {
             machine.path(from, to, &[]).map_or((8.0, 100.0), |path| (path.bytes_per_cycle, path.startup_cycles))
@@ -144,8 +157,36 @@ impl<'t> Way<'t> {
         }
     }
 
+    /// The block of these rows and columns, and of this depth in the stage: else of what fits twice, or once.
+    fn asked(
+        &self,
+        [rows, columns]: [usize; 2],
+        depth: Option<usize>,
+        size: [Option<usize>; 3],
+        inner: usize,
+    ) -> Staged {
+        let [m, n, k] = size.map(|size| size.unwrap_or(usize::MAX).max(1));
+        let granule = self.product.2[2];
+        let [a, b, _] = self.bytes;
+        let (rows, columns) = (rows.min(m), columns.min(n));
+        let pieces = [2, 1].map(|copies| {
+            let fits = (self.unit[0] / (copies * rows * a)).min(self.unit[1] / (copies * columns * b));
+            fits / granule * granule
+        });
+        let piece = pieces.into_iter().find(|&piece| piece > 0).unwrap_or(granule).min(k.next_multiple_of(granule));
+        let whole = |depth: usize| depth.min(k).next_multiple_of(inner);
+        let stage = match depth {
+            Some(depth) => [whole(depth); 2],
+            None => {
+                let deep = self.depths([rows, columns], k.min(UNKNOWN.max(inner)), granule, inner);
+                deep.map_or([whole(piece); 2], |block| block.stage)
+            }
+        };
+        Staged { rows, columns, stage, piece: piece.min(stage[0].max(stage[1])), band: 1 }
+    }
+
     /// Cycles to load a chunk of an operand into its stage.
-    fn load(&self, which: usize, side: usize, depth: usize) -> f64 {
+    pub(super) fn load(&self, which: usize, side: usize, depth: usize) -> f64 {
         let stage = self.target.stages[which].as_deref().unwrap_or_default();
         let Some(path) = self.machine.path(GLOBAL, stage, &[]) else { return 0.0 };
         let (bursts, length) = match self.lies[which] {
@@ -160,6 +201,27 @@ impl<'t> Way<'t> {
         let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, aligned, relaid, ..MoveShape::default() };
         let cost = self.machine.move_cost(path, &shape);
         cost.streaming().max(cost.bytes / self.share)
+    }
+
+    /// Cycles to load so many rows of an image, each of `width` places of this depth.
+    pub(super) fn load_rows(&self, rows: usize, width: usize, depth: usize) -> f64 {
+        let stage = self.target.stages[0].as_deref().unwrap_or_default();
+        let startup = self.machine.path(GLOBAL, stage, &[]).map_or(0.0, |path| path.startup_cycles);
+        self.load(0, rows * width, depth) + startup * (rows * IMAGE_MOVES) as f64
+    }
+
+    /// The granule of rows, columns and depth of a product.
+    pub(super) fn granule(&self) -> [usize; 3] {
+        self.product.2
+    }
+
+    /// The deepest piece of at most `depth` that fits twice, else the smallest; and whether it fits.
+    pub(super) fn piece(&self, [rows, columns]: [usize; 2], depth: usize) -> (usize, bool) {
+        let [gm, gn, gk] = self.product.2;
+        let [rows, columns] = [rows.next_multiple_of(gm), columns.next_multiple_of(gn)];
+        let fits = (self.unit[0] / (2 * rows * self.bytes[0])).min(self.unit[1] / (2 * columns * self.bytes[1]));
+        let piece = (fits / gk * gk).min(depth.next_multiple_of(gk));
+        (piece.max(gk), piece > 0)
     }
 
     /// The deepest piece that fits twice, and the depths of both operands in the stage, twice, that are loaded fastest.

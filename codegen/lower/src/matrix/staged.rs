@@ -19,7 +19,7 @@ use tarsia_tile::{
 
 use super::{Packed, Product, Result_};
 use crate::{
-    blocks::{Lies, Staged, choose_staged},
+    blocks::{Lies, Staged, choose_staged, staged_granule},
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
     load::{Load, block_side, cut_block, deal, extent, part_of, piece_of},
@@ -42,19 +42,17 @@ pub(super) fn lower(
     let aligned = |which: usize, packed: &&Packed| product.begins_at_blocks(which, packed, block, &spans);
     let packed = [0, 1].map(|which| packed[which].as_ref().filter(|packed| aligned(which, packed)));
     let acc = product.accumulated(builder, &spans, block, types, packed)?;
-    let terms = product.roles.depth.iter().chain(&product.roles.outer);
-    let terms = Dim::product(terms.map(|&group| product.nest.size(group)).collect::<Vec<_>>().iter());
-    if terms.range().low > 0 && product.store_directly(builder, anchor, target, &spans, &acc) {
-        return Ok(());
-    }
-    product.epilogue(builder, anchor, target, &spans, &acc, terms)
+    product.finish(builder, anchor, target, &spans, &acc, None)
 }
+
+/// Where in an accumulator the rows of a result begin whose first axis is a group: every so many.
+pub(super) type Pitched = Option<(usize, usize)>;
 
 /// Element types of left operand, right operand and sum.
 pub(crate) type Types = [DType; 3];
 
 impl Product<'_> {
-    fn unit_types(&self, builder: &KernelBuilder) -> Types {
+    pub(super) fn unit_types(&self, builder: &KernelBuilder) -> Types {
         let [a, b] = self.operands.map(|operand| self.body.ty(operand).dtype);
         match builder.target.machine.product(a, b) {
             Some((_, product)) => [a, b, product.acc],
@@ -79,11 +77,12 @@ impl Product<'_> {
             Some(packed) => Lies::InStrips(packed.block[1 - which]),
             None => self.lies(builder, which),
         });
-        choose_staged(builder.target, size, inner, known(&others).unwrap_or(1), types, lies)
+        let asked = builder.asked(&staged_granule(builder.target, types, inner));
+        choose_staged(builder.target, asked, size, inner, known(&others).unwrap_or(1), types, lies)
     }
 
     /// A constant operand in the layout of its stage, so that it is loaded in long runs and without a change of layout.
-    fn packed_for_stage(
+    pub(super) fn packed_for_stage(
         &self,
         builder: &mut KernelBuilder,
         which: usize,
@@ -137,7 +136,7 @@ impl Product<'_> {
     }
 
     /// Grid axes for everything but the sums; blocks of rows and columns are walked in bands.
-    fn block_spans(&self, builder: &mut KernelBuilder, block: Staged) -> Vec<Span> {
+    pub(super) fn block_spans(&self, builder: &mut KernelBuilder, block: Staged) -> Vec<Span> {
         let mut spans: Vec<Span> = (0..self.nest.groups.len()).map(|_| Span::point(Dim::ZERO)).collect();
         for group in (0..self.nest.groups.len()).filter(|&g| !self.nest.is_sum(g)) {
             if !self.roles.rows.contains(&group) && !self.roles.columns.contains(&group) {
@@ -202,7 +201,7 @@ impl Product<'_> {
                     }
                     let summed = self.roles.outer.iter().chain([chunked]);
                     let progress = summed.fold(Dim::ZERO, |sum, &group| sum + spans[group].start.clone());
-                    pieces(builder, &acc, staged, (block.piece, inner_part * inner), types, progress)
+                    pieces(builder, &acc, staged, (block.piece, inner_part * inner), (types, None), progress)
                 })
             })
         })?;
@@ -240,7 +239,7 @@ impl Product<'_> {
             leaves: self.leaves,
             value: self.operands[which],
             index: &self.indices[which],
-            fill: if which == 1 { self.fill } else { None },
+            fill: if which == self.image { self.fill } else { None },
             which,
             rows,
             columns,
@@ -249,6 +248,53 @@ impl Product<'_> {
             turn: Some(turn),
         };
         load.stage(builder, spans)
+    }
+
+    /// Stores what becomes of the sum.
+    pub(super) fn finish(
+        &self,
+        builder: &mut KernelBuilder,
+        anchor: NodeId,
+        target: &Result_,
+        spans: &[Span],
+        acc: &Region,
+        pitched: Pitched,
+    ) -> Result<(), String> {
+        let terms = self.roles.depth.iter().chain(&self.roles.outer);
+        let terms = Dim::product(terms.map(|&group| self.nest.size(group)).collect::<Vec<_>>().iter());
+        if terms.range().low > 0 {
+            let mut stored = true;
+            self.rows_of(builder, spans, acc, pitched, &mut |builder, spans, _, acc| {
+                stored &= self.store_directly(builder, anchor, target, &spans, &acc);
+                Ok(())
+            })?;
+            if stored {
+                return Ok(());
+            }
+        }
+        self.epilogue(builder, (anchor, target), spans, (acc, pitched), terms)
+    }
+
+    /// Calls `body` for all of an accumulator, or where its rows are apart for every index of their first axis: with the spans of that part,
+    /// its place, and its part of the accumulator.
+    fn rows_of(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        acc: &Region,
+        pitched: Pitched,
+        body: &mut dyn FnMut(&mut KernelBuilder, Vec<Span>, Dim, Region) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Some((group, pitch)) = pitched else { return body(builder, spans.to_vec(), Dim::ZERO, acc.clone()) };
+        let rows = &spans[group];
+        builder.for_each(rows.size.clone(), 1, |builder, row| {
+            let mut part = spans.to_vec();
+            part[group] = Span::point(rows.start.clone() + row.clone());
+            let mut acc = acc.clone();
+            acc.offset[0] = row.clone() * Dim::from(pitch);
+            acc.size[0] = extent(&self.roles.rows, &part).0;
+            body(builder, part, row, acc)
+        })
     }
 
     /// Stores the sum from the unit's memory, if the result is the sum and a path does what is asked of it.
@@ -290,10 +336,9 @@ impl Product<'_> {
     fn epilogue(
         &self,
         builder: &mut KernelBuilder,
-        anchor: NodeId,
-        target: &Result_,
+        (anchor, target): (NodeId, &Result_),
         spans: &[Span],
-        acc: &Region,
+        (acc, pitched): (&Region, Pitched),
         terms: Dim,
     ) -> Result<(), String> {
         let axes = self.result_axes();
@@ -335,13 +380,19 @@ impl Product<'_> {
         };
         let tile = builder.tile(&exchange, dtype, capacity, Layout::RowMajor);
         let whole = Region::at_origin(tile, size);
-        let (unit, through) = (Operand::Tile(acc.clone()), Operand::Tile(whole.clone()));
         let op = Opcode::Copy { rows: self.roles.rows.len() };
         builder.if_positive(
             terms.clone(),
             |builder| {
-                builder.instr(op, vec![through], vec![unit]);
-                Ok::<(), String>(())
+                self.rows_of(builder, spans, acc, pitched, &mut |builder, part, row, acc| {
+                    let mut through = whole.clone();
+                    if let Some((group, _)) = pitched {
+                        let axis = axes.iter().position(|&axis| axis == group).ok_or("rows along no axis")?;
+                        (through.offset[axis], through.size[axis]) = (row, part[group].size.clone());
+                    }
+                    builder.instr(op.clone(), vec![Operand::Tile(through)], vec![Operand::Tile(acc)]);
+                    Ok(())
+                })
             },
             |_| Ok(()),
         )?;
@@ -359,7 +410,7 @@ pub(crate) fn pieces(
     acc: &Region,
     [lhs, rhs]: [Region; 2],
     (piece, most): (usize, usize),
-    types: Types,
+    (types, rows): (Types, Option<usize>),
     progress: Dim,
 ) -> Result<(), String> {
     let depth = rhs.size[0].clone();
@@ -374,6 +425,9 @@ pub(crate) fn pieces(
             source.size[axis] = part.clone();
             let mut shape = builder.capacity_of(staged.tile).to_vec();
             shape[axis] = piece;
+            if let (0, Some(rows)) = (which, rows) {
+                shape[0] = rows;
+            }
             let layout = builder.target.matrix_layouts_for(types[which])[which];
             let tile = builder.tile(&spaces[which], types[which], shape, layout);
             let operand = Operand::Tile(Region::at_origin(tile, source.size.clone()));

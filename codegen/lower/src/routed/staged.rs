@@ -117,7 +117,7 @@ impl Routed {
         let stored = target.elements(left / (2 * (4 + dtype.bits().div_ceil(8))));
         let rows = average.map_or(ROWS, |average| (average + average / 2).next_multiple_of(16).clamp(16, ROWS));
         let size = [Some(rows), Some(columns), Some(depth)];
-        let block = choose_staged(target, size, 1, experts, types, [Lies::AlongDepth, lies]);
+        let block = choose_staged(target, None, size, 1, experts, types, [Lies::AlongDepth, lies]);
         let blocks = columns.div_ceil(block.columns);
         let wanted = if experts >= cores { 1 } else { (2 * cores).div_ceil(experts).min(blocks) };
         let share = blocks.div_ceil(wanted) * block.columns;
@@ -271,7 +271,7 @@ impl Work<'_> {
             let rhs = builder.tile(&stages[1], types[1], vec![chunk, block.columns], layout);
             let rhs = Region::at_origin(rhs, vec![size, width.clone()]);
             builder.copy(Operand::Tile(rhs.clone()), Operand::Global(view));
-            pieces(builder, &acc, [lhs, rhs], (block.piece, chunk), *types, start)
+            pieces(builder, &acc, [lhs, rhs], (block.piece, chunk), (*types, None), start)
         })?;
         Ok(acc)
     }
