@@ -40,6 +40,9 @@ const SAMPLES: [[i64; 2]; 11] =
     [[1, 1], [2, 2], [3, 3], [0, 0], [65, 65], [1000, 1000], [0, 5], [5, 0], [1, 1000], [1000, 1], [300, 77]];
 /// How many of them only kernels with several symbols need.
 const MIXED: usize = 5;
+/// Statements in one walk, and in one that must get to the end.
+const STATEMENTS: usize = 100_000;
+const LONG: usize = 10 * STATEMENTS;
 /// Kernels of fewer statements are not worth a thread.
 const SHORT: usize = 40;
 
@@ -49,7 +52,8 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
     let mut found: BTreeSet<(Anchor, String)> = code.faults.iter().cloned().collect();
     if found.is_empty() {
         let mut used = BTreeMap::new();
-        // Sizes that make a kernel too long to be walked are walked as far as that goes; some must be walked to the end.
+        // Sizes that make a kernel too long to be walked are walked as far as that goes; some must be walked to the end, if need be those of
+        // one sample further than the others.
         let (mut whole, mut cut) = (false, None);
         let samples = samples(&code);
         let mut walks: Vec<(&Sample, Vec<i64>)> = Vec::new();
@@ -57,11 +61,16 @@ pub(super) fn synchronised(kernel: &Kernel, machine: &Machine, report: &mut Repo
             walks.extend(sampled_items(&code, &sample.values).into_iter().map(|item| (sample, item)));
         }
         let threads = if code.anchors.len() < SHORT { 1 } else { walks.len() };
-        let walked = side_by_side(threads, &walks, |(sample, item)| {
-            let mut walk = walk::Walk::new(&code, item.clone(), sample.scalar);
+        let walk = |(sample, item): &(&Sample, Vec<i64>), statements: usize| {
+            let mut walk = walk::Walk::new(&code, item.clone(), sample.scalar, statements);
             walk.run();
             (walk.cut, walk.faults, walk.used)
-        });
+        };
+        let mut walked = side_by_side(threads, &walks, |task| walk(task, STATEMENTS));
+        if walked.iter().all(|(cut, ..)| cut.is_some()) {
+            let one: Vec<_> = walks.iter().filter(|(sample, _)| std::ptr::eq(*sample, &samples[0])).cloned().collect();
+            walked.extend(side_by_side(threads, &one, |task| walk(task, LONG)));
+        }
         for (at, faults, copies) in walked {
             whole |= at.is_none();
             cut = cut.or(at);

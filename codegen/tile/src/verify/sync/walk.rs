@@ -9,8 +9,6 @@ use super::{
 };
 use crate::text::Anchor;
 
-/// Statements in one walk.
-const STATEMENTS: usize = 300_000;
 /// Turns of loops, in one walk, at which changes of conditions are looked for.
 const LOOKS: usize = 1 << 20;
 /// For every queue, how much of it lies behind.
@@ -39,8 +37,8 @@ pub(super) struct Walk<'c> {
     pub signals: BTreeMap<Flag, (Clock, usize)>,
     /// The waiting queue's clock at the last wait for a flag: it is set again only after that.
     pub waits: BTreeMap<Flag, u64>,
-    /// When scalars are there.
-    scalars: BTreeMap<usize, Clock>,
+    /// When scalars are there, and which kinds of core have waited for that.
+    scalars: BTreeMap<usize, (Clock, BTreeSet<usize>)>,
     /// By memory.
     pub touched: Vec<Vec<Touch>>,
     /// By memory: the queues that touch it at all.
@@ -57,8 +55,8 @@ pub(super) struct Walk<'c> {
 }
 
 impl<'c> Walk<'c> {
-    /// `values` are those of the variables that are known, `sample` bounds scalars.
-    pub fn new(code: &'c Code, values: Vec<i64>, sample: i64) -> Walk<'c> {
+    /// `values` are those of the variables that are known, `sample` bounds scalars, `statements` the length of the walk.
+    pub fn new(code: &'c Code, values: Vec<i64>, sample: i64, statements: usize) -> Walk<'c> {
         let queues = code.queues();
         let mut users = vec![BTreeSet::new(); code.memories];
         super::code::every(&code.body, &mut |node| {
@@ -87,7 +85,7 @@ impl<'c> Walk<'c> {
             used: BTreeMap::new(),
             faults: BTreeSet::new(),
             cut: None,
-            left: STATEMENTS,
+            left: statements,
             looks: LOOKS,
         }
     }
@@ -169,10 +167,20 @@ impl<'c> Walk<'c> {
 
     /// Cores that need a scalar wait until it is there, wherever it comes from.
     fn await_scalars(&mut self, node: &Node) {
+        if self.scalars.is_empty() {
+            return;
+        }
         for scalar in &node.needs {
-            let Some(there) = self.scalars.get(scalar).cloned() else { continue };
-            for (kind, lane) in node.kinds.iter().flat_map(|&kind| (0..self.code.lanes).map(move |lane| (kind, lane))) {
-                self.core(kind, lane).into_iter().for_each(|queue| join(&mut self.clocks[queue], &there));
+            for &kind in &node.kinds {
+                let Some((there, waited)) = self.scalars.get_mut(scalar) else { break };
+                // What a queue has come after it stays after.
+                if !waited.insert(kind) {
+                    continue;
+                }
+                let there = there.clone();
+                for lane in 0..self.code.lanes {
+                    self.core(kind, lane).into_iter().for_each(|queue| join(&mut self.clocks[queue], &there));
+                }
             }
         }
     }
@@ -263,7 +271,9 @@ impl<'c> Walk<'c> {
         self.values[scalar] = bound.eval(&self.values).unwrap_or(0).min(self.sample).max(0);
         let seen = self.clocks[queue].clone();
         self.core(pipe.kind, lane).into_iter().for_each(|queue| join(&mut self.clocks[queue], &seen));
-        join(self.scalars.entry(scalar).or_insert_with(|| vec![0; seen.len()]), &seen);
+        let (there, waited) = self.scalars.entry(scalar).or_insert_with(|| (vec![0; seen.len()], BTreeSet::new()));
+        waited.clear();
+        join(there, &seen);
     }
 
     /// What an access touches; `None` if it touches nothing.
