@@ -184,17 +184,17 @@ fn networks() -> Vec<(&'static str, [usize; 4], Vec<Layer>)> {
         (
             "strided",
             [1, 20, 41, 67],
-            vec![C(conv(24, 3, 2, 1)), C(conv(32, 5, 2, 2)), R(dilated), C(conv(16, 2, 2, 0))],
+            vec![C(conv(24, 3, 2, 1)), C(conv(32, 5, 2, 2)), R(dilated), C(conv(16, 2, 2, 0)), Mean],
         ),
         (
             "depthwise",
             [1, 16, 40, 70],
-            vec![C(conv(72, 1, 1, 0)), C(depthwise(72, 3, 2)), R(depthwise(72, 7, 1)), C(conv(24, 1, 1, 0))],
+            vec![C(conv(72, 3, 1, 1)), C(depthwise(72, 3, 2)), R(depthwise(72, 7, 1)), C(conv(24, 1, 1, 0)), Mean],
         ),
         (
             "wide",
             [1, 48, 30, 30],
-            vec![C(conv(208, 3, 1, 1)), R(conv(208, 3, 1, 1)), C(conv(16, 1, 1, 0)), C(conv(16, 3, 3, 0))],
+            vec![C(conv(208, 3, 1, 1)), R(conv(208, 3, 1, 1)), C(conv(16, 1, 1, 0)), C(conv(16, 3, 3, 0)), Mean],
         ),
     ]
 }

@@ -45,7 +45,7 @@ impl Folding {
 }
 
 /// A folded constant may be larger than this only if it is no larger than its operands.
-const FREE_BYTES: usize = 1 << 16;
+const FREE_BYTES: usize = 4096;
 
 impl Emitter {
     /// Starts a graph with the inputs of `model`; gives their values.

@@ -402,7 +402,9 @@ impl<'a> Product<'a> {
 /// Whether a machine is better off if an image comes to this convolution with its channels innermost: whole blocks of them are loaded as
 /// they lie, and its places are the rows of a product.
 pub fn wants_channels_last(machine: &Machine, op: &Op, image: &Type, weights: &Type) -> bool {
-    let (Op::Conv { groups, .. }, Ok(target)) = (op, Target::of(&Arc::new(machine.clone()), &Arc::default(), 0)) else {
+    let (Op::Conv { groups, strides, low, .. }, Ok(target)) =
+        (op, Target::of(&Arc::new(machine.clone()), &Arc::default(), 0))
+    else {
         return false;
     };
     let ([Some(stage), Some(_)], Some(_)) = (&target.stages, &target.exchange) else { return false };
@@ -414,7 +416,11 @@ pub fn wants_channels_last(machine: &Machine, op: &Op, image: &Type, weights: &T
     let channels = image.shape.get(1).and_then(Dim::as_usize);
     let depthwise =
         channels == Some(*groups) && *groups > 1 && target.turns(image.dtype) && weights.shape[0].is(*groups as i64);
-    depthwise || product && *groups == 1 && width > 1
+    // Windows side by side whose rows are whole blocks are loaded from an image as it is.
+    let places = weights.shape.last().and_then(Dim::as_usize);
+    let patches = places.is_some_and(|places| strides.last() == Some(&places) && places.is_multiple_of(width));
+    let patches = patches && low.iter().all(|&padding| padding == 0);
+    depthwise || product && *groups == 1 && width > 1 && !patches
 }
 
 /// Whether neighbouring channels of an image are neighbours in memory.

@@ -130,10 +130,21 @@ pub fn merged(arrays: &[Array]) -> Vec<Array> {
     arrays.iter().enumerate().map(part).collect()
 }
 
+/// The array with more or fewer axes of size 1; `None` if that does not give the shape.
+fn padded(array: &Array, size: &[Dim]) -> Option<Array> {
+    let mut own = array.size.iter().zip(&array.step).filter(|(size, _)| !size.is(1));
+    let steps = size.iter().map(|size| match size.is(1) {
+        true => Some(Dim::ZERO),
+        false => own.next().filter(|(own, _)| *own == size).map(|(_, step)| step.clone()),
+    });
+    let step = steps.collect::<Option<Vec<Dim>>>()?;
+    own.next().is_none().then(|| array.with(array.offset.clone(), size.to_vec(), step))
+}
+
 /// The array with the shape of another: axes of size 1 step by nothing.
 pub fn spread(array: &Array, size: &[Dim]) -> Result<Array> {
     if array.size.len() != size.len() {
-        return Err(Missing("operands of different rank".into()));
+        return padded(array, size).ok_or_else(|| Missing("operands of different rank".into()));
     }
     let mut wide = array.clone();
     for (axis, size) in size.iter().enumerate() {

@@ -81,8 +81,9 @@ fn block(way: &Way, shape: &WindowShape, rows: usize, columns: usize, channels: 
 impl Way<'_> {
     /// Bytes of the stage for image and weights of a chunk of channels.
     fn staged(&self, shape: &WindowShape, rows: usize, columns: usize, channels: usize) -> [usize; 2] {
-        let places = (rows + shape.reach) * shape.pitch + SLACK;
-        [shape.phases * places * channels * self.bytes[0], shape.places * channels * columns * self.bytes[1]]
+        let places = ((rows + shape.reach) * shape.pitch + SLACK).next_multiple_of(SLACK);
+        let image = (places * channels * self.bytes[0]).next_multiple_of(SECTOR);
+        [shape.phases * image, (shape.places * channels * columns * self.bytes[1]).next_multiple_of(SECTOR)]
     }
 
     /// Whether the stage holds these twice, and the unit's memory so many sums.
@@ -122,5 +123,7 @@ impl Way<'_> {
     }
 }
 
+/// Bytes at whose multiples tiles begin.
+const SECTOR: usize = 512;
 /// Rows of the stage behind the last that is used.
 const SLACK: usize = 16;
