@@ -467,14 +467,12 @@ impl Work<'_, '_> {
             Ok::<(), String>(())
         })?;
         ring.filled(builder, copy);
-        builder.if_positive(
-            self.is_last.clone(),
-            |builder| {
-                ahead.inspect(|ring| ring.free(builder, &self.item));
-                Ok(())
-            },
-            |_| Ok(()),
-        )
+        let Some(queries) = ahead else { return Ok(()) };
+        let free = |builder: &mut KernelBuilder| {
+            queries.free(builder, &self.item);
+            Ok(())
+        };
+        builder.if_positive(self.is_last.clone(), free, |_| Ok(()))
     }
 
     /// Weights times values of a chunk.
