@@ -3,6 +3,7 @@
 //! A work item computes one block. It takes the longer of its products and of what it streams from memory, and before that what it
 //! packs; the items are dealt out to the cores, so that few large items can cost more than many small ones.
 
+mod runs;
 mod staged;
 mod windows;
 
@@ -11,7 +12,7 @@ use tarsia_tile::{Layout, Machine, machine::GLOBAL};
 
 use crate::target::Target;
 
-pub(crate) use staged::{Lies, Staged, choose as choose_staged, granule as staged_granule};
+pub(crate) use staged::{Lies, Problem, Staged, choose as choose_staged, granule as staged_granule};
 pub(crate) use windows::{WindowShape, choose as choose_windows};
 
 /// Rates of a machine, in cycles of one core.

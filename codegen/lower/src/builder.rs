@@ -201,28 +201,31 @@ impl<'m> KernelBuilder<'m> {
         id
     }
 
-    /// A row-major tile of which there are as many copies as a ring has, with as many more rows as it takes for copies to be aligned.
-    pub fn exchange_ring(&mut self, space: &str, dtype: DType, mut shape: Vec<usize>) -> TileId {
+    /// A row-major tile of which there are so many copies, with as many more rows as it takes for copies to be aligned.
+    pub fn exchanged(&mut self, space: &str, dtype: DType, mut shape: Vec<usize>, copies: usize) -> TileId {
         let alignment = self.target.machine.space(space).map_or(1, |space| space.alignment * 8);
         let row = shape.iter().skip(1).product::<usize>() * dtype.bits();
-        if let Some(rows) = shape.first_mut() {
+        if let Some(rows) = shape.first_mut().filter(|_| copies > 1) {
             *rows = (*rows..).find(|rows| (rows * row).is_multiple_of(alignment)).unwrap_or(*rows);
         }
-        self.ring_tile(space, dtype, shape, Layout::RowMajor)
+        self.copies(space, dtype, shape, Layout::RowMajor, copies)
     }
 
-    /// A new row-major tile of which there are so many copies.
-    pub fn slots(&mut self, space: &str, dtype: DType, shape: Vec<usize>, copies: usize) -> TileId {
-        let id = self.tile(space, dtype, shape, Layout::RowMajor);
+    /// A new tile of which there are so many copies.
+    pub fn copies(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout, copies: usize) -> TileId {
+        let id = self.tile(space, dtype, shape, layout);
         self.kernel.tiles[id.0 as usize].slots = copies;
         id
     }
 
+    /// A new row-major tile of which there are so many copies.
+    pub fn slots(&mut self, space: &str, dtype: DType, shape: Vec<usize>, copies: usize) -> TileId {
+        self.copies(space, dtype, shape, Layout::RowMajor, copies)
+    }
+
     /// A new tile of which there are as many copies as a ring has.
     pub fn ring_tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {
-        let id = self.tile(space, dtype, shape, layout);
-        self.kernel.tiles[id.0 as usize].slots = crate::ring::COPIES;
-        id
+        self.copies(space, dtype, shape, layout, crate::ring::COPIES)
     }
 
     /// A new row-major tile in vector scratch of this capacity, as the region of this size.

@@ -21,6 +21,7 @@ mod emit;
 mod error;
 mod expand;
 mod index;
+mod kept;
 mod load;
 mod map;
 mod matrix;

@@ -12,8 +12,9 @@ use tarsia_tile::{
 use crate::{
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
+    kept::Kept,
     nest::Nest,
-    ring::{Ring, copy_of},
+    ring::{COPIES, Ring, copy_of},
 };
 
 /// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
@@ -40,6 +41,8 @@ pub(crate) struct Load<'a> {
     pub copy: Option<Dim>,
     /// How many chunks were brought before, where what comes through the exchange space is to use its copies in turn.
     pub turn: Option<Dim>,
+    /// What stays in the exchange space for several items.
+    pub kept: Option<&'a Kept>,
 }
 
 impl Load<'_> {
@@ -60,14 +63,25 @@ impl Load<'_> {
         };
         let op = Opcode::Copy { rows: rows.len() };
         let axes: Vec<usize> = rows.iter().chain(self.columns).copied().collect();
-        if let Some(source) = self.loadable(builder, spans, &axes)? {
-            let staged = stage(builder, access_transforms(&source, &Layout::RowMajor).contains(&Transform::Transpose));
+        let source = self.loadable(builder, spans, &axes)?;
+        let joined = if source.is_none() { self.joined(builder, spans, &axes)? } else { None };
+        if let (Some(kept), Some(turn)) = (self.kept, &self.turn)
+            && let Some(ring) = self.ring(builder)
+            && joined.is_none()
+            && let straight = source.clone().filter(|source| !turned(source))
+            && (straight.is_some() || kept.is_whole())
+        {
+            let staged = stage(builder, false);
+            kept.stage(builder, (self, &ring, turn), (&axes, spans), (&staged, straight))?;
+            return Ok(staged);
+        }
+        if let Some(source) = source {
+            let staged = stage(builder, turned(&source));
             builder.instr(op, vec![Operand::Tile(staged.clone())], vec![source]);
             return Ok(staged);
         }
-        if let Some(parts) = self.joined(builder, spans, &axes)? {
-            let turned = access_transforms(&parts[0].source, &Layout::RowMajor).contains(&Transform::Transpose);
-            let staged = stage(builder, turned);
+        if let Some(parts) = joined {
+            let staged = stage(builder, turned(&parts[0].source));
             for Joined { source, axis, offset, size } in parts {
                 let mut part = staged.clone();
                 (part.offset[axis], part.size[axis]) = (offset, size);
@@ -75,28 +89,11 @@ impl Load<'_> {
             }
             return Ok(staged);
         }
-        let cuttable = |group: usize| !self.nest.is_whole(group);
-        let Some(exchange) = builder.target.exchange.clone() else {
-            let staged = stage(builder, false);
-            // A piece begins at a block, whatever its rows are made of.
-            let granule = block_side(builder, &staged);
-            deal(builder, &axes, granule, spans, &cuttable, |builder, spans, place| {
-                let side = usize::from(place.axis >= rows.len());
-                let (outer, inner) = [rows, self.columns][side].split_at(place.axis - side * rows.len());
-                if extent(outer, &spans).1 > 1 {
-                    return Err("a computed operand whose outer axis must not be cut".into());
-                }
-                let source = self.vectors(builder, spans.clone(), &axes)?;
-                let mut part = staged.clone();
-                part.offset[side] = place.offset * extent(&inner[1..], &spans).0;
-                part.size[side] = extent(inner, &spans).0;
-                builder.instr(op.clone(), vec![Operand::Tile(part)], vec![source]);
-                Ok(())
-            })?;
-            return Ok(staged);
-        };
         let staged = stage(builder, false);
-        self.computed(builder, &exchange, (&axes, &cuttable), spans, staged.clone())?;
+        match builder.target.exchange.is_some() {
+            true => self.computed(builder, (&axes, spans), staged.clone())?,
+            false => self.bring(builder, (&axes, spans), &staged)?,
+        }
         Ok(staged)
     }
 
@@ -104,31 +101,18 @@ impl Load<'_> {
     fn computed(
         &self,
         builder: &mut KernelBuilder,
-        exchange: &str,
-        (axes, cuttable): (&[usize], &dyn Fn(usize) -> bool),
-        spans: &[Span],
+        (axes, spans): (&[usize], &[Span]),
         staged: Region,
     ) -> Result<(), String> {
-        let (size, capacity): (Vec<Dim>, Vec<usize>) =
-            axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
-        let stage = builder.target.stages[self.which].clone().unwrap_or_default();
-        let vectors = builder.target.vector_space.clone();
         let turn = self.turn.as_ref();
-        let ring = turn.and_then(|turn| Some((Ring::through(builder, &vectors, exchange, &stage)?, copy_of(turn))));
-        let (tile, slot) = match &ring {
-            Some((_, copy)) => (builder.exchange_ring(exchange, self.dtype, capacity), copy.clone()),
-            None => (builder.tile(exchange, self.dtype, capacity, Layout::RowMajor), Dim::ZERO),
-        };
-        let whole = Region { slot, ..Region::at_origin(tile, size) };
+        let ring = turn.and_then(|turn| Some((self.ring(builder)?, copy_of(turn))));
+        let copies = if ring.is_some() { COPIES } else { 1 };
+        let mut whole = self.exchanged(builder, (axes, spans), copies)?;
         if let Some((ring, slot)) = &ring {
+            whole.slot = slot.clone();
             ring.take(builder, slot);
         }
-        deal(builder, axes, 1, spans, cuttable, |builder, spans, place| {
-            let part = piece_of(&whole, axes, &spans, place);
-            let source = self.vectors(builder, spans, axes)?;
-            builder.copy(Operand::Tile(part), source);
-            Ok(())
-        })?;
+        self.bring(builder, (axes, spans), &whole)?;
         if let Some((ring, slot)) = &ring {
             ring.pass(builder, slot);
         }
@@ -140,8 +124,87 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// The operand's place in device memory, if a path brings it to its stage as it is.
-    fn loadable(&self, builder: &mut KernelBuilder, spans: &[Span], axes: &[usize]) -> Result<Option<Operand>, String> {
+    /// A tile for the operand in the exchange space, of which there are so many copies: in the layout of its stage, if vector cores can lay
+    /// it down so, since then it is moved there in long runs.
+    pub fn exchanged(
+        &self,
+        builder: &mut KernelBuilder,
+        (axes, spans): (&[usize], &[Span]),
+        copies: usize,
+    ) -> Result<Region, String> {
+        let target = builder.target;
+        let exchange = target.exchange.as_deref().ok_or("nothing is exchanged")?;
+        let stage = target.stages[self.which].as_deref().unwrap_or_default();
+        let layout = target.stage_layout(stage, self.dtype, false);
+        let allows = |space: &str| target.machine.space(space).is_some_and(|space| space.allows(&layout, self.dtype));
+        let side = self.dealt_side(axes, spans);
+        if allows(exchange) && allows(&target.vector_space) && extent(&side.outer, spans).1 <= 1 {
+            let (height, width) = (extent(self.rows, spans), extent(self.columns, spans));
+            let tile = builder.copies(exchange, self.dtype, vec![height.1, width.1], layout, copies);
+            return Ok(Region::at_origin(tile, vec![height.0, width.0]));
+        }
+        let (size, capacity): (Vec<Dim>, Vec<usize>) =
+            axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
+        let tile = builder.exchanged(exchange, self.dtype, capacity, copies);
+        Ok(Region::at_origin(tile, size))
+    }
+
+    /// The side of the matrix along which the operand is dealt out to vector cores.
+    fn dealt_side(&self, axes: &[usize], spans: &[Span]) -> Side {
+        let axis = dealt_axis(axes, 1, spans, &|group| !self.nest.is_whole(group));
+        self.side_of(axis)
+    }
+
+    fn side_of(&self, axis: usize) -> Side {
+        let side = usize::from(axis >= self.rows.len());
+        let (outer, inner) = [self.rows, self.columns][side].split_at(axis - side * self.rows.len());
+        Side { axis: side, outer: outer.to_vec(), inner: inner.to_vec() }
+    }
+
+    /// The signals of what vector cores put into the exchange space.
+    fn ring(&self, builder: &mut KernelBuilder) -> Option<Ring> {
+        let stage = builder.target.stages[self.which].clone()?;
+        let (vectors, exchange) = (builder.target.vector_space.clone(), builder.target.exchange.clone()?);
+        Ring::through(builder, &vectors, &exchange, &stage)
+    }
+
+    /// Has the vector cores compute the operand, each its share, and lay it down in a tile: of its axes, or as a matrix of fractals.
+    pub fn bring(
+        &self,
+        builder: &mut KernelBuilder,
+        (axes, spans): (&[usize], &[Span]),
+        whole: &Region,
+    ) -> Result<(), String> {
+        let cuttable = |group: usize| !self.nest.is_whole(group);
+        let fractal = matches!(builder.layout_of(whole.tile), Layout::Fractal(_));
+        // A piece begins at a block, whatever its rows are made of.
+        let granule = block_side(builder, whole);
+        deal(builder, axes, granule, spans, &cuttable, |builder, spans, place| {
+            let source = self.vectors(builder, spans.clone(), axes)?;
+            if !fractal {
+                builder.copy(Operand::Tile(piece_of(whole, axes, &spans, place)), source);
+                return Ok(());
+            }
+            let Side { axis, outer, inner } = self.side_of(place.axis);
+            if extent(&outer, &spans).1 > 1 {
+                return Err("a computed operand whose outer axis must not be cut".into());
+            }
+            let mut part = whole.clone();
+            part.offset[axis] = place.offset * extent(&inner[1..], &spans).0;
+            part.size[axis] = extent(&inner, &spans).0;
+            let op = Opcode::Copy { rows: self.rows.len() };
+            builder.instr(op, vec![Operand::Tile(part)], vec![source]);
+            Ok(())
+        })
+    }
+
+    /// The operand's place in device memory, if it is there element for element.
+    fn as_it_lies(
+        &self,
+        builder: &mut KernelBuilder,
+        spans: &[Span],
+        axes: &[usize],
+    ) -> Result<Option<Operand>, String> {
         let mut emitter = Emitter::over(builder, self.body, self.nest, self.leaves, spans.to_vec(), axes.to_vec());
         let source = match self.fill {
             Some(fill) => emitter.filled(self.value, self.index, fill).ok(),
@@ -150,9 +213,14 @@ impl Load<'_> {
         let Some(source) = source else { return Ok(None) };
         // What is the same along an axis is repeated on its way.
         let Operand::Global(view) = &source else { return Ok(None) };
-        if view.size != emitter.whole().0 {
-            return Ok(None);
-        }
+        let whole = view.size == emitter.whole().0;
+        Ok((whole && builder.param_of(view.param).dtype == self.dtype).then_some(source))
+    }
+
+    /// The operand's place in device memory, if a path brings it to its stage as it is.
+    fn loadable(&self, builder: &mut KernelBuilder, spans: &[Span], axes: &[usize]) -> Result<Option<Operand>, String> {
+        let Some(source) = self.as_it_lies(builder, spans, axes)? else { return Ok(None) };
+        let Operand::Global(view) = &source else { return Ok(None) };
         let mut needed = access_transforms(&source, &Layout::RowMajor);
         needed.push(Transform::Layout);
         let target = builder.target;
@@ -165,7 +233,7 @@ impl Load<'_> {
             }
             _ => true,
         };
-        Ok((path.is_some() && in_runs && param.dtype == self.dtype).then_some(source))
+        Ok((path.is_some() && in_runs).then_some(source))
     }
 
     /// The parts of an operand that is a joining along a whole axis of it, if each is loaded from device memory as it is and begins at a
@@ -203,13 +271,15 @@ impl Load<'_> {
             parts.push(Joined { source, axis, offset: Dim::from(offset), size: Dim::from(size) });
             offset += size;
         }
-        let turned = |part: &Joined| access_transforms(&part.source, &Layout::RowMajor).contains(&Transform::Transpose);
-        let alike = parts.windows(2).all(|pair| turned(&pair[0]) == turned(&pair[1]));
+        let alike = parts.windows(2).all(|pair| turned(&pair[0].source) == turned(&pair[1].source));
         Ok((alike && !parts.is_empty()).then_some(parts))
     }
 
-    /// The operand over a box, in the vectors' memory.
+    /// The operand over a box, in the vectors' memory or as it is in device memory.
     fn vectors(&self, builder: &mut KernelBuilder, spans: Vec<Span>, axes: &[usize]) -> Result<Operand, String> {
+        if let Some(source) = self.as_it_lies(builder, &spans, axes)? {
+            return Ok(source);
+        }
         let mut emitter = Emitter::over(builder, self.body, self.nest, self.leaves, spans, axes.to_vec());
         let source = match self.fill {
             Some(fill) => emitter.shifted(self.value, self.index, Some(fill))?,
@@ -221,12 +291,24 @@ impl Load<'_> {
     }
 }
 
+/// A side of an operand's matrix: 0 for rows, 1 for columns; the groups outside of the one that is dealt out, and that one with those inside.
+struct Side {
+    axis: usize,
+    outer: Vec<usize>,
+    inner: Vec<usize>,
+}
+
 /// A part of a joined operand: where it is in device memory, and in the stage along which axis.
 struct Joined {
     source: Operand,
     axis: usize,
     offset: Dim,
     size: Dim,
+}
+
+/// Whether an operand lies transposed in device memory.
+fn turned(source: &Operand) -> bool {
+    access_transforms(source, &Layout::RowMajor).contains(&Transform::Transpose)
 }
 
 /// Whether the rows or the columns of a matrix in device memory are runs that begin at blocks of its stage: a path lays down runs, not

@@ -5,18 +5,20 @@
 //! grid i < n                 grid c < cores
 //!   …i…             ──►        for t in 0..⌈(n - c) / cores⌉:  …(c + cores·t)…
 //! ```
-//! A grid of several axes is numbered first. The two axes named by `Grouping`, rows and columns of blocks of one matrix, are walked in
-//! bands of rows, so that the items which run at the same time share operands in the cache.
+//! A grid of several axes is numbered first. Blocks of one matrix are walked in bands of rows, so that the items which run at the same
+//! time share operands in the cache; or every core takes a run of them along one axis, so that it keeps what they share.
 
 use tarsia_tensor::{Dim, Symbol};
 use tarsia_tile::{Kernel, Machine};
 
-/// Two axes of a grid that are blocks of rows and of columns, and how many rows a band has.
+/// The order in which blocks of one matrix are walked.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Grouping {
-    pub rows: Symbol,
-    pub columns: Symbol,
-    pub band: usize,
+pub(crate) enum Grouping {
+    /// In bands of so many rows; the axes of the grid that are rows and columns.
+    Bands { rows: Symbol, columns: Symbol, band: usize },
+    /// In bands across an axis, of which every core takes a run along another. Two symbols of the body are positive in the first and in the
+    /// last of a core's items in one line along that axis.
+    Runs { along: Symbol, across: Option<Symbol>, band: usize, first: Symbol, last: Symbol },
 }
 
 /// The items of one core.
@@ -56,10 +58,71 @@ impl Share {
 
 /// Rewrites the kernel; one with no more items than cores stays as it is.
 pub(crate) fn persist(kernel: &mut Kernel, machine: &Machine, grouping: Option<&Grouping>) {
+    if let Some(Grouping::Runs { along, across, band, first, last }) = grouping {
+        return run(kernel, machine, (along, across.as_ref(), *band), [first, last]);
+    }
     let Some(share) = Share::deal(kernel, machine, grouping) else { return };
     let turn = Dim::from(share.turn.clone());
     let body = kernel.body.iter().map(|stmt| stmt.substitute(&|axis| share.place(axis, &turn))).collect();
     kernel.body = vec![tarsia_tile::Stmt::For { var: share.turn.clone(), end: share.count, step: 1, body }];
+}
+
+/// Has every core take a run of each band; see [`Grouping::Runs`].
+///
+/// ```text
+/// for band:  for turn in 0..count:  item = core · ⌈items / cores⌉ + turn
+/// ```
+fn run(
+    kernel: &mut Kernel,
+    machine: &Machine,
+    (along, across, band): (&Symbol, Option<&Symbol>, usize),
+    [first, last]: [&Symbol; 2],
+) {
+    let cores = machine.workers(kernel);
+    let items = Dim::product(kernel.grid.iter().map(|(_, size)| size));
+    let body = std::mem::take(&mut kernel.body);
+    let rewrite = |replace: &dyn Fn(&Symbol) -> Option<Dim>| body.iter().map(|stmt| stmt.substitute(replace)).collect();
+    if kernel.grid.is_empty() || items.range().high <= cores as i64 {
+        // Every item is alone on its core.
+        kernel.body = rewrite(&|symbol| [first, last].contains(&symbol).then_some(Dim::ONE));
+        return;
+    }
+    let (core, turn, bands) = (Symbol::new("%core"), Symbol::new("%turn"), Symbol::new("%band"));
+    let (at, now, begin) = (Dim::from(core.clone()), Dim::from(turn.clone()), Dim::from(bands.clone()));
+    // What varies fastest is last.
+    let mut grid = std::mem::take(&mut kernel.grid);
+    grid.sort_by_key(|(axis, _)| (axis == along, Some(axis) == across));
+    let length = grid.last().map_or(Dim::ONE, |(_, length)| length.clone());
+    let lines = match grid.as_slice() {
+        [(axis, lines), _] if Some(axis) == across && lines.range().high > band as i64 => Some((axis, lines)),
+        _ => None,
+    };
+    let items =
+        lines.map_or(items, |(_, lines)| (lines.clone() - begin.clone()).minimum(&Dim::from(band)) * length.clone());
+    let share = items.ceil_div(&Dim::from(cores));
+    let count = (items - at.clone() * share.clone()).minimum(&share).maximum(&Dim::ZERO);
+    let item = at * share + now.clone();
+    let mut places = match lines {
+        // The remainder changes nothing, but says that the place is in range.
+        Some((axis, lines)) => {
+            vec![(axis.clone(), (begin + item.floor_div(&length)).modulo(lines)), (along.clone(), item.modulo(&length))]
+        }
+        None => counted(&grid, &item),
+    };
+    if let Some((_, place)) = places.last() {
+        let left = (length - Dim::ONE - place.clone()) * (count.clone() - Dim::ONE - now.clone());
+        let ends = [Dim::ONE - place.clone() * now, Dim::ONE - left];
+        places.extend([first, last].into_iter().cloned().zip(ends));
+    }
+    let body = rewrite(&|symbol| Some(places.iter().find(|(axis, _)| axis == symbol)?.1.clone()));
+    let turns = tarsia_tile::Stmt::For { var: turn, end: count, step: 1, body };
+    kernel.grid = vec![(core, Dim::from(cores))];
+    kernel.body = match lines {
+        Some((_, all)) => {
+            vec![tarsia_tile::Stmt::For { var: bands, end: all.clone(), step: band as i64, body: vec![turns] }]
+        }
+        None => vec![turns],
+    };
 }
 
 /// The place along every axis of the item of this number.
@@ -67,13 +130,15 @@ fn numbered(grid: &[(Symbol, Dim)], item: &Dim, grouping: Option<&Grouping>) -> 
     if let [(only, _)] = grid {
         return vec![(only.clone(), item.clone())];
     }
-    let grouped =
-        grouping.filter(|g| [&g.rows, &g.columns].iter().all(|axis| grid.iter().any(|(var, _)| var == *axis)));
-    let Some(grouping) = grouped else { return counted(grid, item) };
+    let has = |axis: &Symbol| grid.iter().any(|(var, _)| var == axis);
+    let (along, across, band) = match grouping {
+        Some(Grouping::Bands { rows, columns, band }) if has(rows) && has(columns) => (rows, columns, *band),
+        _ => return counted(grid, item),
+    };
     // Rows and columns of blocks vary fastest.
-    let pair = |(var, _): &&(Symbol, Dim)| [&grouping.rows, &grouping.columns].contains(&var);
+    let pair = |(var, _): &&(Symbol, Dim)| [along, across].contains(&var);
     let size = |axis: &Symbol| grid.iter().find(|(var, _)| var == axis).map_or(Dim::ONE, |(_, size)| size.clone());
-    let (rows, columns) = (size(&grouping.rows), size(&grouping.columns));
+    let (rows, columns) = (size(along), size(across));
     let outer: Vec<(Symbol, Dim)> = grid.iter().filter(|axis| !pair(axis)).cloned().collect();
     let blocks = rows.clone() * columns.clone();
     let mut places = match outer.as_slice() {
@@ -82,13 +147,13 @@ fn numbered(grid: &[(Symbol, Dim)], item: &Dim, grouping: Option<&Grouping>) -> 
         several => counted(several, &item.floor_div(&blocks)),
     };
     let block = if outer.is_empty() { item.clone() } else { item.modulo(&blocks) };
-    let band = Dim::from(grouping.band);
+    let band = Dim::from(band);
     let width = band.clone() * columns.clone();
     let first = (block.floor_div(&width) * band.clone()).modulo(&rows);
     let height = (rows - first.clone()).minimum(&band);
     let inside = block.modulo(&width);
-    places.push((grouping.rows.clone(), first + inside.modulo(&height)));
-    places.push((grouping.columns.clone(), inside.floor_div(&height).modulo(&columns)));
+    places.push((along.clone(), first + inside.modulo(&height)));
+    places.push((across.clone(), inside.floor_div(&height).modulo(&columns)));
     places
 }
 

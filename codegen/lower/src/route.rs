@@ -238,7 +238,14 @@ impl Router<'_, '_> {
                 }
                 _ => wide,
             };
-            let next = self.tile(&hop.path.to, hop.layout, hop.dtype, shape);
+            let mut shape = shape.clone();
+            if let (Layout::RowMajor, Layout::Fractal(fractal)) = (hop.layout, transfer.to.layout)
+                && let Some(row) = shape.capacity.last_mut()
+            {
+                // Rows that become rows of fractals begin as these do.
+                *row = row.next_multiple_of(fractal.block[1]);
+            }
+            let next = self.tile(&hop.path.to, hop.layout, hop.dtype, &shape);
             out.push(copy(next.clone(), current, rows));
             current = next;
         }

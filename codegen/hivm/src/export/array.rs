@@ -1,7 +1,7 @@
 //! Arrays: what an operand is in memory, as offset, sizes and steps over a flat buffer.
 
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Layout, Order, ParamId, Region, TileId, View};
+use tarsia_tile::{Fractal, Layout, Operand, Order, ParamId, Region, Tile, TileId, View};
 
 use super::{Emitter, Form, Missing, Result, writer::element};
 
@@ -87,6 +87,33 @@ impl Array {
     }
 }
 
+impl Array {
+    /// The matrix whose rows are the first so many axes, as columns of this width: an axis for these, one for rows, one inside of a row. `None`
+    /// if its rows or columns do not step alike.
+    pub fn in_columns(&self, rows: usize, width: usize) -> Option<Array> {
+        let one = |axes: std::ops::Range<usize>| {
+            let axes: Vec<usize> = axes.filter(|&axis| !self.size[axis].is(1)).collect();
+            let follows =
+                |pair: &[usize]| self.step[pair[0]] == self.step[pair[1]].clone() * self.size[pair[1]].clone();
+            let size = Dim::product(axes.iter().map(|&axis| &self.size[axis]));
+            let step = axes.last().map_or(Dim::ONE, |&axis| self.step[axis].clone());
+            axes.windows(2).all(follows).then_some((size, step))
+        };
+        let ((height, row), (length, column)) = (one(0..rows)?, one(rows..self.size.len())?);
+        let wide = Dim::from(width);
+        let size = vec![length.ceil_div(&wide), height, wide.clone()];
+        Some(self.with(self.offset.clone(), size, vec![column.clone() * wide, row, column]))
+    }
+}
+
+/// Elements of a row of the fractals of a tile that holds columns of them, outside of the cube core's own layouts.
+fn columns_of_fractals(tile: &Tile) -> Option<usize> {
+    match tile.layout {
+        Layout::Fractal(Fractal { outer: Order::N, inner: Order::Z, block: [_, width] }) if width > 1 => Some(width),
+        _ => None,
+    }
+}
+
 /// Whether a multiple of `divisor` whatever the symbols.
 pub fn divisible(dim: &Dim, divisor: i64) -> bool {
     match dim {
@@ -162,9 +189,12 @@ pub fn spread(array: &Array, size: &[Dim]) -> Result<Array> {
 }
 
 impl Emitter<'_> {
-    /// The array that a region of a row-major tile is.
+    /// The array that a region of a tile is; one of fractals has an axis for their columns, one for rows and one inside of a row.
     pub fn region(&mut self, region: &Region) -> Result<Array> {
         let tile = self.tile(region.tile)?;
+        if let Some(width) = columns_of_fractals(tile) {
+            return self.blocked(region, width);
+        }
         let sizes: Vec<Dim> = tile.shape.iter().map(|&size| Dim::from(size)).collect();
         let step = match tile.layout {
             Layout::RowMajor => dense(&sizes),
@@ -186,6 +216,32 @@ impl Emitter<'_> {
         let space = if space == self.workspace_space { "gm".to_owned() } else { space };
         let home = Home::Tile(region.tile);
         Ok(Array { base, dtype, spelled: None, space, offset, size: region.size.clone(), step, home })
+    }
+
+    /// The array that a region of columns of fractals is; the last column is whole.
+    fn blocked(&mut self, region: &Region, width: usize) -> Result<Array> {
+        let tile = self.tile(region.tile)?;
+        let (dtype, space) = (tile.dtype, tile.space.clone());
+        if !divisible(&region.offset[1], width as i64) {
+            return Err(Missing(format!("a part of `{}` that begins inside of a fractal", tile.name)));
+        }
+        let elements = tile.layout.elements(&tile.shape).unwrap_or(0);
+        let slot = if tile.slots > 1 { region.slot.clone() * Dim::from(elements) } else { Dim::ZERO };
+        let wide = Dim::from(width);
+        let pitch = Dim::from(elements / tile.shape[1].div_ceil(width).max(1));
+        let offset = slot + region.offset[1].floor_div(&wide) * pitch.clone() + region.offset[0].clone() * wide.clone();
+        let offset = self.in_turns(&offset);
+        let base = self.tile_base(region.tile)?;
+        let space = if space == self.workspace_space { "gm".to_owned() } else { space };
+        let size = vec![region.size[1].ceil_div(&wide), region.size[0].clone(), wide.clone()];
+        let step = vec![pitch, wide, Dim::ONE];
+        Ok(Array { base, dtype, spelled: None, space, offset, size, step, home: Home::Tile(region.tile) })
+    }
+
+    /// Elements of a row of a fractal, if the operand is a tile of columns of fractals outside of the cube core's memories.
+    pub fn fractals(&self, operand: &Operand) -> Option<usize> {
+        let Operand::Tile(region) = operand else { return None };
+        columns_of_fractals(self.tile(region.tile).ok()?)
     }
 
     /// The array that a view of a buffer is.

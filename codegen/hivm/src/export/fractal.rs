@@ -31,6 +31,9 @@ impl Emitter<'_> {
             return self.load_packed(to, tile, fractal, view);
         }
         let array = self.array(source)?;
+        if self.fractals(source).is_some() {
+            return self.load_exchanged(to, tile, fractal, &array);
+        }
         if array.space != "gm" || array.dtype != tile.dtype {
             return Err(Missing(format!("a fractal of {} from {} of {}", tile.dtype, array.space, array.dtype)));
         }
@@ -102,6 +105,25 @@ impl Emitter<'_> {
         let base = self.fractal_base(to.tile, tile)?;
         let at = stored.offset(&to.slot, (&to.offset[rows], &to.offset[columns]));
         let near = base.with(at, far.size.clone(), vec![Dim::from(stored.capacity * stored.width), Dim::ONE]);
+        let (far, near) = (self.piece(&far)?, self.piece(&near)?);
+        self.w.line(&format!("hivm.hir.load ins({} : {}) outs({} : {})", far.name, far.ty, near.name, near.ty));
+        Ok(())
+    }
+
+    /// Columns of fractals that vector cores have laid down: each is one run.
+    fn load_exchanged(&mut self, to: &Region, tile: &Tile, fractal: Fractal, array: &Array) -> Result<()> {
+        let known = self.cube.turned.insert(to.tile, false);
+        let stored = Stored::new(tile, false)?;
+        let same = fractal.inner == Order::Z && fractal.block == [ROWS, stored.width] && array.dtype == tile.dtype;
+        if known == Some(true) || !same || !divisible(&to.offset[1], stored.width as i64) {
+            return Err(Missing(format!("columns of fractals as a part of `{}`", tile.name)));
+        }
+        let run = array.size[1].clone() * array.size[2].clone();
+        let size = vec![array.size[0].clone(), run];
+        let far = array.with(array.offset.clone(), size.clone(), vec![array.step[0].clone(), Dim::ONE]);
+        let base = self.fractal_base(to.tile, tile)?;
+        let at = stored.offset(&to.slot, (&to.offset[0], &to.offset[1]));
+        let near = base.with(at, size, vec![Dim::from(stored.capacity * stored.width), Dim::ONE]);
         let (far, near) = (self.piece(&far)?, self.piece(&near)?);
         self.w.line(&format!("hivm.hir.load ins({} : {}) outs({} : {})", far.name, far.ty, near.name, near.ty));
         Ok(())

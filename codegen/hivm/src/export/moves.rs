@@ -1,7 +1,7 @@
 //! Copies of the vector core: loads, stores, and copies, casts and transpositions inside its memory.
 
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Instr, Operand};
+use tarsia_tile::{Instr, Opcode, Operand};
 
 use super::{
     Emitter, Missing, Result,
@@ -28,7 +28,14 @@ impl Emitter<'_> {
         {
             return Err(Missing("a load that fills what lies outside".into()));
         }
-        let (dst, src) = (self.array(&instr.dst[0])?, self.array(&instr.src[0])?);
+        let (mut dst, mut src) = (self.array(&instr.dst[0])?, self.array(&instr.src[0])?);
+        let Opcode::Copy { rows } = instr.op else { return Err(Missing(format!("`{}` as a copy", instr.op))) };
+        let uneven = || Missing("columns of fractals of rows in several axes".into());
+        match (self.fractals(&instr.dst[0]), self.fractals(&instr.src[0])) {
+            (Some(width), None) => src = src.in_columns(rows, width).ok_or_else(uneven)?,
+            (None, Some(width)) => dst = dst.in_columns(rows, width).ok_or_else(uneven)?,
+            _ => {}
+        }
         let src = spread(&src, &dst.size)?;
         let (to_memory, from_memory) = (dst.space == "gm", src.space == "gm");
         match (from_memory, to_memory) {

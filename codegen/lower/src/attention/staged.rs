@@ -347,6 +347,7 @@ impl Work<'_, '_> {
             dtype: self.plan.dtype,
             copy: None,
             turn: None,
+            kept: None,
         }
     }
 

@@ -6,6 +6,7 @@ use tarsia_tile::{
     machine::{GLOBAL, MoveShape},
 };
 
+use super::runs::Runs;
 use crate::target::Target;
 
 /// A block of a product whose operands come through a stage.
@@ -19,8 +20,10 @@ pub(crate) struct Staged {
     pub stage: [usize; 2],
     /// Depth of one product.
     pub piece: usize,
-    /// Blocks of rows that are walked together.
+    /// Blocks of rows that are walked together; where an operand is kept, blocks of its side.
     pub band: usize,
+    /// The operand that stays in the exchange space for all blocks that share it, and how many of its chunks do.
+    pub kept: Option<(usize, usize)>,
 }
 
 /// How an operand lies in memory.
@@ -32,13 +35,34 @@ pub(crate) enum Lies {
     AlongSide,
     /// In the layout that it has in its stage: strips of so much depth, one behind the other.
     InStrips(usize),
+    /// As vector cores leave it in the exchange space: in one run.
+    Exchanged,
+}
+
+/// A product, as far as its blocks depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Problem {
+    /// Rows, columns and depth, where they are known.
+    pub size: [Option<usize>; 3],
+    /// What the depth in the stage is a multiple of.
+    pub inner: usize,
+    /// How many such products there are.
+    pub batches: usize,
+    /// Element types of left operand, right operand and sum.
+    pub types: [DType; 3],
+    pub lies: [Lies; 2],
+    /// Whether an operand may stay in the exchange space for several blocks.
+    pub stays: [bool; 2],
 }
 
 /// Rates along the way of a staged product, in cycles of one core.
+#[derive(Clone)]
 pub(super) struct Way<'t> {
     target: &'t Target,
     machine: &'t Machine,
     lies: [Lies; 2],
+    /// The operand that stays in the exchange space, and how what does not fit there lies.
+    kept: Option<(usize, Lies)>,
     /// Bytes of the stage; of the unit's memories for left operand, right operand and sum.
     pub stage: usize,
     pub unit: [usize; 3],
@@ -64,47 +88,63 @@ const LARGE: usize = 2;
 const TIMES: usize = 2;
 /// Moves for a row of an image: zeros before and behind it.
 const IMAGE_MOVES: usize = 3;
+/// The part of the cache that is counted on.
+const COUNTED_ON: f64 = 0.75;
+/// The part of the cache's bandwidth that cores reach which bring an operand while they use it.
+const REACHED: f64 = 0.85;
+/// How much longer what vector cores bring is taken to take, so that it is done only where it pays.
+const WORTH: f64 = 1.05;
 /// How much more all cores together get from the cache than from device memory.
 const CACHED: f64 = 3.0;
 
-/// The block for a product of these sizes (rows, columns, depth), `batches` of them, that takes least time; every operand is there twice,
-/// so that one is filled while the other is used. The depth in the stage is a multiple of `inner`. Rows, columns and depth that are
-/// `asked` for are taken as they are.
-pub(crate) fn choose(
-    target: &Target,
-    asked: Option<&[usize]>,
-    size: [Option<usize>; 3],
-    inner: usize,
-    batches: usize,
-    types: [DType; 3],
-    lies: [Lies; 2],
-) -> Staged {
-    let way = Way::of(target, types, lies);
-    if let Some(&[rows, columns, ref depth @ ..]) = asked {
-        return way.asked([rows, columns], depth.first().copied(), size, inner.max(1));
-    }
-    let longest = target.elements(LONGEST << LARGE).min(LONGEST);
-    let [m, n, k] = size.map(|size| size.unwrap_or(UNKNOWN).max(1));
+/// The block for a product that takes least time; every operand is there twice, so that one is filled while the other is used. Rows,
+/// columns and depth that are `asked` for are taken as they are.
+pub(crate) fn choose(target: &Target, asked: Option<&[usize]>, problem: &Problem) -> Staged {
+    let way = Way::of(target, problem.types, problem.lies);
+    let staying = (0..2).filter(|&which| problem.stays[which]).map(|which| way.keeping(which));
+    let ways: Vec<Way> = std::iter::once(way.clone()).chain(staying).collect();
+    let inner = problem.inner.max(1);
+    let [m, n, k] = problem.size.map(|size| size.unwrap_or(UNKNOWN).max(1));
     let [gm, gn, gk] = way.product.2;
-    let mut best: Option<(f64, Staged)> = None;
-    for &rows in &sides(m, gm, longest) {
-        for &columns in &sides(n, gn, longest) {
-            if rows * columns * way.bytes[2] > way.unit[2] {
-                break;
-            }
-            let Some(block) = way.depths([rows, columns], k, gk, inner.max(1)) else { continue };
-            let cycles = way.cycles(block, [m, n, k], batches);
-            if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
-                best = Some((cycles, block));
+    // The best block each way.
+    let mut best: Vec<Option<(f64, Staged)>> = vec![None; ways.len()];
+    let mut look = |at: usize, block: Staged| {
+        let block = ways[at].keep(block, [m, n, k]);
+        let cycles = ways[at].cycles(block, [m, n, k], problem.batches);
+        if best[at].as_ref().is_none_or(|(least, _)| cycles < *least) {
+            best[at] = Some((cycles, block));
+        }
+    };
+    if let Some(&[rows, columns, ref depth @ ..]) = asked {
+        for (at, way) in ways.iter().enumerate() {
+            look(at, way.asked([rows, columns], depth.first().copied(), problem.size, inner));
+        }
+    } else {
+        let longest = target.elements(LONGEST << LARGE).min(LONGEST);
+        for &rows in &sides(m, gm, longest) {
+            for &columns in &sides(n, gn, longest) {
+                if rows * columns * way.bytes[2] > way.unit[2] {
+                    break;
+                }
+                for (at, way) in ways.iter().enumerate() {
+                    way.depths([rows, columns], k, gk, inner).into_iter().for_each(|block| look(at, block));
+                }
             }
         }
     }
-    let smallest = Staged { rows: gm, columns: gn, stage: [gk.max(inner); 2], piece: gk, band: 1 };
-    let block = best.map_or(smallest, |(_, block)| block);
-    // Operands of the blocks that run at the same time: as much of the left as of the right.
-    let square = (way.cores as f64 * block.columns as f64 / block.rows as f64).sqrt();
-    let band = (square.round() as usize).clamp(1, m.div_ceil(block.rows).max(1)).min(way.cores);
-    Staged { rows: block.rows.min(m), columns: block.columns.min(n), band, ..block }
+    let smallest = Staged { rows: gm, columns: gn, stage: [gk.max(inner); 2], piece: gk, band: 1, kept: None };
+    let walked = ways.iter().zip(best).filter_map(|(way, best)| {
+        let (cycles, block) = best?;
+        let (cycles, block) = way.walked(cycles, block, [m, n, k], problem.batches);
+        // What could be loaded as it lies gains little if it is brought by others, and they are kept from other work.
+        let straight = way.kept.is_some_and(|(_, lies)| lies != Lies::Exchanged);
+        Some((if straight { cycles * WORTH } else { cycles }, block))
+    });
+    let (_, block) = walked.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, smallest));
+    match asked {
+        Some(_) => block,
+        None => Staged { rows: block.rows.min(m), columns: block.columns.min(n), ..block },
+    }
 }
 
 /// The steps in which rows, columns and depth of a block can be longer.
@@ -146,6 +186,7 @@ impl<'t> Way<'t> {
             target,
             machine,
             lies,
+            kept: None,
             stage: target.bytes_of(&stage[0]),
             unit: target.matrix_spaces.each_ref().map(|space| target.bytes_of(space)),
             share: shared.map_or(f64::INFINITY, |rate| rate * CACHED / cores as f64),
@@ -182,25 +223,110 @@ impl<'t> Way<'t> {
                 deep.map_or([whole(piece); 2], |block| block.stage)
             }
         };
-        Staged { rows, columns, stage, piece: piece.min(stage[0].max(stage[1])), band: 1 }
+        Staged { rows, columns, stage, piece: piece.min(stage[0].max(stage[1])), band: 1, kept: None }
     }
 
     /// Cycles to load a chunk of an operand into its stage.
     pub(super) fn load(&self, which: usize, side: usize, depth: usize) -> f64 {
+        self.load_as(which, self.lies[which], side, depth)
+    }
+
+    fn load_as(&self, which: usize, lies: Lies, side: usize, depth: usize) -> f64 {
         let stage = self.target.stages[which].as_deref().unwrap_or_default();
         let Some(path) = self.machine.path(GLOBAL, stage, &[]) else { return 0.0 };
-        let (bursts, length) = match self.lies[which] {
+        let (bursts, length) = match lies {
             Lies::AlongDepth => (side, depth),
             Lies::AlongSide => (depth, side),
             Lies::InStrips(strip) => (depth.div_ceil(strip), side * strip),
+            Lies::Exchanged => (1, side * depth),
         };
-        let relaid = !matches!(self.lies[which], Lies::InStrips(_));
+        let relaid = !matches!(lies, Lies::InStrips(_));
         let burst_bytes = (length * self.bytes[which]) as f64;
         let bytes = bursts as f64 * burst_bytes;
         let aligned = (length * self.bytes[which]).is_multiple_of(512);
         let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, aligned, relaid, ..MoveShape::default() };
         let cost = self.machine.move_cost(path, &shape);
         cost.streaming().max(cost.bytes / self.share)
+    }
+
+    /// The same where an operand stays in the exchange space.
+    fn keeping(&self, which: usize) -> Way<'t> {
+        let mut lies = self.lies;
+        let straight = std::mem::replace(&mut lies[which], Lies::Exchanged);
+        Way { lies, kept: Some((which, straight)), ..self.clone() }
+    }
+
+    /// The block with the band in which such blocks are walked, and the time that takes.
+    fn walked(&self, cycles: f64, block: Staged, [m, n, k]: [usize; 3], batches: usize) -> (f64, Staged) {
+        let Some((which, held)) = block.kept else {
+            // Operands of the blocks that run at the same time: as much of the left as of the right.
+            let square = (self.cores as f64 * block.columns as f64 / block.rows as f64).sqrt();
+            let band = (square.round() as usize).clamp(1, m.div_ceil(block.rows).max(1)).min(self.cores);
+            return (cycles, Staged { band, ..block });
+        };
+        let sides = [block.rows, block.columns];
+        let blocks = [m.div_ceil(sides[0]), n.div_ceil(sides[1])];
+        let bytes = |which: usize, depth: usize| (sides[which] * depth * self.bytes[which]) as f64;
+        let (panel, other) = (bytes(which, k.min(held * block.stage[which])), bytes(1 - which, k));
+        let Item { steady, brought, first: begun } = self.item(block, k);
+        let global = self.machine.space(GLOBAL);
+        let cache = global.and_then(|space| space.cache.as_ref());
+        // Read, written and read again.
+        let rate = cache.and_then(|cache| cache.bytes_per_cycle).unwrap_or(f64::INFINITY);
+        let exchanged = (other + bytes(which, k) + 2.0 * panel) * self.cores as f64 / (rate * REACHED);
+        let runs = Runs {
+            cores: self.cores,
+            length: blocks[1 - which],
+            lines: blocks[which] * batches,
+            panel,
+            other,
+            steady,
+            fresh: brought.max(exchanged).max(steady) + self.taken(block),
+            cache: cache.map_or(f64::INFINITY, |cache| cache.bytes as f64 * COUNTED_ON),
+            memory: global.and_then(|space| space.bytes_per_cycle).unwrap_or(f64::INFINITY),
+        };
+        let (band, cycles) = if batches > 1 { (runs.lines, runs.cycles(runs.lines)) } else { runs.choose() };
+        (cycles + begun, Staged { band, ..block })
+    }
+
+    /// Cycles in which the vector cores take a sum over, if it is theirs to finish.
+    fn taken(&self, block: Staged) -> f64 {
+        let exchange = self.target.exchange.as_deref().unwrap_or_default();
+        let path = self.machine.path(exchange, &self.target.vector_space, &[]);
+        let sum = (block.rows * block.columns * self.bytes[2]) as f64 / self.target.lanes.max(1) as f64;
+        path.map_or(0.0, |path| sum / path.bytes_per_cycle)
+    }
+
+    /// The block with as many chunks kept as the exchange space holds beside two sums.
+    fn keep(&self, block: Staged, size: [usize; 3]) -> Staged {
+        let Some((which, lies)) = self.kept else { return block };
+        let exchange = self.target.exchange.as_deref().unwrap_or_default();
+        let (side, depth) = ([block.rows, block.columns][which], block.stage[which]);
+        // Vector cores turn whole blocks around.
+        let turned = lies == [Lies::AlongSide, Lies::AlongDepth][which];
+        if turned && !(size[which].is_multiple_of(side) && size[2].is_multiple_of(depth)) {
+            return block;
+        }
+        let room = self.target.bytes_of(exchange).saturating_sub(2 * block.rows * block.columns * self.bytes[2]);
+        let chunks = (room / (side * depth * self.bytes[which]).max(1)).min(size[2].div_ceil(depth));
+        Staged { kept: (chunks > 1).then_some((which, chunks)), ..block }
+    }
+
+    /// Cycles in which the vector cores of an item bring chunks of an operand, of this depth and together so deep, into the exchange space.
+    fn exchanged(&self, which: usize, lies: Lies, [side, chunk, depth]: [usize; 3]) -> f64 {
+        let exchange = self.target.exchange.as_deref().unwrap_or_default();
+        let vectors = self.target.vector_space.as_str();
+        let run = if lies == Lies::AlongDepth { chunk } else { side };
+        let elements = side as f64 * depth as f64;
+        let burst_bytes = (run * self.bytes[which]) as f64;
+        let bursts = elements / run as f64;
+        let read =
+            MoveShape { bytes: bursts * burst_bytes, bursts, burst_bytes, aligned: true, ..MoveShape::default() };
+        let written = MoveShape { bursts: 1.0, burst_bytes: read.bytes, ..read };
+        let moved = [(GLOBAL, vectors, read), (vectors, exchange, written)].map(|(from, to, shape)| {
+            self.machine.path(from, to, &[]).map_or(0.0, |path| self.machine.move_cost(path, &shape).path_cycles)
+        });
+        moved[0].max(moved[1]) / self.target.lanes.max(1) as f64
     }
 
     /// Cycles to load so many rows of an image, each of `width` places of this depth.
@@ -234,13 +360,19 @@ impl<'t> Way<'t> {
             return None;
         }
         let room = |[left, right]: [usize; 2]| 2 * (rows * left * a + columns * right * b) <= self.stage;
-        let block = |stage| Staged { rows, columns, stage, piece, band: 1 };
+        let block = |stage| Staged { rows, columns, stage, piece, band: 1, kept: None };
         if inner > 1 {
             let chunk = (self.stage / (2 * (rows * a + columns * b))).min(k.next_multiple_of(inner)) / inner * inner;
             return (chunk > 0).then(|| block([chunk; 2]));
         }
-        let cycles = |[left, right]: [usize; 2]| {
-            self.load(0, rows, left) * k.div_ceil(left) as f64 + self.load(1, columns, right) * k.div_ceil(right) as f64
+        // What is loaded fastest as it lies is also brought fastest.
+        let lies =
+            |which: usize| self.kept.filter(|(kept, _)| *kept == which).map_or(self.lies[which], |(_, lies)| lies);
+        let cycles = |depths: [usize; 2]| -> f64 {
+            let loads = [(0, rows), (1, columns)].map(|(which, side)| {
+                self.load_as(which, lies(which), side, depths[which]) * k.div_ceil(depths[which]) as f64
+            });
+            loads.iter().sum()
         };
         // Halves, quarters … of the depth, in whole pieces, so that the last chunk is no rest; else whole pieces.
         let parts = (0..usize::BITS).map(|shift| (k >> shift) / piece * piece).take_while(|&depth| depth > 0);
@@ -259,21 +391,59 @@ impl<'t> Way<'t> {
 
     /// Cycles of the whole product, work dealt out to all cores.
     fn cycles(&self, block: Staged, [m, n, k]: [usize; 3], batches: usize) -> f64 {
-        let Staged { rows, columns, stage, piece, .. } = block;
+        let blocks = [m.div_ceil(block.rows), n.div_ceil(block.columns)];
+        let items = (blocks[0] * blocks[1] * batches).div_ceil(self.cores);
+        let Item { steady, brought, first } = self.item(block, k);
+        let lines = match self.kept {
+            None => 0,
+            Some((which, _)) => match blocks[1 - which].min(items) {
+                // Nothing is shared.
+                0 | 1 => return f64::INFINITY,
+                line => items.div_ceil(line),
+            },
+        };
+        items as f64 * steady + lines as f64 * (brought - steady).max(0.0) + first
+    }
+
+    fn item(&self, block: Staged, k: usize) -> Item {
+        let Staged { rows, columns, stage, piece, kept, .. } = block;
+        let (sides, chunks) = ([rows, columns], stage.map(|depth| k.div_ceil(depth)));
         let pieces = k.div_ceil(piece) as f64;
         let (per_cycle, startup, granule) = self.product;
         let depth = k.next_multiple_of(granule[2]) as f64;
         let unit = (rows * columns) as f64 * depth / per_cycle + startup * pieces;
-        let operand = |i: usize| [rows, columns][i] as f64 * depth * self.bytes[i] as f64;
+        let operand = |i: usize| sides[i] as f64 * depth * self.bytes[i] as f64;
         let feed: f64 = (0..2).map(|i| operand(i) / self.feed[i].0 + self.feed[i].1 * pieces).sum();
-        let loads = [0, 1].map(|i| self.load(i, [rows, columns][i], stage[i]));
-        let load: f64 = (0..2).map(|i| loads[i] * k.div_ceil(stage[i]) as f64).sum();
+        let loads = [0, 1].map(|i| self.load(i, sides[i], stage[i]));
+        let mut load: f64 = (0..2).map(|i| loads[i] * chunks[i] as f64).sum();
+        let mut brought = 0.0;
+        if let Some((which, straight)) = self.kept {
+            let held = kept.map_or(0, |(_, held)| held);
+            let left = chunks[which].saturating_sub(held);
+            if held == 0 || left > 0 && straight == Lies::Exchanged {
+                return Item { steady: f64::INFINITY, brought, first: 0.0 };
+            }
+            load += left as f64 * (self.load_as(which, straight, sides[which], stage[which]) - loads[which]);
+            brought = self.exchanged(which, straight, [sides[which], stage[which], k.min(held * stage[which])]);
+        }
+        // What vector cores compute for every item anew.
+        let anew = (0..2).filter(|&i| self.lies[i] == Lies::Exchanged && self.kept.is_none_or(|(kept, _)| kept != i));
+        let anew = anew.map(|i| self.exchanged(i, Lies::Exchanged, [sides[i], stage[i], k])).fold(0.0, f64::max);
         let sum = (rows * columns * self.bytes[2]) as f64;
         let drain = sum / self.drain.0 + self.drain.1;
         let overlapped = 2 * rows * columns * self.bytes[2] <= self.unit[2];
-        let steady = unit.max(feed).max(load).max(drain) + if overlapped { 0.0 } else { drain };
-        let first = loads[0] + loads[1] + feed / pieces + if overlapped { drain } else { 0.0 };
-        let items = m.div_ceil(rows) * n.div_ceil(columns) * batches;
-        items.div_ceil(self.cores) as f64 * steady + first
+        let (within, behind) = if overlapped { (0.0, drain) } else { (drain, 0.0) };
+        let steady = unit.max(feed).max(load).max(drain).max(anew) + within;
+        Item { steady, brought, first: loads[0] + loads[1] + feed / pieces + behind }
     }
+}
+
+/// Cycles of a block.
+struct Item {
+    /// While others come before and after it.
+    steady: f64,
+    /// In which the vector cores bring its kept operand.
+    brought: f64,
+    /// Before its first product, and after the last one if there are others.
+    first: f64,
 }

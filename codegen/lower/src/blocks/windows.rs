@@ -75,7 +75,7 @@ fn block(way: &Way, shape: &WindowShape, rows: usize, columns: usize, channels: 
     let [image, weights] = way.staged(shape, rows, columns, channels);
     let fits = twice && way.holds([image, weights], places * columns);
     let band = ((way.cores as f64).sqrt().round() as usize).max(1);
-    (Staged { rows: rows * shape.width, columns, stage: [channels; 2], piece, band }, fits)
+    (Staged { rows: rows * shape.width, columns, stage: [channels; 2], piece, band, kept: None }, fits)
 }
 
 impl Way<'_> {

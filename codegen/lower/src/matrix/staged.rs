@@ -19,9 +19,10 @@ use tarsia_tile::{
 
 use super::{Packed, Product, Result_};
 use crate::{
-    blocks::{Lies, Staged, choose_staged, staged_granule},
+    blocks::{Lies, Problem, Staged, choose_staged, staged_granule},
     builder::KernelBuilder,
     emit::{Emitter, Leaf, Span},
+    kept::Kept,
     load::{Load, block_side, cut_block, deal, extent, part_of, piece_of},
     nest::linear,
     persist::Grouping,
@@ -77,8 +78,18 @@ impl Product<'_> {
             Some(packed) => Lies::InStrips(packed.block[1 - which]),
             None => self.lies(builder, which),
         });
+        let stays = [0, 1].map(|which| packed[which].is_none() && self.may_stay(builder, which));
+        let batches = known(&others).unwrap_or(1);
         let asked = builder.asked(&staged_granule(builder.target, types, inner));
-        choose_staged(builder.target, asked, size, inner, known(&others).unwrap_or(1), types, lies)
+        choose_staged(builder.target, asked, &Problem { size, inner, batches, types, lies, stays })
+    }
+
+    /// Whether several items of a core may share an operand in the exchange space: its chunks are numbered, and the items walked in a loop.
+    fn may_stay(&self, builder: &KernelBuilder, which: usize) -> bool {
+        let chunks = self.roles.depth.first().and_then(|&group| self.nest.size(group).as_usize());
+        let outside = self.roles.outer.is_empty() && ![&self.roles.rows, &self.roles.columns][1 - which].is_empty();
+        let machine = &builder.target.machine;
+        builder.target.exchange.is_some() && machine.has_concurrent_pipes() && chunks.is_some() && outside
     }
 
     /// A constant operand in the layout of its stage, so that it is loaded in long runs and without a change of layout.
@@ -116,7 +127,7 @@ impl Product<'_> {
             && aligned(&self.roles.depth, &depth, packed.block[1 - which])
     }
 
-    /// How an operand lies where it is loaded from. What vectors compute they write row by row.
+    /// How an operand lies where it is loaded from.
     fn lies(&self, builder: &mut KernelBuilder, which: usize) -> Lies {
         let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
         let probe = Emitter::over(builder, self.body, &self.nest, self.leaves, point, Vec::new());
@@ -130,6 +141,7 @@ impl Product<'_> {
         match (along(&self.roles.depth), along(sides)) {
             (Some(true), _) => Lies::AlongDepth,
             (_, Some(true)) => Lies::AlongSide,
+            _ if builder.target.exchange.is_some() => Lies::Exchanged,
             _ if which == 0 => Lies::AlongDepth,
             _ => Lies::AlongSide,
         }
@@ -148,9 +160,17 @@ impl Product<'_> {
             let room = [block.rows, block.columns][side];
             axes[side] = cut_block(builder, &self.nest, groups, room, &mut spans);
         }
-        if let [Some(rows), Some(columns)] = axes {
-            builder.grouping = Some(Grouping { rows, columns, band: block.band });
-        }
+        builder.grouping = match (block.kept, axes) {
+            (Some((which, _)), mut axes) => {
+                let (first, last) = (builder.symbol("first"), builder.symbol("last"));
+                let across = axes[which].take();
+                let along: Option<tarsia_tensor::Symbol> = axes[1 - which].take();
+                let band = block.band;
+                along.map(|along| Grouping::Runs { along, across, band, first, last })
+            }
+            (None, [Some(rows), Some(columns)]) => Some(Grouping::Bands { rows, columns, band: block.band }),
+            _ => None,
+        };
         spans
     }
 
@@ -171,6 +191,14 @@ impl Product<'_> {
         let parts = block.stage.map(|depth| (depth / inner.max(1)).clamp(1, most));
         let outer = usize::from(parts[1] > parts[0]);
         let (part, inner_part) = (parts[outer], parts[1 - outer]);
+        let kept = match (block.kept, &builder.grouping) {
+            (Some((which, held)), Some(Grouping::Runs { first, last, .. })) => {
+                let (first, last, chunks) = (first.clone(), last.clone(), most.div_ceil(parts[which]));
+                Some((which, Kept { first, last, chunks, held: held.min(chunks) }))
+            }
+            _ => None,
+        };
+        let kept = kept.as_ref();
         let [rows, columns] = self.sides(spans);
         let space = builder.target.matrix_spaces[2].clone();
         let tile = builder.tile(&space, types[2], vec![rows.1, columns.1], builder.target.accumulator);
@@ -184,7 +212,7 @@ impl Product<'_> {
                     spans[group] = Span { start: Dim::ZERO, capacity: size.as_usize().unwrap_or(1), size };
                 }
                 let turn = start.floor_div(&Dim::from(part));
-                let longer = self.staged(builder, outer, &spans, types, packed, turn.clone())?;
+                let longer = self.staged(builder, outer, &spans, types, packed, (turn.clone(), kept))?;
                 let chunk = spans[*chunked].clone();
                 builder.for_each(chunk.size.clone(), inner_part as i64, |builder, offset| {
                     let mut spans = spans.clone();
@@ -192,7 +220,7 @@ impl Product<'_> {
                     spans[*chunked] = Span { start: chunk.start.clone() + offset.clone(), ..within };
                     let turn =
                         turn.clone() * Dim::from(part.div_ceil(inner_part)) + offset.floor_div(&Dim::from(inner_part));
-                    let shorter = self.staged(builder, 1 - outer, &spans, types, packed, turn)?;
+                    let shorter = self.staged(builder, 1 - outer, &spans, types, packed, (turn, kept))?;
                     let mut staged = [shorter.clone(), shorter];
                     staged[outer] = longer.clone();
                     if inner_part < parts[outer] {
@@ -221,7 +249,7 @@ impl Product<'_> {
         spans: &[Span],
         types: Types,
         packed: [Option<&Packed>; 2],
-        turn: Dim,
+        (turn, kept): (Dim, Option<&(usize, Kept)>),
     ) -> Result<Region, String> {
         let [rows, columns] = self.matrix_axes(which);
         if let (Some(packed), Some(space)) = (packed[which], builder.target.stages[which].clone()) {
@@ -246,6 +274,7 @@ impl Product<'_> {
             dtype: types[which],
             copy: None,
             turn: Some(turn),
+            kept: kept.filter(|(operand, _)| *operand == which).map(|(_, kept)| kept),
         };
         load.stage(builder, spans)
     }

@@ -18,7 +18,7 @@ use tarsia_tile::{Axis, Layout, Opcode, Operand, Region, TileId, View, machine::
 
 use super::{Routed, along};
 use crate::{
-    blocks::{Lies, Staged, choose_staged},
+    blocks::{Lies, Problem, Staged, choose_staged},
     builder::KernelBuilder,
     load::part_of,
     matrix::staged::{Types, pieces},
@@ -116,8 +116,15 @@ impl Routed {
         let gathered = target.elements(left / (2 * dtype.bits().div_ceil(8)));
         let stored = target.elements(left / (2 * (4 + dtype.bits().div_ceil(8))));
         let rows = average.map_or(ROWS, |average| (average + average / 2).next_multiple_of(16).clamp(16, ROWS));
-        let size = [Some(rows), Some(columns), Some(depth)];
-        let block = choose_staged(target, None, size, 1, experts, types, [Lies::AlongDepth, lies]);
+        let problem = Problem {
+            size: [Some(rows), Some(columns), Some(depth)],
+            inner: 1,
+            batches: experts,
+            types,
+            lies: [Lies::AlongDepth, lies],
+            stays: [false; 2],
+        };
+        let block = choose_staged(target, None, &problem);
         let blocks = columns.div_ceil(block.columns);
         let wanted = if experts >= cores { 1 } else { (2 * cores).div_ceil(experts).min(blocks) };
         let share = blocks.div_ceil(wanted) * block.columns;

@@ -192,8 +192,10 @@ impl Search<'_> {
         };
         let (with_a, with_b) = (replace(goal, atom, a), replace(goal, atom, b));
         if self.polarity(goal, atom, depth) == bounded {
-            // Either alternative makes the goal harder, so one that can be proven suffices.
-            return self.proves(&with_a, local, depth - 1) || self.proves(&with_b, local, depth - 1);
+            // Either alternative makes the goal harder, so one that can be proven suffices: rather the one in which more cancels.
+            let (first, second) =
+                if terms(&with_b).len() < terms(&with_a).len() { (with_b, with_a) } else { (with_a, with_b) };
+            return self.proves(&first, local, depth - 1) || self.proves(&second, local, depth - 1);
         }
         let difference = b.clone() - a.clone();
         let (low, high) = if bounded == Polarity::Negative {
