@@ -35,8 +35,8 @@ pub(crate) enum Lies {
     AlongSide,
     /// In the layout that it has in its stage: strips of so much depth, one behind the other.
     InStrips(usize),
-    /// As vector cores leave it in the exchange space: in one run.
-    Exchanged,
+    /// As vector cores leave it in the exchange space, in one run; they make it of elements of so many bits.
+    Exchanged(usize),
 }
 
 /// A product, as far as its blocks depend on it.
@@ -86,6 +86,8 @@ const LONGEST: usize = 512;
 const LARGE: usize = 2;
 /// One operand may be so many times as deep in the stage as the other.
 const TIMES: usize = 2;
+/// Addresses are told apart by so many of their lowest bits.
+const LINE: u32 = 9;
 /// Moves for a row of an image: zeros before and behind it.
 const IMAGE_MOVES: usize = 3;
 /// The part of the cache that is counted on.
@@ -137,7 +139,7 @@ pub(crate) fn choose(target: &Target, asked: Option<&[usize]>, problem: &Problem
         let (cycles, block) = best?;
         let (cycles, block) = way.walked(cycles, block, [m, n, k], problem.batches);
         // What could be loaded as it lies gains little if it is brought by others, and they are kept from other work.
-        let straight = way.kept.is_some_and(|(_, lies)| lies != Lies::Exchanged);
+        let straight = way.kept.is_some_and(|(_, lies)| !matches!(lies, Lies::Exchanged(_)));
         Some((if straight { cycles * WORTH } else { cycles }, block))
     });
     let (_, block) = walked.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, smallest));
@@ -238,7 +240,7 @@ impl<'t> Way<'t> {
             Lies::AlongDepth => (side, depth),
             Lies::AlongSide => (depth, side),
             Lies::InStrips(strip) => (depth.div_ceil(strip), side * strip),
-            Lies::Exchanged => (1, side * depth),
+            Lies::Exchanged(_) => (1, side * depth),
         };
         let relaid = !matches!(lies, Lies::InStrips(_));
         let burst_bytes = (length * self.bytes[which]) as f64;
@@ -252,7 +254,7 @@ impl<'t> Way<'t> {
     /// The same where an operand stays in the exchange space.
     fn keeping(&self, which: usize) -> Way<'t> {
         let mut lies = self.lies;
-        let straight = std::mem::replace(&mut lies[which], Lies::Exchanged);
+        let straight = std::mem::replace(&mut lies[which], Lies::Exchanged(8 * self.bytes[which]));
         Way { lies, kept: Some((which, straight)), ..self.clone() }
     }
 
@@ -271,9 +273,6 @@ impl<'t> Way<'t> {
         let Item { steady, brought, first: begun } = self.item(block, k);
         let global = self.machine.space(GLOBAL);
         let cache = global.and_then(|space| space.cache.as_ref());
-        // Read, written and read again.
-        let rate = cache.and_then(|cache| cache.bytes_per_cycle).unwrap_or(f64::INFINITY);
-        let exchanged = (other + bytes(which, k) + 2.0 * panel) * self.cores as f64 / (rate * REACHED);
         let runs = Runs {
             cores: self.cores,
             length: blocks[1 - which],
@@ -281,12 +280,19 @@ impl<'t> Way<'t> {
             panel,
             other,
             steady,
-            fresh: brought.max(exchanged).max(steady) + self.taken(block),
+            fresh: brought.max(steady) + self.taken(block),
             cache: cache.map_or(f64::INFINITY, |cache| cache.bytes as f64 * COUNTED_ON),
             memory: global.and_then(|space| space.bytes_per_cycle).unwrap_or(f64::INFINITY),
         };
         let (band, cycles) = if batches > 1 { (runs.lines, runs.cycles(runs.lines)) } else { runs.choose() };
         (cycles + begun, Staged { band, ..block })
+    }
+
+    /// Cycles in which the cache gives and takes so many bytes for every core.
+    fn through_cache(&self, bytes: f64) -> f64 {
+        let cache = self.machine.space(GLOBAL).and_then(|space| space.cache.as_ref());
+        let rate = cache.and_then(|cache| cache.bytes_per_cycle).unwrap_or(f64::INFINITY);
+        bytes * self.cores as f64 / (rate * REACHED)
     }
 
     /// Cycles in which the vector cores take a sum over, if it is theirs to finish.
@@ -312,21 +318,29 @@ impl<'t> Way<'t> {
         Staged { kept: (chunks > 1).then_some((which, chunks)), ..block }
     }
 
-    /// Cycles in which the vector cores of an item bring chunks of an operand, of this depth and together so deep, into the exchange space.
-    fn exchanged(&self, which: usize, lies: Lies, [side, chunk, depth]: [usize; 3]) -> f64 {
+    /// Cycles in which the vector cores of an item bring chunks of an operand, of this depth and together so deep, into the exchange space;
+    /// and the bytes that they read and write for it.
+    fn exchanged(&self, which: usize, lies: Lies, [side, chunk, depth]: [usize; 3]) -> (f64, f64) {
         let exchange = self.target.exchange.as_deref().unwrap_or_default();
         let vectors = self.target.vector_space.as_str();
-        let run = if lies == Lies::AlongDepth { chunk } else { side };
+        let (run, bits) = match lies {
+            Lies::AlongDepth => (chunk, 8 * self.bytes[which]),
+            Lies::Exchanged(bits) => (side, bits),
+            _ => (side, 8 * self.bytes[which]),
+        };
         let elements = side as f64 * depth as f64;
-        let burst_bytes = (run * self.bytes[which]) as f64;
-        let bursts = elements / run as f64;
-        let read =
-            MoveShape { bytes: bursts * burst_bytes, bursts, burst_bytes, aligned: true, ..MoveShape::default() };
-        let written = MoveShape { bursts: 1.0, burst_bytes: read.bytes, ..read };
+        let run_bytes = (run * bits).div_ceil(8);
+        let (bursts, burst_bytes) = (elements / run as f64, run_bytes as f64);
+        // Runs follow one another, so that they begin at multiples of what their length is a multiple of.
+        let alignment = 1 << run_bytes.trailing_zeros().min(LINE);
+        let read = MoveShape { bytes: bursts * burst_bytes, bursts, burst_bytes, alignment, ..MoveShape::default() };
+        let bytes = elements * self.bytes[which] as f64;
+        let written = MoveShape { bytes, bursts: 1.0, burst_bytes: bytes, aligned: true, ..MoveShape::default() };
         let moved = [(GLOBAL, vectors, read), (vectors, exchange, written)].map(|(from, to, shape)| {
-            self.machine.path(from, to, &[]).map_or(0.0, |path| self.machine.move_cost(path, &shape).path_cycles)
+            let cost = self.machine.path(from, to, &[]).map(|path| self.machine.move_cost(path, &shape));
+            cost.map_or((0.0, 0.0), |cost| (cost.path_cycles, cost.bytes))
         });
-        moved[0].max(moved[1]) / self.target.lanes.max(1) as f64
+        (moved[0].0.max(moved[1].0) / self.target.lanes.max(1) as f64, moved[0].1 + moved[1].1)
     }
 
     /// Cycles to load so many rows of an image, each of `width` places of this depth.
@@ -420,15 +434,22 @@ impl<'t> Way<'t> {
         if let Some((which, straight)) = self.kept {
             let held = kept.map_or(0, |(_, held)| held);
             let left = chunks[which].saturating_sub(held);
-            if held == 0 || left > 0 && straight == Lies::Exchanged {
+            if held == 0 || left > 0 && matches!(straight, Lies::Exchanged(_)) {
                 return Item { steady: f64::INFINITY, brought, first: 0.0 };
             }
             load += left as f64 * (self.load_as(which, straight, sides[which], stage[which]) - loads[which]);
-            brought = self.exchanged(which, straight, [sides[which], stage[which], k.min(held * stage[which])]);
+            let deep = k.min(held * stage[which]);
+            let (cycles, bytes) = self.exchanged(which, straight, [sides[which], stage[which], deep]);
+            brought = cycles.max(self.through_cache(operand(0) + operand(1) + bytes));
         }
         // What vector cores compute for every item anew.
-        let anew = (0..2).filter(|&i| self.lies[i] == Lies::Exchanged && self.kept.is_none_or(|(kept, _)| kept != i));
-        let anew = anew.map(|i| self.exchanged(i, Lies::Exchanged, [sides[i], stage[i], k])).fold(0.0, f64::max);
+        let computed = |i: usize| matches!(self.lies[i], Lies::Exchanged(_));
+        let anew = (0..2).filter(|&i| computed(i) && self.kept.is_none_or(|(kept, _)| kept != i));
+        let (cycles, bytes) = anew.fold((0f64, 0.0), |(most, moved), i| {
+            let (cycles, bytes) = self.exchanged(i, self.lies[i], [sides[i], stage[i], k]);
+            (most.max(cycles), moved + bytes)
+        });
+        let anew = if bytes > 0.0 { cycles.max(self.through_cache(operand(0) + operand(1) + bytes)) } else { 0.0 };
         let sum = (rows * columns * self.bytes[2]) as f64;
         let drain = sum / self.drain.0 + self.drain.1;
         let overlapped = 2 * rows * columns * self.bytes[2] <= self.unit[2];

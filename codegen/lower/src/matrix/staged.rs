@@ -127,8 +127,26 @@ impl Product<'_> {
             && aligned(&self.roles.depth, &depth, packed.block[1 - which])
     }
 
+    /// Bits of an element of the largest array that a value is computed of.
+    fn source_bits(&self, value: Value) -> usize {
+        let (mut found, mut left) = (None, vec![value]);
+        while let Some(value) = left.pop() {
+            let ty = self.body.ty(value);
+            if !self.leaves.contains_key(&value) {
+                left.extend(self.body.operands(value.node));
+                continue;
+            }
+            let elements = Dim::product(&ty.shape).range().high;
+            if found.is_none_or(|(most, _)| elements > most) {
+                found = Some((elements, ty.dtype.bits()));
+            }
+        }
+        found.map_or(8, |(_, bits)| bits)
+    }
+
     /// How an operand lies where it is loaded from.
     fn lies(&self, builder: &mut KernelBuilder, which: usize) -> Lies {
+        let computed = builder.target.exchange.is_some();
         let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
         let probe = Emitter::over(builder, self.body, &self.nest, self.leaves, point, Vec::new());
         let along = |groups: &[usize]| {
@@ -141,7 +159,7 @@ impl Product<'_> {
         match (along(&self.roles.depth), along(sides)) {
             (Some(true), _) => Lies::AlongDepth,
             (_, Some(true)) => Lies::AlongSide,
-            _ if builder.target.exchange.is_some() => Lies::Exchanged,
+            _ if computed => Lies::Exchanged(self.source_bits(self.operands[which])),
             _ if which == 0 => Lies::AlongDepth,
             _ => Lies::AlongSide,
         }

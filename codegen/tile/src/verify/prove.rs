@@ -192,9 +192,12 @@ impl Search<'_> {
         };
         let (with_a, with_b) = (replace(goal, atom, a), replace(goal, atom, b));
         if self.polarity(goal, atom, depth) == bounded {
-            // Either alternative makes the goal harder, so one that can be proven suffices: rather the one in which more cancels.
-            let (first, second) =
-                if terms(&with_b).len() < terms(&with_a).len() { (with_b, with_a) } else { (with_a, with_b) };
+            // Either alternative makes the goal harder, so one that can be proven suffices: first the one of which more cancels.
+            let cancelled = |alternative: &Dim, with: &Dim| {
+                (terms(goal).len() + terms(alternative).len()).saturating_sub(terms(with).len())
+            };
+            let swapped = cancelled(b, &with_b) > cancelled(a, &with_a);
+            let (first, second) = if swapped { (with_b, with_a) } else { (with_a, with_b) };
             return self.proves(&first, local, depth - 1) || self.proves(&second, local, depth - 1);
         }
         let difference = b.clone() - a.clone();
