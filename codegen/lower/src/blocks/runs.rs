@@ -19,6 +19,10 @@ pub(super) struct Runs {
     /// Cycles of a block, and of one for which the panel is brought.
     pub steady: f64,
     pub fresh: f64,
+    /// Cycles to load the panel, and the other operand.
+    pub loads: [f64; 2],
+    /// Cycles that one of several cores waits for another to load what it needs of the other operand from the same place.
+    pub waits: f64,
     /// Bytes of the cache, and bytes a cycle that all cores together get from the memory behind it.
     pub cache: f64,
     pub memory: f64,
@@ -81,7 +85,11 @@ impl Runs {
         let places: Vec<usize> = places.into_iter().collect();
         let mut panels: Vec<usize> = begins.iter().map(|&begin| line(begin)).collect();
         panels.dedup();
-        let turn = self.steady.max(self.missed(&places) as f64 * self.other / (self.memory * COUNTED_ON));
+        // All that read at one place take turns.
+        let together = places.iter().map(|place| begins.iter().filter(|&begin| begin % self.length == *place).count());
+        let waiting = together.max().filter(|&readers| readers > 1).map_or(0.0, |readers| readers as f64 * self.waits);
+        let loads = self.loads[0] + self.loads[1].max(waiting);
+        let turn = self.steady.max(loads).max(self.missed(&places) as f64 * self.other / (self.memory * COUNTED_ON));
         let cold = if cached { 0.0 } else { places.len() as f64 * self.other };
         let start = (panels.len() as f64 * self.panel + cold) / (self.memory * COUNTED_ON);
         let brought = brought.unwrap_or(0) as f64 * (self.fresh - self.steady).max(0.0);
@@ -113,6 +121,8 @@ mod tests {
             other: (size * 256) as f64,
             steady: size as f64 * 8.15,
             fresh: size as f64 * 11.0,
+            loads: [size as f64 * 4.4, size as f64 * 3.0],
+            waits: size as f64 * 0.186,
             cache: 150e6,
             memory: 833.0,
         }

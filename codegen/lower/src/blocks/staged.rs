@@ -53,6 +53,8 @@ pub(crate) struct Problem {
     pub lies: [Lies; 2],
     /// Whether an operand may stay in the exchange space for several blocks.
     pub stays: [bool; 2],
+    /// Bits of an element of the result, if it goes from the unit's memory to device memory; else vectors finish it.
+    pub result: Option<usize>,
 }
 
 /// Rates along the way of a staged product, in cycles of one core.
@@ -63,6 +65,10 @@ pub(super) struct Way<'t> {
     lies: [Lies; 2],
     /// The operand that stays in the exchange space, and how what does not fit there lies.
     kept: Option<(usize, Lies)>,
+    /// Rows, columns and depth of the product.
+    size: [usize; 3],
+    /// Bits of an element of the result that goes to device memory.
+    stored: Option<usize>,
     /// Bytes of the stage; of the unit's memories for left operand, right operand and sum.
     pub stage: usize,
     pub unit: [usize; 3],
@@ -95,18 +101,19 @@ const COUNTED_ON: f64 = 0.75;
 /// The part of the cache's bandwidth that cores reach which bring an operand while they use it.
 const REACHED: f64 = 0.85;
 /// How much longer what vector cores bring is taken to take, so that it is done only where it pays.
-const WORTH: f64 = 1.05;
+const WORTH: f64 = 1.02;
 /// How much more all cores together get from the cache than from device memory.
 const CACHED: f64 = 3.0;
 
 /// The block for a product that takes least time; every operand is there twice, so that one is filled while the other is used. Rows,
 /// columns and depth that are `asked` for are taken as they are.
 pub(crate) fn choose(target: &Target, asked: Option<&[usize]>, problem: &Problem) -> Staged {
-    let way = Way::of(target, problem.types, problem.lies);
+    let size = problem.size.map(|size| size.unwrap_or(UNKNOWN).max(1));
+    let way = Way { size, stored: problem.result, ..Way::of(target, problem.types, problem.lies) };
     let staying = (0..2).filter(|&which| problem.stays[which]).map(|which| way.keeping(which));
     let ways: Vec<Way> = std::iter::once(way.clone()).chain(staying).collect();
     let inner = problem.inner.max(1);
-    let [m, n, k] = problem.size.map(|size| size.unwrap_or(UNKNOWN).max(1));
+    let [m, n, k] = size;
     let [gm, gn, gk] = way.product.2;
     // The best block each way.
     let mut best: Vec<Option<(f64, Staged)>> = vec![None; ways.len()];
@@ -189,6 +196,8 @@ impl<'t> Way<'t> {
             machine,
             lies,
             kept: None,
+            size: [UNKNOWN; 3],
+            stored: None,
             stage: target.bytes_of(&stage[0]),
             unit: target.matrix_spaces.each_ref().map(|space| target.bytes_of(space)),
             share: shared.map_or(f64::INFINITY, |rate| rate * CACHED / cores as f64),
@@ -245,8 +254,15 @@ impl<'t> Way<'t> {
         let relaid = !matches!(lies, Lies::InStrips(_));
         let burst_bytes = (length * self.bytes[which]) as f64;
         let bytes = bursts as f64 * burst_bytes;
-        let aligned = (length * self.bytes[which]).is_multiple_of(512);
-        let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, aligned, relaid, ..MoveShape::default() };
+        // Runs begin at multiples of what their length is a multiple of, and the row of memory that they are a part of.
+        let pitch = match lies {
+            Lies::AlongDepth => self.size[2],
+            Lies::AlongSide => self.size[which],
+            Lies::InStrips(_) | Lies::Exchanged(_) => length,
+        };
+        let whole = |elements: usize| (elements * self.bytes[which]).trailing_zeros();
+        let alignment = 1 << whole(length).min(whole(pitch)).min(LINE);
+        let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, alignment, relaid, ..MoveShape::default() };
         let cost = self.machine.move_cost(path, &shape);
         cost.streaming().max(cost.bytes / self.share)
     }
@@ -273,6 +289,7 @@ impl<'t> Way<'t> {
         let Item { steady, brought, first: begun } = self.item(block, k);
         let global = self.machine.space(GLOBAL);
         let cache = global.and_then(|space| space.cache.as_ref());
+        let request = self.machine.requests(GLOBAL).map_or(f64::INFINITY, |requests| requests.line as f64);
         let runs = Runs {
             cores: self.cores,
             length: blocks[1 - which],
@@ -281,11 +298,28 @@ impl<'t> Way<'t> {
             other,
             steady,
             fresh: brought.max(steady) + self.taken(block),
+            loads: [which, 1 - which].map(|which| {
+                self.load(which, sides[which], block.stage[which]) * k.div_ceil(block.stage[which]) as f64
+            }),
+            waits: other / request * cache.and_then(|cache| cache.same_address_cycles).unwrap_or(0.0),
             cache: cache.map_or(f64::INFINITY, |cache| cache.bytes as f64 * COUNTED_ON),
             memory: global.and_then(|space| space.bytes_per_cycle).unwrap_or(f64::INFINITY),
         };
         let (band, cycles) = if batches > 1 { (runs.lines, runs.cycles(runs.lines)) } else { runs.choose() };
         (cycles + begun, Staged { band, ..block })
+    }
+
+    /// Cycles in which the sum of a block leaves the unit's memory.
+    fn drained(&self, rows: usize, columns: usize) -> f64 {
+        let path = self.machine.path(&self.target.matrix_spaces[2], GLOBAL, &[]);
+        let (Some(bits), Some(path)) = (self.stored, path) else {
+            return (rows * columns * self.bytes[2]) as f64 / self.drain.0 + self.drain.1;
+        };
+        let burst_bytes = (columns * bits) as f64 / 8.0;
+        let alignment = 1 << (self.size[1] * bits).div_ceil(8).trailing_zeros().min(LINE);
+        let bytes = burst_bytes * rows as f64;
+        let shape = MoveShape { bytes, bursts: rows as f64, burst_bytes, alignment, ..MoveShape::default() };
+        self.machine.move_cost(path, &shape).streaming()
     }
 
     /// Cycles in which the cache gives and takes so many bytes for every core.
@@ -331,8 +365,9 @@ impl<'t> Way<'t> {
         let elements = side as f64 * depth as f64;
         let run_bytes = (run * bits).div_ceil(8);
         let (bursts, burst_bytes) = (elements / run as f64, run_bytes as f64);
-        // Runs follow one another, so that they begin at multiples of what their length is a multiple of.
-        let alignment = 1 << run_bytes.trailing_zeros().min(LINE);
+        let pitch = if lies == Lies::AlongDepth { self.size[2] } else { self.size[which] };
+        let pitch = (pitch * bits).div_ceil(8);
+        let alignment = 1 << run_bytes.trailing_zeros().min(pitch.trailing_zeros()).min(LINE);
         let read = MoveShape { bytes: bursts * burst_bytes, bursts, burst_bytes, alignment, ..MoveShape::default() };
         let bytes = elements * self.bytes[which] as f64;
         let written = MoveShape { bytes, bursts: 1.0, burst_bytes: bytes, aligned: true, ..MoveShape::default() };
@@ -450,11 +485,11 @@ impl<'t> Way<'t> {
             (most.max(cycles), moved + bytes)
         });
         let anew = if bytes > 0.0 { cycles.max(self.through_cache(operand(0) + operand(1) + bytes)) } else { 0.0 };
-        let sum = (rows * columns * self.bytes[2]) as f64;
-        let drain = sum / self.drain.0 + self.drain.1;
+        let drain = self.drained(rows, columns);
         let overlapped = 2 * rows * columns * self.bytes[2] <= self.unit[2];
         let (within, behind) = if overlapped { (0.0, drain) } else { (drain, 0.0) };
-        let steady = unit.max(feed).max(load).max(drain).max(anew) + within;
+        // While the sum is taken out, what comes next is loaded, but nothing multiplied.
+        let steady = (unit.max(feed).max(drain) + within).max(load).max(anew);
         Item { steady, brought, first: loads[0] + loads[1] + feed / pieces + behind }
     }
 }

@@ -38,7 +38,8 @@ pub(super) fn lower(
 ) -> Result<(), String> {
     let types = product.unit_types(builder);
     let packed = [0, 1].map(|which| product.packed_for_stage(builder, which, types, constant));
-    let block = product.block_for(builder, types, &packed);
+    let result = product.is_sum(anchor, target).then(|| builder.param_of(target.param).dtype.bits());
+    let block = product.block_for(builder, (types, result), &packed);
     let spans = product.block_spans(builder, block);
     let aligned = |which: usize, packed: &&Packed| product.begins_at_blocks(which, packed, block, &spans);
     let packed = [0, 1].map(|which| packed[which].as_ref().filter(|packed| aligned(which, packed)));
@@ -63,7 +64,12 @@ impl Product<'_> {
     }
 
     /// Rows and columns of a block, depth of what the stage holds and of what the unit's memories hold.
-    fn block_for(&self, builder: &mut KernelBuilder, types: Types, packed: &[Option<Packed>; 2]) -> Staged {
+    fn block_for(
+        &self,
+        builder: &mut KernelBuilder,
+        (types, result): (Types, Option<usize>),
+        packed: &[Option<Packed>; 2],
+    ) -> Staged {
         let known = |groups: &[usize]| -> Option<usize> {
             let mut sizes = groups.iter().map(|&g| builder.target.estimate(&self.nest.size(g)));
             sizes.try_fold(1usize, |total, size| Some(total.saturating_mul(size?)))
@@ -81,7 +87,7 @@ impl Product<'_> {
         let stays = [0, 1].map(|which| packed[which].is_none() && self.may_stay(builder, which));
         let batches = known(&others).unwrap_or(1);
         let asked = builder.asked(&staged_granule(builder.target, types, inner));
-        choose_staged(builder.target, asked, &Problem { size, inner, batches, types, lies, stays })
+        choose_staged(builder.target, asked, &Problem { size, inner, batches, types, lies, stays, result })
     }
 
     /// Whether several items of a core may share an operand in the exchange space: its chunks are numbered, and the items walked in a loop.
@@ -344,6 +350,17 @@ impl Product<'_> {
         })
     }
 
+    /// Whether the result is the sum, in whatever type.
+    fn is_sum(&self, anchor: NodeId, target: &Result_) -> bool {
+        let mut value = target.value;
+        while let Op::Cast { .. } = &self.body[value.node].op
+            && self.body.ty(value).dtype.is_float()
+        {
+            value = self.body.operands(value.node)[0];
+        }
+        value == Value::from(anchor) && !self.leaves.contains_key(&target.value)
+    }
+
     /// Stores the sum from the unit's memory, if the result is the sum and a path does what is asked of it.
     fn store_directly(
         &self,
@@ -353,14 +370,7 @@ impl Product<'_> {
         spans: &[Span],
         acc: &Region,
     ) -> bool {
-        let mut value = target.value;
-        while let Op::Cast { .. } = &self.body[value.node].op
-            && self.body.ty(value).dtype.is_float()
-        {
-            value = self.body.operands(value.node)[0];
-        }
-        let is_sum = value == Value::from(anchor) && !self.leaves.contains_key(&target.value);
-        if !is_sum {
+        if !self.is_sum(anchor, target) {
             return false;
         }
         let shape = self.body.ty(target.value).shape.clone();

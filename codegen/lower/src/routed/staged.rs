@@ -123,6 +123,7 @@ impl Routed {
             types,
             lies: [Lies::AlongDepth, lies],
             stays: [false; 2],
+            result: None,
         };
         let block = choose_staged(target, None, &problem);
         let blocks = columns.div_ceil(block.columns);
