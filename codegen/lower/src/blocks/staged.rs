@@ -254,14 +254,14 @@ impl<'t> Way<'t> {
         let relaid = !matches!(lies, Lies::InStrips(_));
         let burst_bytes = (length * self.bytes[which]) as f64;
         let bytes = bursts as f64 * burst_bytes;
-        // Runs begin at multiples of what their length is a multiple of, and the row of memory that they are a part of.
+        // The rows of memory that runs are parts of; parts that are no whole lines begin anywhere.
         let pitch = match lies {
             Lies::AlongDepth => self.size[2],
             Lies::AlongSide => self.size[which],
             Lies::InStrips(_) | Lies::Exchanged(_) => length,
         };
-        let whole = |elements: usize| (elements * self.bytes[which]).trailing_zeros();
-        let alignment = 1 << whole(length).min(whole(pitch)).min(LINE);
+        let whole = |elements: usize| (elements * self.bytes[which]).trailing_zeros().min(LINE);
+        let alignment = if whole(length) < LINE { 1 } else { 1 << whole(pitch) };
         let shape = MoveShape { bytes, bursts: bursts as f64, burst_bytes, alignment, relaid, ..MoveShape::default() };
         let cost = self.machine.move_cost(path, &shape);
         cost.streaming().max(cost.bytes / self.share)
