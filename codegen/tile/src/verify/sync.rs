@@ -42,7 +42,7 @@ const SAMPLES: [[i64; 2]; 11] =
 const MIXED: usize = 5;
 /// Statements in one walk, and in one that must get to the end.
 const STATEMENTS: usize = 100_000;
-const LONG: usize = 10 * STATEMENTS;
+const LONG: usize = 40 * STATEMENTS;
 /// Kernels of fewer statements are not worth a thread.
 const SHORT: usize = 40;
 
