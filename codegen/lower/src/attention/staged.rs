@@ -70,8 +70,9 @@ struct Plan {
 
 /// Tiles and rings.
 struct Pipeline {
-    /// Of the queries' copies, if there are several.
-    queries: Option<Ring>,
+    /// Of the queries' copies, of which there may be only one.
+    queries: Ring,
+    ahead: bool,
     scores: (TileId, Ring),
     weights: (TileId, Ring),
     parts: (TileId, Ring),
@@ -96,7 +97,7 @@ pub(super) fn lower(
     let several = Several::of(builder, &chunks, plan.staggered);
     let pipeline = Pipeline::new(builder, &plan, several.is_some());
     let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, several, keys, chunks };
-    let states = schedule.first().states(builder, schedule.kept());
+    let states = schedule.first().states(builder, COPIES);
     schedule.turns(builder, &|builder, turn| {
         let Turn { scores, weights, parts, update } = turn;
         let none = |_: &mut KernelBuilder| Ok(());
@@ -111,6 +112,18 @@ pub(super) fn lower(
         builder.if_positive(update.is_due.clone(), finish, none)
     })?;
     Ok(true)
+}
+
+impl Plan {
+    /// Into how many passes over its keys a chunk's parts are cut.
+    fn passes(&self) -> usize {
+        self.columns.div_ceil(self.wide).max(1)
+    }
+
+    /// Keys whose scores are made in one pass.
+    fn share(&self) -> usize {
+        self.chunk.div_ceil(self.passes()).next_multiple_of(self.side)
+    }
 }
 
 /// Only rows along one axis are cut into several products.
@@ -296,9 +309,10 @@ impl Pipeline {
             builder.ring_tile(&left, plan.dtype, vec![high, plan.piece], layouts[0]),
             builder.ring_tile(&right, plan.dtype, vec![plan.piece, SIDE], layouts[1]),
         ];
-        let queries = (plan.ahead && several).then(|| ring(builder, load, feed, 0));
+        let queries = ring(builder, load, feed, 0);
         Pipeline {
             queries,
+            ahead: plan.ahead && several,
             scores: (tiles[0], ring(builder, drain, read, 0)),
             weights: (tiles[1], ring(builder, write, load, 0)),
             parts: (tiles[2], ring(builder, drain, read, 1)),
@@ -323,6 +337,8 @@ struct Work<'w, 'a> {
     is_due: Dim,
     is_first: Dim,
     is_last: Dim,
+    /// Which of the chunk's passes it is, for products.
+    pass: Dim,
     /// Which copies of rings it uses for all of the item and for the chunk.
     item: Dim,
     copy: Dim,
@@ -421,20 +437,36 @@ impl Work<'_, '_> {
         })
     }
 
-    /// Scores of a chunk of keys.
+    /// Scores of a pass's share of a chunk of keys.
     fn scores(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (chunk, copy) = (&self.chunk, &self.copy);
+        let (copy, pass) = (&self.copy, &self.pass);
+        let share = self.plan.share();
+        let before = pass.clone() * Dim::from(share);
+        let rest = (self.chunk.size.clone() - before.clone()).maximum(&Dim::ZERO);
+        let chunk = match self.plan.passes() {
+            1 => self.chunk.clone(),
+            _ => Span {
+                start: self.chunk.start.clone() + before,
+                size: rest.minimum(&Dim::from(share)),
+                capacity: share,
+            },
+        };
+        let first = Dim::ONE - pass.clone();
+        let last = pass.clone() + Dim::from(2usize) - Dim::from(self.plan.passes());
         let mut staged = None;
         let groups = [self.attention.groups[2]];
-        let ahead = self.pipeline.queries.as_ref();
+        let (own, ahead) = (&self.pipeline.queries, self.pipeline.ahead);
+        let item = if ahead { self.item.clone() } else { Dim::ZERO };
         builder.if_positive(
-            self.is_first.clone(),
+            self.is_first.minimum(&first),
             |builder| {
-                ahead.inspect(|ring| ring.take(builder, &self.item));
+                own.take(builder, &item);
                 let load = self.load(0, 0, &self.plan.rows, &groups);
-                let load = Load { copy: ahead.map(|_| self.item.clone()), ..load };
-                staged = Some(load.stage(builder, &self.spans)?);
-                ahead.inspect(|ring| ring.pass(builder, &self.item));
+                let load = Load { copy: ahead.then(|| item.clone()), ..load };
+                let queries = load.stage(builder, &self.spans)?;
+                own.pass(builder, &item);
+                builder.ordered.insert(queries.tile);
+                staged = Some(queries);
                 Ok::<(), String>(())
             },
             |_| Ok(()),
@@ -443,7 +475,12 @@ impl Work<'_, '_> {
         let [_, keys, head, _] = self.attention.groups;
         let ((tile, ring), (acc, drained)) = (&self.pipeline.scores, &self.pipeline.acc);
         let (blocks, heads) = (self.blocks(), [head]);
-        ring.take(builder, copy);
+        let none = |_: &mut KernelBuilder| Ok::<(), String>(());
+        let take = |builder: &mut KernelBuilder| {
+            ring.take(builder, copy);
+            Ok(())
+        };
+        builder.if_positive(first, take, none)?;
         builder.for_each(chunk.size.clone(), self.plan.side as i64, |builder, start| {
             let mut spans = self.spans.clone();
             let part = part_of(&chunk.size, start.clone(), self.plan.side);
@@ -451,7 +488,9 @@ impl Work<'_, '_> {
             spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
             let staged = self.load(1, 1, &heads, &[keys]).stage(builder, &spans)?;
             for (at, block) in blocks.iter().enumerate() {
-                let number = start.floor_div(&Dim::from(self.plan.side)) * Dim::from(blocks.len()) + Dim::from(at);
+                let block_number =
+                    pass.clone() * Dim::from(share / self.plan.side) + start.floor_div(&Dim::from(self.plan.side));
+                let number = block_number * Dim::from(blocks.len()) + Dim::from(at);
                 let slot = copy_of(&number);
                 let mut lhs = queries.clone();
                 (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
@@ -460,31 +499,43 @@ impl Work<'_, '_> {
                 drained.take(builder, &slot);
                 self.product(builder, (&lhs, &staged), &region, (number, self.plan.head), Dim::ZERO)?;
                 drained.pass(builder, &slot);
-                let to = self.exchanged(*tile, copy, block, start.clone(), width.clone());
+                let at = pass.clone() * Dim::from(share) + start.clone();
+                let to = self.exchanged(*tile, copy, block, at, width.clone());
                 let op = Opcode::Copy { rows: self.plan.rows.len() };
                 builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(region)]);
                 drained.free(builder, &slot);
             }
             Ok::<(), String>(())
         })?;
-        ring.filled(builder, copy);
-        let Some(queries) = ahead else { return Ok(()) };
-        let free = |builder: &mut KernelBuilder| {
-            queries.free(builder, &self.item);
+        let filled = |builder: &mut KernelBuilder| {
+            ring.filled(builder, copy);
             Ok(())
         };
-        builder.if_positive(self.is_last.clone(), free, |_| Ok(()))
+        builder.if_positive(last.clone(), filled, none)?;
+        let free = |builder: &mut KernelBuilder| {
+            own.free(builder, &item);
+            Ok(())
+        };
+        builder.if_positive(self.is_last.minimum(&last), free, none)
     }
 
-    /// Weights times values of a chunk.
+    /// Weights times a pass's values of a chunk.
     fn parts(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (given, ring) = (&self.pipeline.weights.1, &self.pipeline.parts.1);
-        given.wait(builder, &self.copy);
-        ring.take(builder, &self.copy);
-        builder.if_positive(self.any.clone(), |builder| self.part(builder), |_| Ok(()))?;
-        given.free(builder, &self.copy);
-        ring.filled(builder, &self.copy);
-        Ok(())
+        let (given, ring, pass) = (&self.pipeline.weights.1, &self.pipeline.parts.1, &self.pass);
+        let none = |_: &mut KernelBuilder| Ok::<(), String>(());
+        let begin = |builder: &mut KernelBuilder| {
+            given.wait(builder, &self.copy);
+            ring.take(builder, &self.copy);
+            Ok(())
+        };
+        builder.if_positive(Dim::ONE - pass.clone(), begin, none)?;
+        builder.if_positive(self.any.clone(), |builder| self.part(builder), none)?;
+        let end = |builder: &mut KernelBuilder| {
+            given.free(builder, &self.copy);
+            ring.filled(builder, &self.copy);
+            Ok(())
+        };
+        builder.if_positive(pass.clone() + Dim::from(2usize) - Dim::from(self.plan.passes()), end, none)
     }
 
     fn part(&self, builder: &mut KernelBuilder) -> Result<(), String> {
@@ -495,54 +546,52 @@ impl Work<'_, '_> {
         let (blocks, rows, wide) = (self.blocks(), [keys], [columns]);
         let stage = builder.target.stages[0].clone().ok_or("the unit has no stage")?;
         let layout = builder.target.stage_layout(&stage, self.plan.dtype, false);
-        builder.for_each(Dim::from(self.plan.columns), self.plan.wide as i64, |builder, from| {
-            let all = part_of(&Dim::from(self.plan.columns), from.clone(), self.plan.wide);
-            let strips = strips(&all);
-            let products = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block, strip)));
-            let products: Vec<(&(usize, Dim), &(usize, Dim))> = products.collect();
-            let slot = |at: usize| match products.len() {
-                1 => copy_of(&from.floor_div(&Dim::from(self.plan.wide))),
-                _ => copy_of(&Dim::from(at)),
-            };
-            let sum = |(at, (block, strip)): (usize, &(&(usize, Dim), &(usize, Dim)))| Region {
-                slot: slot(at),
-                ..Region::at_origin(*acc, vec![block.1.clone(), strip.1.clone()])
-            };
-            let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
-            sums.iter().for_each(|sum| drained.take(builder, &sum.slot));
-            builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
-                let mut spans = self.spans.clone();
-                let part = part_of(&chunk.size, start.clone(), self.plan.staged);
-                let depth = part.size.clone();
-                spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
-                spans[columns] = all.clone();
-                let values = self.load(2, 1, &rows, &wide).stage(builder, &spans)?;
-                let tile = builder.tile(&stage, self.plan.dtype, vec![self.plan.capacity, self.plan.staged], layout);
-                let lhs = Region::at_origin(tile, vec![self.size.clone(), depth.clone()]);
-                let whole = (0, self.size.clone());
-                let source = self.exchanged(*weights, copy, &whole, start.clone(), depth);
-                let op = Opcode::Copy { rows: self.plan.rows.len() };
-                builder.instr(op, vec![Operand::Tile(lhs.clone())], vec![Operand::Tile(source)]);
-                for (at, ((block, strip), sum)) in products.iter().zip(&sums).enumerate() {
-                    let (mut lhs, mut values) = (lhs.clone(), values.clone());
-                    (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
-                    (values.offset[1], values.size[1]) = (Dim::from(strip.0), strip.1.clone());
-                    let number =
-                        start.floor_div(&Dim::from(self.plan.staged)) * Dim::from(products.len()) + Dim::from(at);
-                    self.product(builder, (&lhs, &values), sum, (number, self.plan.staged), start.clone())?;
-                }
-                Ok::<(), String>(())
-            })?;
-            for ((block, strip), sum) in products.iter().zip(&sums) {
-                drained.pass(builder, &sum.slot);
-                let from = from.clone() + Dim::from(strip.0);
-                let to = self.exchanged(*parts, copy, block, from, strip.1.clone());
-                let op = Opcode::Copy { rows: self.plan.rows.len() };
-                builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(sum.clone())]);
-                drained.free(builder, &sum.slot);
+        let from = self.pass.clone() * Dim::from(self.plan.wide);
+        let all = part_of(&Dim::from(self.plan.columns), from.clone(), self.plan.wide);
+        let strips = strips(&all);
+        let products = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block, strip)));
+        let products: Vec<(&(usize, Dim), &(usize, Dim))> = products.collect();
+        let slot = |at: usize| match products.len() {
+            1 => copy_of(&from.floor_div(&Dim::from(self.plan.wide))),
+            _ => copy_of(&Dim::from(at)),
+        };
+        let sum = |(at, (block, strip)): (usize, &(&(usize, Dim), &(usize, Dim)))| Region {
+            slot: slot(at),
+            ..Region::at_origin(*acc, vec![block.1.clone(), strip.1.clone()])
+        };
+        let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
+        sums.iter().for_each(|sum| drained.take(builder, &sum.slot));
+        builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
+            let mut spans = self.spans.clone();
+            let part = part_of(&chunk.size, start.clone(), self.plan.staged);
+            let depth = part.size.clone();
+            spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
+            spans[columns] = all.clone();
+            let values = self.load(2, 1, &rows, &wide).stage(builder, &spans)?;
+            let tile = builder.tile(&stage, self.plan.dtype, vec![self.plan.capacity, self.plan.staged], layout);
+            let lhs = Region::at_origin(tile, vec![self.size.clone(), depth.clone()]);
+            let whole = (0, self.size.clone());
+            let source = self.exchanged(*weights, copy, &whole, start.clone(), depth);
+            let op = Opcode::Copy { rows: self.plan.rows.len() };
+            builder.instr(op, vec![Operand::Tile(lhs.clone())], vec![Operand::Tile(source)]);
+            for (at, ((block, strip), sum)) in products.iter().zip(&sums).enumerate() {
+                let (mut lhs, mut values) = (lhs.clone(), values.clone());
+                (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
+                (values.offset[1], values.size[1]) = (Dim::from(strip.0), strip.1.clone());
+                let number = start.floor_div(&Dim::from(self.plan.staged)) * Dim::from(products.len()) + Dim::from(at);
+                self.product(builder, (&lhs, &values), sum, (number, self.plan.staged), start.clone())?;
             }
-            Ok(())
-        })
+            Ok::<(), String>(())
+        })?;
+        for ((block, strip), sum) in products.iter().zip(&sums) {
+            drained.pass(builder, &sum.slot);
+            let from = from.clone() + Dim::from(strip.0);
+            let to = self.exchanged(*parts, copy, block, from, strip.1.clone());
+            let op = Opcode::Copy { rows: self.plan.rows.len() };
+            builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(sum.clone())]);
+            drained.free(builder, &sum.slot);
+        }
+        Ok(())
     }
 }
 
