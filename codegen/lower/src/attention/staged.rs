@@ -77,7 +77,7 @@ struct Pipeline {
     weights: (TileId, Ring),
     parts: (TileId, Ring),
     acc: (TileId, Ring),
-    operands: ([TileId; 2], Ring),
+    operands: [(TileId, Ring); 2],
 }
 
 /// Emits the attention and stores `target`; `false` if it does not fit this machine in this form.
@@ -280,7 +280,7 @@ impl Pipes {
         let enough = events(&pipes.drain, &pipes.read, 2)
             && events(&pipes.write, &pipes.load, 1)
             && events(&pipes.matrix, &pipes.drain, 1)
-            && events(&pipes.feed, &pipes.matrix, 1)
+            && events(&pipes.feed, &pipes.matrix, 2)
             && events(&pipes.load, &pipes.feed, 1);
         (enough && pipe(stage, right)? == pipes.feed).then_some(pipes)
     }
@@ -317,8 +317,30 @@ impl Pipeline {
             weights: (tiles[1], ring(builder, write, load, 0)),
             parts: (tiles[2], ring(builder, drain, read, 1)),
             acc: (tiles[3], ring(builder, matrix, drain, 0)),
-            operands: (operands, ring(builder, feed, matrix, 0)),
+            operands: [(operands[0], ring(builder, feed, matrix, 0)), (operands[1], ring(builder, feed, matrix, 1))],
         }
+    }
+}
+
+/// Where a product is among those that follow each other with one of their operands the same: every other one of them goes through the
+/// depth backwards, so that the piece which the one before has left in the unit's memory is not loaded again.
+struct Chain {
+    /// The number of the product.
+    number: Dim,
+    /// The operand that is the same, left 0 or right 1; the number of the chain, and of the product in it.
+    shared: Option<usize>,
+    group: Dim,
+    place: Dim,
+    /// Positive for the first and for the last of the chain.
+    first: Dim,
+    last: Dim,
+}
+
+impl Chain {
+    /// A product of a chain of known length.
+    fn of(number: Dim, shared: Option<usize>, group: Dim, place: usize, count: usize) -> Chain {
+        let is = |end: usize| if place == end { Dim::ONE } else { Dim::ZERO };
+        Chain { number, shared, group, place: Dim::from(place), first: is(0), last: is(count - 1) }
     }
 }
 
@@ -399,42 +421,66 @@ impl Work<'_, '_> {
     fn product(
         &self,
         builder: &mut KernelBuilder,
-        (lhs, rhs): (&Region, &Region),
+        operands: [&Region; 2],
         acc: &Region,
-        (count, most): (Dim, usize),
-        progress: Dim,
+        most: usize,
+        progress: &Dim,
+        chain: &Chain,
     ) -> Result<(), String> {
-        let ([left, right], ring) = &self.pipeline.operands;
-        let depth = rhs.size[0].clone();
+        let depth = operands[1].size[0].clone();
         let pieces = most.div_ceil(self.plan.piece);
-        let piece = self.plan.piece;
-        builder.for_each(depth.clone(), piece as i64, |builder, start| {
-            let number = count.clone() * Dim::from(pieces) + start.floor_div(&Dim::from(piece));
-            let (copy, part) = (copy_of(&number), part_of(&depth, start.clone(), piece).size);
-            ring.take(builder, &copy);
-            let mut operands = Vec::new();
-            for (tile, source, axis) in [(left, lhs, 1), (right, rhs, 0)] {
-                let mut source = source.clone();
-                source.offset[axis] = source.offset[axis].clone() + start.clone();
-                source.size[axis] = part.clone();
-                let region = Region { slot: copy.clone(), ..Region::at_origin(*tile, source.size.clone()) };
-                builder.copy(Operand::Tile(region.clone()), Operand::Tile(source));
-                operands.push(Operand::Tile(region));
-            }
-            ring.pass(builder, &copy);
-            let begun = progress.clone() + start;
-            let product = |builder: &mut KernelBuilder, accumulate: bool| {
-                builder.instr(Opcode::Mmad { accumulate }, vec![Operand::Tile(acc.clone())], operands.clone());
-                Ok::<(), String>(())
-            };
-            builder.if_positive(
-                Dim::ONE - begun,
-                |builder| product(builder, false),
-                |builder| product(builder, true),
-            )?;
-            ring.free(builder, &copy);
-            Ok(())
-        })
+        let turns = match depth.as_usize() {
+            Some(depth) => depth.div_ceil(self.plan.piece),
+            None => pieces,
+        };
+        let shared = chain.shared.filter(|_| pieces == 1 || depth.as_usize().is_some());
+        let walk = |builder: &mut KernelBuilder, backward: bool| {
+            builder.for_each(depth.clone(), self.plan.piece as i64, |builder, start| {
+                let turn = start.floor_div(&Dim::from(self.plan.piece));
+                let left = Dim::from(turns) - Dim::ONE - turn.clone();
+                let piece = if backward { left.clone() } else { turn.clone() };
+                let number = |which: usize| match shared {
+                    Some(shared) if shared == which => chain.group.clone() * Dim::from(pieces) + piece.clone(),
+                    _ => chain.number.clone() * Dim::from(pieces) + turn.clone(),
+                };
+                let when = |which: usize, first: &Dim| if shared == Some(which) { first.clone() } else { Dim::ONE };
+                let at = piece.clone() * Dim::from(self.plan.piece);
+                let part = part_of(&depth, at.clone(), self.plan.piece).size;
+                let mut regions = Vec::new();
+                for (which, source) in operands.iter().enumerate() {
+                    let (tile, ring) = &self.pipeline.operands[which];
+                    let (mut source, axis, slot) = ((*source).clone(), 1 - which, copy_of(&number(which)));
+                    source.offset[axis] = source.offset[axis].clone() + at.clone();
+                    source.size[axis] = part.clone();
+                    let region = Region { slot, ..Region::at_origin(*tile, source.size.clone()) };
+                    let load = |builder: &mut KernelBuilder| {
+                        ring.take(builder, &region.slot);
+                        builder.copy(Operand::Tile(region.clone()), Operand::Tile(source));
+                        ring.pass(builder, &region.slot);
+                        Ok::<(), String>(())
+                    };
+                    builder.if_positive(when(which, &chain.first.maximum(&turn)), load, |_| Ok(()))?;
+                    regions.push(region);
+                }
+                let sources: Vec<Operand> = regions.iter().cloned().map(Operand::Tile).collect();
+                let multiply = |builder: &mut KernelBuilder, accumulate: bool| {
+                    builder.instr(Opcode::Mmad { accumulate }, vec![Operand::Tile(acc.clone())], sources.clone());
+                    Ok::<(), String>(())
+                };
+                let begins = Dim::ONE - progress.clone() - start.clone();
+                builder.if_positive(begins, |builder| multiply(builder, false), |builder| multiply(builder, true))?;
+                for (which, region) in regions.iter().enumerate() {
+                    let free = |builder: &mut KernelBuilder| {
+                        self.pipeline.operands[which].1.free(builder, &region.slot);
+                        Ok::<(), String>(())
+                    };
+                    builder.if_positive(when(which, &chain.last.maximum(&left)), free, |_| Ok(()))?;
+                }
+                Ok(())
+            })
+        };
+        let turned = if shared.is_some() && pieces > 1 { chain.place.modulo(&Dim::from(2usize)) } else { Dim::ZERO };
+        builder.if_positive(turned, |builder| walk(builder, true), |builder| walk(builder, false))
     }
 
     /// Scores of a pass's share of a chunk of keys.
@@ -490,14 +536,25 @@ impl Work<'_, '_> {
             for (at, block) in blocks.iter().enumerate() {
                 let block_number =
                     pass.clone() * Dim::from(share / self.plan.side) + start.floor_div(&Dim::from(self.plan.side));
-                let number = block_number * Dim::from(blocks.len()) + Dim::from(at);
+                let number = block_number.clone() * Dim::from(blocks.len()) + Dim::from(at);
                 let slot = copy_of(&number);
                 let mut lhs = queries.clone();
                 (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
                 let region =
                     Region { slot: slot.clone(), ..Region::at_origin(*acc, vec![block.1.clone(), width.clone()]) };
                 drained.take(builder, &slot);
-                self.product(builder, (&lhs, &staged), &region, (number, self.plan.head), Dim::ZERO)?;
+                let chain = match blocks.len() {
+                    1 => Chain {
+                        number,
+                        shared: Some(0),
+                        group: Dim::ZERO,
+                        place: start.floor_div(&Dim::from(self.plan.side)),
+                        first: Dim::ONE - start.clone(),
+                        last: start.clone() + Dim::from(self.plan.side + 1) - chunk.size.clone(),
+                    },
+                    count => Chain::of(number, Some(1), block_number, at, count),
+                };
+                self.product(builder, [&lhs, &staged], &region, self.plan.head, &Dim::ZERO, &chain)?;
                 drained.pass(builder, &slot);
                 let at = pass.clone() * Dim::from(share) + start.clone();
                 let to = self.exchanged(*tile, copy, block, at, width.clone());
@@ -578,8 +635,18 @@ impl Work<'_, '_> {
                 let (mut lhs, mut values) = (lhs.clone(), values.clone());
                 (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
                 (values.offset[1], values.size[1]) = (Dim::from(strip.0), strip.1.clone());
-                let number = start.floor_div(&Dim::from(self.plan.staged)) * Dim::from(products.len()) + Dim::from(at);
-                self.product(builder, (&lhs, &values), sum, (number, self.plan.staged), start.clone())?;
+                let step = start.floor_div(&Dim::from(self.plan.staged));
+                let number = step.clone() * Dim::from(products.len()) + Dim::from(at);
+                let (height, width) = (blocks.len(), strips.len());
+                let chain = match (height, width) {
+                    (1, 1) => Chain::of(number, None, step, 0, 1),
+                    (_, 1) => Chain::of(number, Some(1), step, at, height),
+                    _ => {
+                        let group = step * Dim::from(height) + Dim::from(at / width);
+                        Chain::of(number, Some(0), group, at % width, width)
+                    }
+                };
+                self.product(builder, [&lhs, &values], sum, self.plan.staged, &start, &chain)?;
             }
             Ok::<(), String>(())
         })?;
