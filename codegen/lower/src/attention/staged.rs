@@ -94,7 +94,7 @@ pub(super) fn lower(
     }
     let keys = attention.nest.size(attention.groups[1]);
     let chunks = keys.ceil_div(&Dim::from(plan.chunk)).maximum(&Dim::ONE);
-    let several = Several::of(builder, &chunks, plan.staggered);
+    let several = Several::of(builder, &chunks, (plan.staggered, plan.passes()));
     let pipeline = Pipeline::new(builder, &plan, several.is_some());
     let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, several, keys, chunks };
     let states = schedule.first().states(builder, COPIES);
@@ -361,7 +361,10 @@ struct Work<'w, 'a> {
     is_last: Dim,
     /// Which of the chunk's passes it is, for products.
     pass: Dim,
-    /// Which copies of rings it uses for all of the item and for the chunk.
+    /// The number of the first of a pass's parts among the sums that the unit has made.
+    sums: Dim,
+    /// The chunk's number, and which copies of rings it uses for all of the item and for the chunk.
+    number: Dim,
     item: Dim,
     copy: Dim,
     /// Which copies of what vector cores keep for the chunk, and kept for the one before.
@@ -483,6 +486,16 @@ impl Work<'_, '_> {
         builder.if_positive(turned, |builder| walk(builder, true), |builder| walk(builder, false))
     }
 
+    /// The number of the pass's first block of keys among all blocks, and of the block after it, if all chunks have as many.
+    fn blocks_of_keys(&self) -> [Dim; 2] {
+        let (side, share) = (self.plan.side, self.plan.share());
+        let all = self.plan.chunk.div_ceil(side);
+        let first = |pass: Dim| {
+            self.number.clone() * Dim::from(all) + (pass * Dim::from(share / side)).minimum(&Dim::from(all))
+        };
+        [self.pass.clone(), self.pass.clone() + Dim::ONE].map(first)
+    }
+
     /// Scores of a pass's share of a chunk of keys.
     fn scores(&self, builder: &mut KernelBuilder) -> Result<(), String> {
         let (copy, pass) = (&self.copy, &self.pass);
@@ -534,8 +547,7 @@ impl Work<'_, '_> {
             spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
             let staged = self.load(1, 1, &heads, &[keys]).stage(builder, &spans)?;
             for (at, block) in blocks.iter().enumerate() {
-                let block_number =
-                    pass.clone() * Dim::from(share / self.plan.side) + start.floor_div(&Dim::from(self.plan.side));
+                let block_number = self.blocks_of_keys()[0].clone() + start.floor_div(&Dim::from(self.plan.side));
                 let number = block_number.clone() * Dim::from(blocks.len()) + Dim::from(at);
                 let slot = copy_of(&number);
                 let mut lhs = queries.clone();
@@ -608,16 +620,12 @@ impl Work<'_, '_> {
         let strips = strips(&all);
         let products = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block, strip)));
         let products: Vec<(&(usize, Dim), &(usize, Dim))> = products.collect();
-        let slot = |at: usize| match products.len() {
-            1 => copy_of(&from.floor_div(&Dim::from(self.plan.wide))),
-            _ => copy_of(&Dim::from(at)),
-        };
+        let slot = |at: usize| copy_of(&(self.sums.clone() + Dim::from(at)));
         let sum = |(at, (block, strip)): (usize, &(&(usize, Dim), &(usize, Dim)))| Region {
             slot: slot(at),
             ..Region::at_origin(*acc, vec![block.1.clone(), strip.1.clone()])
         };
         let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
-        sums.iter().for_each(|sum| drained.take(builder, &sum.slot));
         builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
             let mut spans = self.spans.clone();
             let part = part_of(&chunk.size, start.clone(), self.plan.staged);
@@ -646,6 +654,11 @@ impl Work<'_, '_> {
                         Chain::of(number, Some(0), group, at % width, width)
                     }
                 };
+                let take = |builder: &mut KernelBuilder| {
+                    drained.take(builder, &sum.slot);
+                    Ok::<(), String>(())
+                };
+                builder.if_positive(Dim::ONE - start.clone(), take, |_| Ok(()))?;
                 self.product(builder, [&lhs, &values], sum, self.plan.staged, &start, &chain)?;
             }
             Ok::<(), String>(())

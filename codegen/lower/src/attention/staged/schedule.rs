@@ -35,10 +35,13 @@ pub(super) struct Several {
 
 impl Several {
     /// `staggered` tells whether every other core is to be late; it is only if items have chunks enough.
-    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, staggered: bool) -> Option<Several> {
+    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, (staggered, passes): (bool, usize)) -> Option<Several> {
         let chunks = chunks.as_usize()?;
         let share = builder.deal_items()?;
-        let late = if staggered && chunks > LAST { share.core.modulo(&Dim::from(2usize)) } else { Dim::ZERO };
+        let late = match staggered && chunks > LAST {
+            true => share.core.modulo(&Dim::from(passes + 1)),
+            false => Dim::ZERO,
+        };
         Some(Several { share, chunks, late })
     }
 }
@@ -115,13 +118,16 @@ impl<'w, 'a> Schedule<'w, 'a> {
             let begun = |after: &Dim| turn.clone() + Dim::ONE - after.clone();
             let first = Dim::ONE - pass.clone();
             let last = pass.clone() + Dim::from(2usize) - Dim::from(passes);
-            let behind = Dim::ONE + late.clone() * first.maximum(&Dim::ZERO);
-            let place = (pass.clone() - late.clone() + Dim::from(passes)).modulo(&Dim::from(passes));
+            let behind = Dim::ONE + (late.clone() - pass.clone() + Dim::from(passes - 1)).floor_div(&Dim::from(passes));
+            let place = (pass.clone() - late.clone() + Dim::from(2 * passes)).modulo(&Dim::from(passes));
             let [now, next, behind, end] = [Dim::ZERO, Dim::ONE, behind, Dim::from(LAST)];
+            // The copy that the scores before have not used, which is free already, comes first.
+            let scores = Work { is_due: left(&now), pass: pass.clone(), ..work(&now) };
+            let sums = scores.blocks_of_keys()[1].clone() * Dim::from(scores.blocks().len());
             let step = Turn {
-                scores: Work { is_due: left(&now), pass: pass.clone(), ..work(&now) },
+                scores,
                 weights: Work { is_due: begun(&next).minimum(&left(&next)).minimum(&first), ..work(&next) },
-                parts: Work { is_due: begun(&behind).minimum(&left(&behind)), pass: place, ..work(&behind) },
+                parts: Work { is_due: begun(&behind).minimum(&left(&behind)), pass: place, sums, ..work(&behind) },
                 update: Work { is_due: begun(&end).minimum(&last), ..work(&end) },
             };
             body(builder, &step)
@@ -164,6 +170,8 @@ impl<'w, 'a> Schedule<'w, 'a> {
             any: self.keys.clone(),
             is_due: Dim::ONE,
             pass: Dim::ZERO,
+            sums: Dim::ZERO,
+            number: number.clone(),
             is_first: Dim::ONE - chunk.clone(),
             is_last: chunk + Dim::from(2usize) - self.chunks.clone(),
             item: copy_of(&item),

@@ -29,7 +29,10 @@ impl Work<'_, '_> {
         let shares = crate::load::share(builder, &self.plan.rows, &self.spans);
         let space = builder.target.vector_space.clone();
         // Copies begin where vectors may begin.
-        let ring: Vec<usize> = shares.iter().map(|share| share.next_multiple_of(8)).chain([1]).collect();
+        let mut ring: Vec<usize> = shares.iter().copied().chain([1]).collect();
+        if let Some(longest) = ring.iter_mut().max() {
+            *longest = longest.next_multiple_of(8);
+        }
         let tile = |builder: &mut KernelBuilder, width: usize| {
             let shape = shares.iter().copied().chain([width]).collect();
             builder.tile(&space, DType::F32, shape, Layout::RowMajor)
