@@ -323,7 +323,7 @@ impl Pipeline {
 }
 
 /// Where a product is among those that follow each other with one of their operands the same: every other one of them goes through the
-/// depth backwards, so that the piece which the one before has left in the unit's memory is not loaded again.
+/// depth backwards, so that the pieces which the one before has left in the unit's memory are not loaded again.
 struct Chain {
     /// The number of the product.
     number: Dim,
@@ -334,13 +334,15 @@ struct Chain {
     /// Positive for the first and for the last of the chain.
     first: Dim,
     last: Dim,
+    /// How many pieces of the operand one product leaves to the next: not all copies in a short chain, whose end would be waited for.
+    kept: usize,
 }
 
 impl Chain {
     /// A product of a chain of known length.
     fn of(number: Dim, shared: Option<usize>, group: Dim, place: usize, count: usize) -> Chain {
         let is = |end: usize| if place == end { Dim::ONE } else { Dim::ZERO };
-        Chain { number, shared, group, place: Dim::from(place), first: is(0), last: is(count - 1) }
+        Chain { number, shared, group, place: Dim::from(place), first: is(0), last: is(count - 1), kept: 1 }
     }
 }
 
@@ -436,6 +438,7 @@ impl Work<'_, '_> {
             Some(depth) => depth.div_ceil(self.plan.piece),
             None => pieces,
         };
+        let kept = Dim::from(chain.kept.min(pieces) - 1);
         let shared = chain.shared.filter(|_| pieces == 1 || depth.as_usize().is_some());
         let walk = |builder: &mut KernelBuilder, backward: bool| {
             builder.for_each(depth.clone(), self.plan.piece as i64, |builder, start| {
@@ -462,7 +465,11 @@ impl Work<'_, '_> {
                         ring.pass(builder, &region.slot);
                         Ok::<(), String>(())
                     };
-                    builder.if_positive(when(which, &chain.first.maximum(&turn)), load, |_| Ok(()))?;
+                    builder.if_positive(
+                        when(which, &chain.first.maximum(&(turn.clone() - kept.clone()))),
+                        load,
+                        |_| Ok(()),
+                    )?;
                     regions.push(region);
                 }
                 let sources: Vec<Operand> = regions.iter().cloned().map(Operand::Tile).collect();
@@ -477,7 +484,11 @@ impl Work<'_, '_> {
                         self.pipeline.operands[which].1.free(builder, &region.slot);
                         Ok::<(), String>(())
                     };
-                    builder.if_positive(when(which, &chain.last.maximum(&left)), free, |_| Ok(()))?;
+                    builder.if_positive(
+                        when(which, &chain.last.maximum(&(left.clone() - kept.clone()))),
+                        free,
+                        |_| Ok(()),
+                    )?;
                 }
                 Ok(())
             })
@@ -563,6 +574,7 @@ impl Work<'_, '_> {
                         place: start.floor_div(&Dim::from(self.plan.side)),
                         first: Dim::ONE - start.clone(),
                         last: start.clone() + Dim::from(self.plan.side + 1) - chunk.size.clone(),
+                        kept: COPIES,
                     },
                     count => Chain::of(number, Some(1), block_number, at, count),
                 };
