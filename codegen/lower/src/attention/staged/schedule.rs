@@ -8,8 +8,9 @@
 //! update                    a    b    c    d    e
 //! ```
 //! A core goes through the chunks of all its items as if they were one, so that the pipeline is not emptied between items. Scores wait for
-//! keys from device memory, parts for values that come again from the cache. Where keys come too slowly for all cores at once, every
-//! other core makes parts and what follows a turn later: half of the cores ask for keys while the other half asks for values.
+//! keys from device memory, parts for values that come again from the cache. A turn has as many passes as it takes for all columns of the
+//! parts, and in each a share of the scores is made. Where keys come too slowly for all cores at once, some cores make parts one or more
+//! passes later than others: some ask for keys while others ask for values.
 
 use tarsia_tensor::Dim;
 
@@ -34,7 +35,7 @@ pub(super) struct Several {
 }
 
 impl Several {
-    /// `staggered` tells whether every other core is to be late; it is only if items have chunks enough.
+    /// `staggered` tells whether some cores are to be late; they are only if items have chunks enough.
     pub fn of(builder: &mut KernelBuilder, chunks: &Dim, (staggered, passes): (bool, usize)) -> Option<Several> {
         let chunks = chunks.as_usize()?;
         let share = builder.deal_items()?;
