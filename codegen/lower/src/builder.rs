@@ -1,5 +1,7 @@
 //! Builds one tile kernel statement by statement.
 
+use std::collections::BTreeSet;
+
 use crate::{
     persist::{Grouping, Share},
     target::Target,
@@ -48,6 +50,13 @@ pub(crate) enum Source {
     Result(usize),
 }
 
+/// What the generator of a kernel knows of it beside its statements; see the fields of [`KernelBuilder`].
+pub(crate) struct Hints {
+    pub grouping: Option<Grouping>,
+    pub signals: Vec<(String, String, usize)>,
+    pub ordered: BTreeSet<TileId>,
+}
+
 /// A kernel under construction. Statements go to the innermost open block.
 pub(crate) struct KernelBuilder<'m> {
     pub target: &'m Target,
@@ -56,6 +65,8 @@ pub(crate) struct KernelBuilder<'m> {
     pub grouping: Option<Grouping>,
     /// Signals that are set before the kernel's items and taken after them: from pipe, to pipe, event.
     pub signals: Vec<(String, String, usize)>,
+    /// Tiles of one copy whose accesses these signals order.
+    pub ordered: BTreeSet<TileId>,
     /// The steps in which the tile that is asked for can be longer or shorter, once it is taken.
     pub granule: Option<Vec<usize>>,
     /// What every parameter is bound to.
@@ -80,11 +91,18 @@ impl<'m> KernelBuilder<'m> {
             kernel,
             grouping: None,
             signals: Vec::new(),
+            ordered: BTreeSet::new(),
             granule: None,
             sources: Vec::new(),
             blocks: vec![Vec::new()],
             symbols: 0,
         }
+    }
+
+    /// What is known of the kernel beside its statements.
+    pub fn hints(&self) -> Hints {
+        let (grouping, signals, ordered) = (self.grouping.clone(), self.signals.clone(), self.ordered.clone());
+        Hints { grouping, signals, ordered }
     }
 
     pub fn finish(mut self) -> (Kernel, Vec<Source>) {

@@ -38,14 +38,15 @@ struct Group {
 }
 
 /// Doubles tiles of loops and orders the accesses to them. The kernel is placed; so is the result. Gives how many tiles could not be
-/// doubled, for want of memory or events.
-pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine) -> usize {
+/// doubled, for want of memory or events. Tiles with several copies, and those that are `ordered` already, are left alone.
+pub(crate) fn overlap(kernel: &mut Kernel, machine: &Machine, ordered: &BTreeSet<TileId>) -> usize {
     let mut everywhere = BTreeMap::new();
     count(&kernel.body, &mut everywhere);
     let mut loops = Vec::new();
     innermost_first(&kernel.body, &mut loops);
-    let rings = |at: &usize| kernel.tiles[*at].slots > 1;
-    let mut taken: BTreeSet<TileId> = (0..kernel.tiles.len()).filter(rings).map(|at| TileId(at as u32)).collect();
+    let tiles = (0..kernel.tiles.len() as u32).map(TileId);
+    let rings = |tile: &TileId| kernel.tiles[tile.0 as usize].slots > 1 || ordered.contains(tile);
+    let mut taken: BTreeSet<TileId> = tiles.filter(rings).collect();
     let mut found: Vec<(Symbol, Group)> = Vec::new();
     let ranges = ranges(kernel);
     for (var, body) in loops {

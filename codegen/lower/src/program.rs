@@ -19,7 +19,7 @@ use crate::{
     LowerError,
     asked::{Asked, Choices, Overflow},
     attention,
-    builder::{KernelBuilder, Source},
+    builder::{Hints, KernelBuilder, Source},
     concat,
     decompose::decompose,
     emit::{Leaf, leaf_nodes},
@@ -31,7 +31,7 @@ use crate::{
     order,
     overlap::overlap,
     pack::{self, Pool},
-    persist::{Grouping, persist},
+    persist::persist,
     place::{Unplaced, place},
     route::route,
     routed, rows,
@@ -77,16 +77,12 @@ enum Unfit {
 
 /// What becomes of a kernel after it is cut into tiles: routed, placed, overlapped, synchronised.
 /// Gives how many tiles are not double-buffered although they could be.
-fn fit(
-    kernel: &mut Kernel,
-    machine: &Machine,
-    (grouping, signals): &(Option<Grouping>, Vec<(String, String, usize)>),
-) -> Result<usize, Unfit> {
+fn fit(kernel: &mut Kernel, machine: &Machine, hints: &Hints) -> Result<usize, Unfit> {
     route(kernel, machine).map_err(Unfit::Impossible)?;
     let concurrent = machine.has_concurrent_pipes();
     if concurrent {
-        persist(kernel, machine, grouping.as_ref());
-        enclose(kernel, signals);
+        persist(kernel, machine, hints.grouping.as_ref());
+        enclose(kernel, &hints.signals);
     }
     place(kernel, machine).map_err(|unplaced| match unplaced {
         Unplaced::Overflow(overflow) => Unfit::TooLarge(overflow),
@@ -95,11 +91,11 @@ fn fit(
     let mut single = 0;
     if concurrent {
         let mut alone = kernel.clone();
-        single = overlap(kernel, machine);
-        if let Err(reason) = synchronise(kernel, machine) {
+        single = overlap(kernel, machine, &hints.ordered);
+        if let Err(reason) = synchronise(kernel, machine, &hints.ordered) {
             // Double buffering has taken events that are needed elsewhere.
             tracing::info!("{} is not double-buffered: {reason}", kernel.name);
-            synchronise(&mut alone, machine).map_err(Unfit::Impossible)?;
+            synchronise(&mut alone, machine, &hints.ordered).map_err(Unfit::Impossible)?;
             *kernel = alone;
         }
     }
@@ -465,7 +461,7 @@ impl<'a> Lowering<'a> {
         for target in targets {
             let (mut kernel, sources) = match (generate(target), unfit.take()) {
                 (Ok(builder), _) => {
-                    let hints = (builder.grouping.clone(), builder.signals.clone());
+                    let hints = builder.hints();
                     let (kernel, sources) = builder.finish();
                     ((kernel, hints), sources)
                 }

@@ -17,11 +17,11 @@ use tarsia_tile::{Instr, Kernel, Machine, Opcode, Operand, Region, Stmt, TileId}
 /// Rounds after which what holds at the beginning of a loop only grows.
 const ROUNDS: usize = 6;
 
-/// Orders the accesses of all pipes of the kernel's core.
+/// Orders the accesses of all pipes of the kernel's core, but for those to tiles that are `ordered` already.
 ///
 /// # Errors
 /// If an instruction runs on no pipe, or a tile has no address.
-pub(crate) fn synchronise(kernel: &mut Kernel, machine: &Machine) -> Result<(), String> {
+pub(crate) fn synchronise(kernel: &mut Kernel, machine: &Machine, ordered: &BTreeSet<TileId>) -> Result<(), String> {
     let mut pipes: Vec<&str> = machine.cores.iter().flat_map(|core| core.pipes.iter().map(String::as_str)).collect();
     pipes.sort_unstable();
     pipes.dedup();
@@ -40,7 +40,7 @@ pub(crate) fn synchronise(kernel: &mut Kernel, machine: &Machine) -> Result<(), 
     let kinds: Vec<_> = pipes.iter().map(|pipe| machine.kind_of(pipe).map(|kind| &kind.name)).collect();
     let mask = |kind| (0..pipes.len()).filter(|&b| kinds[b] == kind).fold(0u64, |mask, b| mask | 1 << b);
     let together = kinds.iter().map(|&kind| mask(kind)).collect();
-    let result = Pass { kernel, machine, pipes, ids, together }.block(&body, &mut State::default());
+    let result = Pass { kernel, machine, ordered, pipes, ids, together }.block(&body, &mut State::default());
     kernel.body = result?;
     Ok(())
 }
@@ -114,6 +114,7 @@ impl State {
 struct Pass<'k, 'm> {
     kernel: &'k Kernel,
     machine: &'m Machine,
+    ordered: &'k BTreeSet<TileId>,
     pipes: Vec<&'m str>,
     /// The events that are free for each pair of pipes.
     ids: BTreeMap<(usize, usize), Vec<usize>>,
@@ -166,11 +167,11 @@ impl Pass<'_, '_> {
         Err("a loop has no order that holds in every turn".into())
     }
 
-    /// Whether both accesses are to one double-buffered tile: its own signals order them.
-    fn is_doubled(&self, touch: &Touch, other: &Touch) -> bool {
+    /// Whether both accesses are to one tile whose own signals order them.
+    fn has_signals(&self, touch: &Touch, other: &Touch) -> bool {
         match (&touch.place, &other.place) {
             (Place::Tile { tile, .. }, Place::Tile { tile: same, .. }) => {
-                tile == same && self.kernel.tiles[tile.0 as usize].slots > 1
+                tile == same && (self.kernel.tiles[tile.0 as usize].slots > 1 || self.ordered.contains(tile))
             }
             _ => false,
         }
@@ -218,7 +219,7 @@ impl Pass<'_, '_> {
     fn order(&self, touch: &Touch, state: &mut State, out: &mut Vec<Stmt>) -> Result<(), String> {
         let open = |state: &State| {
             let unseen = |(other, seen): &(&Touch, &u64)| {
-                touch.meets(other) && *seen >> touch.pipe & 1 == 0 && !self.is_doubled(touch, other)
+                touch.meets(other) && *seen >> touch.pipe & 1 == 0 && !self.has_signals(touch, other)
             };
             state.touched.iter().find(unseen).map(|(other, _)| other.pipe)
         };

@@ -10,20 +10,21 @@
 //! In every turn the three steps work on different chunks, so that neither kind of core waits for the other. Scores, weights and
 //! parts are rings of two copies in the exchange space; the unit's memories are rings that both products share.
 
+mod products;
 mod schedule;
 mod vectors;
 
 use tarsia_graph::NodeId;
 use tarsia_tensor::{DType, Dim};
-use tarsia_tile::{Layout, Opcode, Operand, Region, TileId, machine::GLOBAL, optable::Class};
+use tarsia_tile::{Layout, Region, TileId, machine::GLOBAL, optable::Class};
 
 use super::Attention;
 use crate::{
     builder::KernelBuilder,
     emit::Span,
-    load::{Load, cut_block, part_of},
+    load::{Load, cut_block},
     map::Target,
-    ring::{COPIES, Ring, copy_of},
+    ring::{COPIES, Ring},
 };
 use schedule::{Schedule, Several, Turn};
 
@@ -70,13 +71,14 @@ struct Plan {
 
 /// Tiles and rings.
 struct Pipeline {
-    /// Of the queries' copies, if there are several.
-    queries: Option<Ring>,
+    /// Of the queries' copies, of which there may be only one.
+    queries: Ring,
+    ahead: bool,
     scores: (TileId, Ring),
     weights: (TileId, Ring),
     parts: (TileId, Ring),
     acc: (TileId, Ring),
-    operands: ([TileId; 2], Ring),
+    operands: [(TileId, Ring); 2],
 }
 
 /// Emits the attention and stores `target`; `false` if it does not fit this machine in this form.
@@ -93,10 +95,10 @@ pub(super) fn lower(
     }
     let keys = attention.nest.size(attention.groups[1]);
     let chunks = keys.ceil_div(&Dim::from(plan.chunk)).maximum(&Dim::ONE);
-    let several = Several::of(builder, &chunks, plan.staggered);
+    let several = Several::of(builder, &chunks, (plan.staggered, plan.passes()));
     let pipeline = Pipeline::new(builder, &plan, several.is_some());
     let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, several, keys, chunks };
-    let states = schedule.first().states(builder, schedule.kept());
+    let states = schedule.first().states(builder, COPIES);
     schedule.turns(builder, &|builder, turn| {
         let Turn { scores, weights, parts, update } = turn;
         let none = |_: &mut KernelBuilder| Ok(());
@@ -111,6 +113,18 @@ pub(super) fn lower(
         builder.if_positive(update.is_due.clone(), finish, none)
     })?;
     Ok(true)
+}
+
+impl Plan {
+    /// Into how many passes over its keys a chunk's parts are cut.
+    fn passes(&self) -> usize {
+        self.columns.div_ceil(self.wide).max(1)
+    }
+
+    /// Keys whose scores are made in one pass.
+    fn share(&self) -> usize {
+        self.chunk.div_ceil(self.passes()).next_multiple_of(self.side)
+    }
 }
 
 /// Only rows along one axis are cut into several products.
@@ -267,7 +281,7 @@ impl Pipes {
         let enough = events(&pipes.drain, &pipes.read, 2)
             && events(&pipes.write, &pipes.load, 1)
             && events(&pipes.matrix, &pipes.drain, 1)
-            && events(&pipes.feed, &pipes.matrix, 1)
+            && events(&pipes.feed, &pipes.matrix, 2)
             && events(&pipes.load, &pipes.feed, 1);
         (enough && pipe(stage, right)? == pipes.feed).then_some(pipes)
     }
@@ -296,14 +310,15 @@ impl Pipeline {
             builder.ring_tile(&left, plan.dtype, vec![high, plan.piece], layouts[0]),
             builder.ring_tile(&right, plan.dtype, vec![plan.piece, SIDE], layouts[1]),
         ];
-        let queries = (plan.ahead && several).then(|| ring(builder, load, feed, 0));
+        let queries = ring(builder, load, feed, 0);
         Pipeline {
             queries,
+            ahead: plan.ahead && several,
             scores: (tiles[0], ring(builder, drain, read, 0)),
             weights: (tiles[1], ring(builder, write, load, 0)),
             parts: (tiles[2], ring(builder, drain, read, 1)),
             acc: (tiles[3], ring(builder, matrix, drain, 0)),
-            operands: (operands, ring(builder, feed, matrix, 0)),
+            operands: [(operands[0], ring(builder, feed, matrix, 0)), (operands[1], ring(builder, feed, matrix, 1))],
         }
     }
 }
@@ -323,7 +338,12 @@ struct Work<'w, 'a> {
     is_due: Dim,
     is_first: Dim,
     is_last: Dim,
-    /// Which copies of rings it uses for all of the item and for the chunk.
+    /// Which of the chunk's passes it is, for products.
+    pass: Dim,
+    /// The number of the first of a pass's parts among the sums that the unit has made.
+    sums: Dim,
+    /// The chunk's number, and which copies of rings it uses for all of the item and for the chunk.
+    number: Dim,
     item: Dim,
     copy: Dim,
     /// Which copies of what vector cores keep for the chunk, and kept for the one before.
@@ -378,179 +398,4 @@ impl Work<'_, '_> {
         size.push(width);
         Region { tile, slot: copy.clone(), offset, size }
     }
-
-    /// One product of staged operands, added to a copy of the unit's tile where `progress` is positive.
-    fn product(
-        &self,
-        builder: &mut KernelBuilder,
-        (lhs, rhs): (&Region, &Region),
-        acc: &Region,
-        (count, most): (Dim, usize),
-        progress: Dim,
-    ) -> Result<(), String> {
-        let ([left, right], ring) = &self.pipeline.operands;
-        let depth = rhs.size[0].clone();
-        let pieces = most.div_ceil(self.plan.piece);
-        let piece = self.plan.piece;
-        builder.for_each(depth.clone(), piece as i64, |builder, start| {
-            let number = count.clone() * Dim::from(pieces) + start.floor_div(&Dim::from(piece));
-            let (copy, part) = (copy_of(&number), part_of(&depth, start.clone(), piece).size);
-            ring.take(builder, &copy);
-            let mut operands = Vec::new();
-            for (tile, source, axis) in [(left, lhs, 1), (right, rhs, 0)] {
-                let mut source = source.clone();
-                source.offset[axis] = source.offset[axis].clone() + start.clone();
-                source.size[axis] = part.clone();
-                let region = Region { slot: copy.clone(), ..Region::at_origin(*tile, source.size.clone()) };
-                builder.copy(Operand::Tile(region.clone()), Operand::Tile(source));
-                operands.push(Operand::Tile(region));
-            }
-            ring.pass(builder, &copy);
-            let begun = progress.clone() + start;
-            let product = |builder: &mut KernelBuilder, accumulate: bool| {
-                builder.instr(Opcode::Mmad { accumulate }, vec![Operand::Tile(acc.clone())], operands.clone());
-                Ok::<(), String>(())
-            };
-            builder.if_positive(
-                Dim::ONE - begun,
-                |builder| product(builder, false),
-                |builder| product(builder, true),
-            )?;
-            ring.free(builder, &copy);
-            Ok(())
-        })
-    }
-
-    /// Scores of a chunk of keys.
-    fn scores(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (chunk, copy) = (&self.chunk, &self.copy);
-        let mut staged = None;
-        let groups = [self.attention.groups[2]];
-        let ahead = self.pipeline.queries.as_ref();
-        builder.if_positive(
-            self.is_first.clone(),
-            |builder| {
-                ahead.inspect(|ring| ring.take(builder, &self.item));
-                let load = self.load(0, 0, &self.plan.rows, &groups);
-                let load = Load { copy: ahead.map(|_| self.item.clone()), ..load };
-                staged = Some(load.stage(builder, &self.spans)?);
-                ahead.inspect(|ring| ring.pass(builder, &self.item));
-                Ok::<(), String>(())
-            },
-            |_| Ok(()),
-        )?;
-        let queries = staged.ok_or("queries that are never loaded")?;
-        let [_, keys, head, _] = self.attention.groups;
-        let ((tile, ring), (acc, drained)) = (&self.pipeline.scores, &self.pipeline.acc);
-        let (blocks, heads) = (self.blocks(), [head]);
-        ring.take(builder, copy);
-        builder.for_each(chunk.size.clone(), self.plan.side as i64, |builder, start| {
-            let mut spans = self.spans.clone();
-            let part = part_of(&chunk.size, start.clone(), self.plan.side);
-            let width = part.size.clone();
-            spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
-            let staged = self.load(1, 1, &heads, &[keys]).stage(builder, &spans)?;
-            for (at, block) in blocks.iter().enumerate() {
-                let number = start.floor_div(&Dim::from(self.plan.side)) * Dim::from(blocks.len()) + Dim::from(at);
-                let slot = copy_of(&number);
-                let mut lhs = queries.clone();
-                (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
-                let region =
-                    Region { slot: slot.clone(), ..Region::at_origin(*acc, vec![block.1.clone(), width.clone()]) };
-                drained.take(builder, &slot);
-                self.product(builder, (&lhs, &staged), &region, (number, self.plan.head), Dim::ZERO)?;
-                drained.pass(builder, &slot);
-                let to = self.exchanged(*tile, copy, block, start.clone(), width.clone());
-                let op = Opcode::Copy { rows: self.plan.rows.len() };
-                builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(region)]);
-                drained.free(builder, &slot);
-            }
-            Ok::<(), String>(())
-        })?;
-        ring.filled(builder, copy);
-        let Some(queries) = ahead else { return Ok(()) };
-        let free = |builder: &mut KernelBuilder| {
-            queries.free(builder, &self.item);
-            Ok(())
-        };
-        builder.if_positive(self.is_last.clone(), free, |_| Ok(()))
-    }
-
-    /// Weights times values of a chunk.
-    fn parts(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (given, ring) = (&self.pipeline.weights.1, &self.pipeline.parts.1);
-        given.wait(builder, &self.copy);
-        ring.take(builder, &self.copy);
-        builder.if_positive(self.any.clone(), |builder| self.part(builder), |_| Ok(()))?;
-        given.free(builder, &self.copy);
-        ring.filled(builder, &self.copy);
-        Ok(())
-    }
-
-    fn part(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (chunk, copy) = (&self.chunk, &self.copy);
-        let [_, keys, _, columns] = self.attention.groups;
-        let (weights, parts) = (&self.pipeline.weights.0, &self.pipeline.parts.0);
-        let (acc, drained) = &self.pipeline.acc;
-        let (blocks, rows, wide) = (self.blocks(), [keys], [columns]);
-        let stage = builder.target.stages[0].clone().ok_or("the unit has no stage")?;
-        let layout = builder.target.stage_layout(&stage, self.plan.dtype, false);
-        builder.for_each(Dim::from(self.plan.columns), self.plan.wide as i64, |builder, from| {
-            let all = part_of(&Dim::from(self.plan.columns), from.clone(), self.plan.wide);
-            let strips = strips(&all);
-            let products = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block, strip)));
-            let products: Vec<(&(usize, Dim), &(usize, Dim))> = products.collect();
-            let slot = |at: usize| match products.len() {
-                1 => copy_of(&from.floor_div(&Dim::from(self.plan.wide))),
-                _ => copy_of(&Dim::from(at)),
-            };
-            let sum = |(at, (block, strip)): (usize, &(&(usize, Dim), &(usize, Dim)))| Region {
-                slot: slot(at),
-                ..Region::at_origin(*acc, vec![block.1.clone(), strip.1.clone()])
-            };
-            let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
-            sums.iter().for_each(|sum| drained.take(builder, &sum.slot));
-            builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
-                let mut spans = self.spans.clone();
-                let part = part_of(&chunk.size, start.clone(), self.plan.staged);
-                let depth = part.size.clone();
-                spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
-                spans[columns] = all.clone();
-                let values = self.load(2, 1, &rows, &wide).stage(builder, &spans)?;
-                let tile = builder.tile(&stage, self.plan.dtype, vec![self.plan.capacity, self.plan.staged], layout);
-                let lhs = Region::at_origin(tile, vec![self.size.clone(), depth.clone()]);
-                let whole = (0, self.size.clone());
-                let source = self.exchanged(*weights, copy, &whole, start.clone(), depth);
-                let op = Opcode::Copy { rows: self.plan.rows.len() };
-                builder.instr(op, vec![Operand::Tile(lhs.clone())], vec![Operand::Tile(source)]);
-                for (at, ((block, strip), sum)) in products.iter().zip(&sums).enumerate() {
-                    let (mut lhs, mut values) = (lhs.clone(), values.clone());
-                    (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
-                    (values.offset[1], values.size[1]) = (Dim::from(strip.0), strip.1.clone());
-                    let number =
-                        start.floor_div(&Dim::from(self.plan.staged)) * Dim::from(products.len()) + Dim::from(at);
-                    self.product(builder, (&lhs, &values), sum, (number, self.plan.staged), start.clone())?;
-                }
-                Ok::<(), String>(())
-            })?;
-            for ((block, strip), sum) in products.iter().zip(&sums) {
-                drained.pass(builder, &sum.slot);
-                let from = from.clone() + Dim::from(strip.0);
-                let to = self.exchanged(*parts, copy, block, from, strip.1.clone());
-                let op = Opcode::Copy { rows: self.plan.rows.len() };
-                builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(sum.clone())]);
-                drained.free(builder, &sum.slot);
-            }
-            Ok(())
-        })
-    }
-}
-
-/// The strips of columns of one product each.
-fn strips(columns: &Span) -> Vec<(usize, Dim)> {
-    let strip = |start: usize| {
-        let rest = columns.size.clone() - Dim::from(start);
-        (start, rest.minimum(&Dim::from(SIDE)).maximum(&Dim::ZERO))
-    };
-    (0..columns.capacity).step_by(SIDE).map(strip).collect()
 }

@@ -8,8 +8,9 @@
 //! update                    a    b    c    d    e
 //! ```
 //! A core goes through the chunks of all its items as if they were one, so that the pipeline is not emptied between items. Scores wait for
-//! keys from device memory, parts for values that come again from the cache. Where keys come too slowly for all cores at once, every
-//! other core makes parts and what follows a turn later: half of the cores ask for keys while the other half asks for values.
+//! keys from device memory, parts for values that come again from the cache. A turn has as many passes as it takes for all columns of the
+//! parts, and in each a share of the scores is made. Where keys come too slowly for all cores at once, some cores make parts one or more
+//! passes later than others: some ask for keys while others ask for values.
 
 use tarsia_tensor::Dim;
 
@@ -29,16 +30,19 @@ const LAST: usize = 2;
 pub(super) struct Several {
     share: Share,
     chunks: usize,
-    /// By how many turns this core's parts are late.
+    /// By how many passes this core's parts are late.
     late: Dim,
 }
 
 impl Several {
-    /// `staggered` tells whether every other core is to be late; it is only if items have chunks enough.
-    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, staggered: bool) -> Option<Several> {
+    /// `staggered` tells whether some cores are to be late; they are only if items have chunks enough.
+    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, (staggered, passes): (bool, usize)) -> Option<Several> {
         let chunks = chunks.as_usize()?;
         let share = builder.deal_items()?;
-        let late = if staggered && chunks > LAST + 1 { share.core.modulo(&Dim::from(2usize)) } else { Dim::ZERO };
+        let late = match staggered && chunks > LAST {
+            true => share.core.modulo(&Dim::from(passes + 1)),
+            false => Dim::ZERO,
+        };
         Some(Several { share, chunks, late })
     }
 }
@@ -63,16 +67,6 @@ pub(super) struct Turn<'w, 'a> {
 }
 
 impl<'w, 'a> Schedule<'w, 'a> {
-    /// By how many turns parts may be late on some core.
-    fn latest(&self) -> usize {
-        self.several.as_ref().map_or(0, |several| several.late.range().high.max(0) as usize)
-    }
-
-    /// Copies of what is kept for a chunk until it is added up.
-    pub fn kept(&self) -> usize {
-        COPIES + self.latest()
-    }
-
     /// The work on the first chunk of the first item.
     pub fn first(&self) -> Work<'w, 'a> {
         self.work(Dim::ZERO, Dim::ZERO, Dim::ZERO)
@@ -84,17 +78,16 @@ impl<'w, 'a> Schedule<'w, 'a> {
         builder: &mut KernelBuilder,
         body: &dyn Fn(&mut KernelBuilder, &Turn<'w, 'a>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let late = self.several.as_ref().map_or(Dim::ZERO, |several| several.late.clone());
-        let more = Dim::from(LAST) + late;
+        let more = Dim::from(LAST);
         match &self.several {
             None => builder.for_each(self.chunks.clone() + more, 1, |builder, turn| {
                 let work = |before: Dim| self.work(before.clone(), Dim::ZERO, before);
-                body(builder, &self.turn(&turn, &self.chunks, &|after| work(turn.clone() - after.clone())))
+                self.passes(builder, &turn, &self.chunks, &|after| work(turn.clone() - after.clone()), body)
             }),
             Some(Several { share, chunks: 1, .. }) => {
                 builder.for_each(share.count.clone() + more, 1, |builder, turn| {
                     let work = |before: Dim| self.work(before.clone(), before, Dim::ZERO);
-                    body(builder, &self.turn(&turn, &share.count, &|after| work(turn.clone() - after.clone())))
+                    self.passes(builder, &turn, &share.count, &|after| work(turn.clone() - after.clone()), body)
                 })
             }
             Some(Several { share, chunks, .. }) => {
@@ -103,25 +96,43 @@ impl<'w, 'a> Schedule<'w, 'a> {
                     builder.for_each(self.chunks.minimum(&left), 1, |builder, chunk| {
                         let turn = item.clone() * self.chunks.clone() + chunk.clone();
                         let count = share.count.clone() * self.chunks.clone();
-                        body(builder, &self.turn(&turn, &count, &|after| self.behind(&item, &chunk, after, *chunks)))
+                        self.passes(builder, &turn, &count, &|after| self.behind(&item, &chunk, after, *chunks), body)
                     })
                 })
             }
         }
     }
 
-    /// The steps of a turn; `count` is the number of all chunks, `work` the work on the chunk of so many turns before.
-    fn turn(&self, turn: &Dim, count: &Dim, work: &dyn Fn(&Dim) -> Work<'w, 'a>) -> Turn<'w, 'a> {
+    /// The passes of a turn; `count` is the number of all chunks, `work` the work on the chunk of so many turns before.
+    fn passes(
+        &self,
+        builder: &mut KernelBuilder,
+        turn: &Dim,
+        count: &Dim,
+        work: &dyn Fn(&Dim) -> Work<'w, 'a>,
+        body: &dyn Fn(&mut KernelBuilder, &Turn<'w, 'a>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let passes = self.plan.passes();
         let late = self.several.as_ref().map_or(Dim::ZERO, |several| several.late.clone());
-        let left = |after: &Dim| count.clone() + after.clone() - turn.clone();
-        let begun = |after: &Dim| turn.clone() + Dim::ONE - after.clone();
-        let [now, next, parts, last] = [Dim::ZERO, Dim::ONE, Dim::ONE + late.clone(), Dim::from(LAST) + late];
-        Turn {
-            scores: Work { is_due: left(&now), ..work(&now) },
-            weights: Work { is_due: begun(&next).minimum(&left(&next)), ..work(&next) },
-            parts: Work { is_due: begun(&parts).minimum(&left(&parts)), ..work(&parts) },
-            update: Work { is_due: begun(&last), ..work(&last) },
-        }
+        builder.for_each(Dim::from(passes), 1, |builder, pass| {
+            let left = |after: &Dim| count.clone() + after.clone() - turn.clone();
+            let begun = |after: &Dim| turn.clone() + Dim::ONE - after.clone();
+            let first = Dim::ONE - pass.clone();
+            let last = pass.clone() + Dim::from(2usize) - Dim::from(passes);
+            let behind = Dim::ONE + (late.clone() - pass.clone() + Dim::from(passes - 1)).floor_div(&Dim::from(passes));
+            let place = (pass.clone() - late.clone() + Dim::from(2 * passes)).modulo(&Dim::from(passes));
+            let [now, next, behind, end] = [Dim::ZERO, Dim::ONE, behind, Dim::from(LAST)];
+            // The copy that the scores before have not used, which is free already, comes first.
+            let scores = Work { is_due: left(&now), pass: pass.clone(), ..work(&now) };
+            let sums = scores.blocks_of_keys()[1].clone() * Dim::from(scores.blocks().len());
+            let step = Turn {
+                scores,
+                weights: Work { is_due: begun(&next).minimum(&left(&next)).minimum(&first), ..work(&next) },
+                parts: Work { is_due: begun(&behind).minimum(&left(&behind)), pass: place, sums, ..work(&behind) },
+                update: Work { is_due: begun(&end).minimum(&last), ..work(&end) },
+            };
+            body(builder, &step)
+        })
     }
 
     /// The work on the chunk `after` turns before this chunk of this item: later steps are still at the item before.
@@ -130,7 +141,7 @@ impl<'w, 'a> Schedule<'w, 'a> {
         let number = item.clone() * self.chunks.clone() + chunk.clone() - after.clone();
         let place = item.clone() + ahead.floor_div(&self.chunks) - Dim::ONE;
         let work = self.work(number, place, ahead.modulo(&self.chunks));
-        if after.is(0) || chunks <= LAST + self.latest() {
+        if after.is(0) || chunks <= LAST {
             return work;
         }
         // The same without remainders, for which conditions would only repeat with whole items.
@@ -149,7 +160,7 @@ impl<'w, 'a> Schedule<'w, 'a> {
         };
         let placed = |span: &Span| Span { start: place(&span.start), size: place(&span.size), ..*span };
         let spans: Vec<Span> = self.plan.spans.iter().map(placed).collect();
-        let kept = Dim::from(self.kept());
+        let kept = Dim::from(COPIES);
         Work {
             attention: self.attention,
             plan: self.plan,
@@ -159,6 +170,9 @@ impl<'w, 'a> Schedule<'w, 'a> {
             chunk: part_of(&self.keys, chunk.clone() * Dim::from(self.plan.chunk), self.plan.chunk),
             any: self.keys.clone(),
             is_due: Dim::ONE,
+            pass: Dim::ZERO,
+            sums: Dim::ZERO,
+            number: number.clone(),
             is_first: Dim::ONE - chunk.clone(),
             is_last: chunk + Dim::from(2usize) - self.chunks.clone(),
             item: copy_of(&item),

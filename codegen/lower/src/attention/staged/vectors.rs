@@ -29,7 +29,10 @@ impl Work<'_, '_> {
         let shares = crate::load::share(builder, &self.plan.rows, &self.spans);
         let space = builder.target.vector_space.clone();
         // Copies begin where vectors may begin.
-        let ring: Vec<usize> = shares.iter().map(|share| share.next_multiple_of(8)).chain([1]).collect();
+        let mut ring: Vec<usize> = shares.iter().copied().chain([1]).collect();
+        if let Some(longest) = ring.iter_mut().max() {
+            *longest = longest.next_multiple_of(8);
+        }
         let tile = |builder: &mut KernelBuilder, width: usize| {
             let shape = shares.iter().copied().chain([width]).collect();
             builder.tile(&space, DType::F32, shape, Layout::RowMajor)
@@ -103,20 +106,25 @@ impl Work<'_, '_> {
             Operand::Tile(whole)
         };
         // What comes and what is computed are different tiles, so that the next piece can come early.
-        let (come, tile) =
-            (builder.scratch(DType::F32, &capacity, &size), builder.scratch(DType::F32, &capacity, &size));
+        let come = builder.scratch(DType::F32, &capacity, &size);
         builder.copy(Operand::Tile(come.clone()), exchanged(self.pipeline.scores.0));
-        let column = |builder: &mut KernelBuilder| {
-            let (mut shape, mut part) = (capacity.clone(), size.clone());
-            (shape[axes.len() - 1], part[axes.len() - 1]) = (1, Dim::ONE);
-            builder.scratch(DType::F32, &shape, &part)
-        };
-        let (next, total) = (column(builder), column(builder));
         let rounded = builder.scratch(self.plan.dtype, &capacity, &size);
-        // Two halves of the piece take turns, so that no instruction waits for the one before it.
+        // Two halves of the piece take turns, so that no instruction waits for the one before it: what is computed of them are tiles of
+        // their own.
         let half = |region: &Region| halves(region, place.axis, capacity[place.axis]);
+        let apart = |builder: &mut KernelBuilder, width: usize, size: &[Dim]| -> Vec<Region> {
+            let whole = Region::at_origin(come.tile, size.to_vec());
+            let parts = half(&whole);
+            let rows = capacity[place.axis].div_ceil(parts.len());
+            let mut room = capacity.clone();
+            (room[place.axis], room[axes.len() - 1]) = (rows, width);
+            parts.iter().map(|part| builder.scratch(DType::F32, &room, &part.size)).collect()
+        };
+        let (width, mut column) = (capacity[axes.len() - 1], size.clone());
+        column[axes.len() - 1] = Dim::ONE;
+        let tiles = apart(builder, width, &size);
+        let (nexts, totals) = (apart(builder, 1, &column), apart(builder, 1, &column));
         let state = |tile, copy: &Dim| half(&self.state(tile, spans, place, Dim::ONE, copy.clone()));
-        let (tiles, nexts, totals) = (half(&tile), half(&next), half(&total));
         let maxima = state(states.max, &Dim::ZERO);
         let [sums, before] = [&self.kept, &self.before].map(|copy| state(states.sum, copy));
         let factors = state(states.factor, &self.kept);
@@ -137,7 +145,7 @@ impl Work<'_, '_> {
         each(builder, binary(BinaryFn::Sub), &factors, &[&maxima, &nexts]);
         each(builder, Opcode::Unary(UnaryFn::Exp), &tiles, &[&tiles]);
         each(builder, Opcode::Unary(UnaryFn::Exp), &factors, &[&factors]);
-        builder.copy(Operand::Tile(rounded.clone()), Operand::Tile(tile.clone()));
+        each(builder, Opcode::Copy { rows: 1 }, &half(&rounded), &[&tiles]);
         builder.copy(exchanged(self.pipeline.weights.0), Operand::Tile(rounded));
         each(builder, Opcode::Copy { rows: 1 }, &maxima, &[&nexts]);
         each(builder, reduce(ReduceFn::Sum), &totals, &[&tiles]);
