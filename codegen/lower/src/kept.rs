@@ -46,18 +46,18 @@ impl Kept {
         (axes, spans): (&[usize], &[Span]),
         (staged, source): (&Region, Option<Operand>),
     ) -> Result<(), String> {
-        let op = Opcode::Copy { rows: load.rows.len() };
         let stays = self.before(&(chunk.clone() + Dim::ONE)) - self.before(chunk);
         builder.if_positive(
             stays,
             |builder| {
                 let kept = self.brought(builder, (load, ring), &self.before(chunk), (axes, spans))?;
-                builder.instr(op.clone(), vec![Operand::Tile(staged.clone())], vec![Operand::Tile(kept)]);
+                load.take(builder, staged.clone(), kept);
                 self.free(builder, ring, &self.before(chunk))
             },
             |builder| {
                 if let Some(source) = source {
-                    builder.instr(op.clone(), vec![Operand::Tile(staged.clone())], vec![source]);
+                    let op = Opcode::Copy { rows: load.rows.len() };
+                    builder.instr(op, vec![Operand::Tile(staged.clone())], vec![source]);
                 }
                 Ok(())
             },

@@ -116,12 +116,18 @@ impl Load<'_> {
         if let Some((ring, slot)) = &ring {
             ring.pass(builder, slot);
         }
-        let op = Opcode::Copy { rows: self.rows.len() };
-        builder.instr(op, vec![Operand::Tile(staged)], vec![Operand::Tile(whole)]);
+        self.take(builder, staged, whole);
         if let Some((ring, slot)) = &ring {
             ring.free(builder, slot);
         }
         Ok(())
+    }
+
+    /// Moves what is in the exchange space to the stage.
+    pub fn take(&self, builder: &mut KernelBuilder, staged: Region, exchanged: Region) {
+        let fractal = matches!(builder.layout_of(exchanged.tile), Layout::Fractal(_));
+        let op = Opcode::Copy { rows: if fractal { 1 } else { self.rows.len() } };
+        builder.instr(op, vec![Operand::Tile(staged)], vec![Operand::Tile(exchanged)]);
     }
 
     /// A tile for the operand in the exchange space, of which there are so many copies: in the layout of its stage, if vector cores can lay
@@ -137,8 +143,8 @@ impl Load<'_> {
         let stage = target.stages[self.which].as_deref().unwrap_or_default();
         let layout = target.stage_layout(stage, self.dtype, false);
         let allows = |space: &str| target.machine.space(space).is_some_and(|space| space.allows(&layout, self.dtype));
-        let side = self.dealt_side(axes, spans);
-        if allows(exchange) && allows(&target.vector_space) && extent(&side.outer, spans).1 <= 1 {
+        let whole = self.dealt_granule(builder, (axes, spans), &layout).is_some();
+        if allows(exchange) && allows(&target.vector_space) && whole {
             let (height, width) = (extent(self.rows, spans), extent(self.columns, spans));
             let tile = builder.copies(exchange, self.dtype, vec![height.1, width.1], layout, copies);
             return Ok(Region::at_origin(tile, vec![height.0, width.0]));
@@ -149,10 +155,23 @@ impl Load<'_> {
         Ok(Region::at_origin(tile, size))
     }
 
-    /// The side of the matrix along which the operand is dealt out to vector cores.
-    fn dealt_side(&self, axes: &[usize], spans: &[Span]) -> Side {
+    /// The steps in which rows of an operand are dealt out to vector cores so that every share and piece is whole blocks of a layout; `None`
+    /// if they cannot be, or something else than rows is dealt out.
+    fn dealt_granule(
+        &self,
+        builder: &KernelBuilder,
+        (axes, spans): (&[usize], &[Span]),
+        layout: &Layout,
+    ) -> Option<usize> {
+        let Layout::Fractal(fractal) = layout else { return None };
         let axis = dealt_axis(axes, 1, spans, &|group| !self.nest.is_whole(group));
-        self.side_of(axis)
+        let Side { axis: side, outer, inner } = self.side_of(axis);
+        let (size, row) = extent(&inner[1..], spans);
+        let granule = (1..=fractal.block[0]).find(|granule| (granule * row).is_multiple_of(fractal.block[0]))?;
+        let capacity = spans[axes[axis]].capacity;
+        let share = capacity.div_ceil(lanes(builder, capacity));
+        let whole = share.is_multiple_of(granule) && size.is(row as i64);
+        (side == 0 && extent(&outer, spans).1 <= 1 && whole).then_some(granule)
     }
 
     fn side_of(&self, axis: usize) -> Side {
@@ -176,10 +195,21 @@ impl Load<'_> {
         whole: &Region,
     ) -> Result<(), String> {
         let cuttable = |group: usize| !self.nest.is_whole(group);
-        let fractal = matches!(builder.layout_of(whole.tile), Layout::Fractal(_));
-        // A piece begins at a block, whatever its rows are made of.
-        let granule = block_side(builder, whole);
-        deal(builder, axes, granule, spans, &cuttable, |builder, spans, place| {
+        let layout = builder.layout_of(whole.tile);
+        let fractal = matches!(layout, Layout::Fractal(_));
+        // A piece of fractals begins at a block, whatever its rows are made of.
+        let (granule, axis) = match builder.target.exchange.is_some() {
+            true => {
+                let granule = self.dealt_granule(builder, (axes, spans), &layout).unwrap_or(1);
+                (granule, dealt_axis(axes, 1, spans, &cuttable))
+            }
+            false => {
+                let granule = block_side(builder, whole);
+                (granule, dealt_axis(axes, granule, spans, &cuttable))
+            }
+        };
+        let room = room(builder);
+        deal_pieces(builder, (axes, axis), granule, room, spans, |builder, spans, place| {
             let source = self.vectors(builder, spans.clone(), axes)?;
             if !fractal {
                 builder.copy(Operand::Tile(piece_of(whole, axes, &spans, place)), source);
@@ -277,7 +307,9 @@ impl Load<'_> {
 
     /// The operand over a box, in the vectors' memory or as it is in device memory.
     fn vectors(&self, builder: &mut KernelBuilder, spans: Vec<Span>, axes: &[usize]) -> Result<Operand, String> {
-        if let Some(source) = self.as_it_lies(builder, &spans, axes)? {
+        if self.fill.is_none()
+            && let Some(source) = self.as_it_lies(builder, &spans, axes)?
+        {
             return Ok(source);
         }
         let mut emitter = Emitter::over(builder, self.body, self.nest, self.leaves, spans, axes.to_vec());
@@ -357,9 +389,13 @@ pub(crate) fn deal(
     cuttable: &dyn Fn(usize) -> bool,
     body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
 ) -> Result<(), String> {
-    let room = builder.target.elements(builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES);
-    let axis = dealt_axis(axes, granule, spans, cuttable);
+    let (room, axis) = (room(builder), dealt_axis(axes, granule, spans, cuttable));
     deal_pieces(builder, (axes, axis), granule, room, spans, body)
+}
+
+/// Elements of a piece.
+fn room(builder: &KernelBuilder) -> usize {
+    builder.target.elements(builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES)
 }
 
 /// Deals a block out to the vector cores that work with the unit, along one of its axes; each takes its share piece by piece, pieces beginning at multiples of `granule` and holding `room` elements. `body` gets the

@@ -246,11 +246,19 @@ impl Router<'_, '_> {
                 *row = row.next_multiple_of(fractal.block[1]);
             }
             let next = self.tile(&hop.path.to, hop.layout, hop.dtype, &shape);
+            let rows = self.rows_of(&next, &current, rows);
             out.push(copy(next.clone(), current, rows));
             current = next;
         }
+        let rows = self.rows_of(&dst, &current, rows);
         out.push(copy(dst, current, rows));
         Ok(())
+    }
+
+    /// How many axes of what is copied are rows: one from fractals to fractals.
+    fn rows_of(&self, dst: &Operand, src: &Operand, rows: usize) -> usize {
+        let matrix = |operand: &Operand| matches!(self.home(operand).1, Layout::Fractal(_));
+        if matrix(dst) && matrix(src) { 1 } else { rows }
     }
 
     fn end(&self, operand: &Operand) -> Result<End, String> {
