@@ -186,11 +186,9 @@ impl Product<'_> {
         }
         builder.grouping = match (block.kept, axes) {
             (Some((which, _)), mut axes) => {
+                let (across, band) = (axes[which].take(), block.band);
                 let (first, last) = (builder.symbol("first"), builder.symbol("last"));
-                let across = axes[which].take();
-                let along: Option<tarsia_tensor::Symbol> = axes[1 - which].take();
-                let band = block.band;
-                along.map(|along| Grouping::Runs { along, across, band, first, last })
+                axes[1 - which].take().map(|along| Grouping::Runs { along, across, band, first, last })
             }
             (None, [Some(rows), Some(columns)]) => Some(Grouping::Bands { rows, columns, band: block.band }),
             _ => None,
