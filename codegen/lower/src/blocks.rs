@@ -5,6 +5,7 @@
 
 mod runs;
 mod staged;
+mod way;
 mod windows;
 
 use tarsia_tensor::DType;

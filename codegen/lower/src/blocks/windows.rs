@@ -2,7 +2,10 @@
 
 use tarsia_tensor::DType;
 
-use super::staged::{Lies, Staged, Way};
+use super::{
+    staged::{Lies, Staged},
+    way::Way,
+};
 use crate::target::Target;
 
 /// Sizes of a convolution.
