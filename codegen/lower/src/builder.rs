@@ -220,7 +220,7 @@ impl<'m> KernelBuilder<'m> {
     }
 
     /// A row-major tile of which there are so many copies, with as many more rows as it takes for copies to be aligned.
-    pub fn exchanged(&mut self, space: &str, dtype: DType, mut shape: Vec<usize>, copies: usize) -> TileId {
+    pub fn aligned_copies(&mut self, space: &str, dtype: DType, mut shape: Vec<usize>, copies: usize) -> TileId {
         let alignment = self.target.machine.space(space).map_or(1, |space| space.alignment * 8);
         let row = shape.iter().skip(1).product::<usize>() * dtype.bits();
         if let Some(rows) = shape.first_mut().filter(|_| copies > 1) {
@@ -234,16 +234,6 @@ impl<'m> KernelBuilder<'m> {
         let id = self.tile(space, dtype, shape, layout);
         self.kernel.tiles[id.0 as usize].slots = copies;
         id
-    }
-
-    /// A new row-major tile of which there are so many copies.
-    pub fn slots(&mut self, space: &str, dtype: DType, shape: Vec<usize>, copies: usize) -> TileId {
-        self.copies(space, dtype, shape, Layout::RowMajor, copies)
-    }
-
-    /// A new tile of which there are as many copies as a ring has.
-    pub fn ring_tile(&mut self, space: &str, dtype: DType, shape: Vec<usize>, layout: Layout) -> TileId {
-        self.copies(space, dtype, shape, layout, crate::ring::COPIES)
     }
 
     /// A new row-major tile in vector scratch of this capacity, as the region of this size.

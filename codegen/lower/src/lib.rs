@@ -16,6 +16,7 @@ mod attention;
 mod blocks;
 mod builder;
 mod concat;
+mod deal;
 mod decompose;
 mod emit;
 mod error;

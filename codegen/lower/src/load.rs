@@ -1,4 +1,4 @@
-//! Operands of matrix products on their way to the unit's stage, and work dealt out to the vector cores beside the unit.
+//! Operands of matrix products on their way to the unit's stage.
 
 use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, Op, Type, Value, access::Index};
@@ -11,14 +11,12 @@ use tarsia_tile::{
 
 use crate::{
     builder::KernelBuilder,
+    deal::{deal_pieces, dealt_axis, lanes, piece_of, room},
     emit::{Emitter, Leaf, Span},
     kept::Kept,
     nest::Nest,
     ring::{COPIES, Ring, copy_of},
 };
-
-/// Tiles as large as a piece that an epilogue or prologue may have at the same time, double buffering included.
-const PIECES: usize = 12;
 
 /// An operand that is to be brought to its stage, as a matrix.
 #[derive(Clone)]
@@ -56,7 +54,7 @@ impl Load<'_> {
             let layout = builder.target.stage_layout(&space, dtype, transposed);
             let shape = vec![height.1, width.1];
             let (tile, slot) = match &self.copy {
-                Some(copy) => (builder.ring_tile(&space, dtype, shape, layout), copy.clone()),
+                Some(copy) => (builder.copies(&space, dtype, shape, layout, COPIES), copy.clone()),
                 None => (builder.tile(&space, dtype, shape, layout), Dim::ZERO),
             };
             Region { slot, ..Region::at_origin(tile, size.clone()) }
@@ -66,10 +64,10 @@ impl Load<'_> {
         let source = self.loadable(builder, spans, &axes)?;
         let joined = if source.is_none() { self.joined(builder, spans, &axes)? } else { None };
         if let (Some(kept), Some(turn)) = (self.kept, &self.turn)
-            && let Some(ring) = self.ring(builder)
             && joined.is_none()
             && let straight = source.clone().filter(|source| !turned(source))
             && (straight.is_some() || kept.is_whole())
+            && let Some(ring) = self.ring(builder)
         {
             let staged = stage(builder, false);
             kept.stage(builder, (self, &ring, turn), (&axes, spans), (&staged, straight))?;
@@ -151,7 +149,7 @@ impl Load<'_> {
         }
         let (size, capacity): (Vec<Dim>, Vec<usize>) =
             axes.iter().map(|&group| (spans[group].size.clone(), spans[group].capacity)).unzip();
-        let tile = builder.exchanged(exchange, self.dtype, capacity, copies);
+        let tile = builder.aligned_copies(exchange, self.dtype, capacity, copies);
         Ok(Region::at_origin(tile, size))
     }
 
@@ -366,98 +364,6 @@ fn in_runs(view: &View, shape: &[Dim], rows: usize, width: usize) -> bool {
         true
     };
     is_run(0..rows) || is_run(rows..view.size.len())
-}
-
-/// Where a piece is in the block that was dealt out.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    /// The axis along which the block was dealt out.
-    pub axis: usize,
-    /// First index in the block.
-    pub offset: Dim,
-    /// First index in the share of one core.
-    pub within: Dim,
-}
-
-/// Deals a block out to the vector cores that work with the unit, along the first of its axes that may be cut, in pieces of which a dozen
-/// fit their memory; see [`deal_pieces`].
-pub(crate) fn deal(
-    builder: &mut KernelBuilder,
-    axes: &[usize],
-    granule: usize,
-    spans: &[Span],
-    cuttable: &dyn Fn(usize) -> bool,
-    body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
-) -> Result<(), String> {
-    let (room, axis) = (room(builder), dealt_axis(axes, granule, spans, cuttable));
-    deal_pieces(builder, (axes, axis), granule, room, spans, body)
-}
-
-/// Elements of a piece.
-fn room(builder: &KernelBuilder) -> usize {
-    builder.target.elements(builder.target.bytes_of(&builder.target.vector_space) / 4 / PIECES)
-}
-
-/// Deals a block out to the vector cores that work with the unit, along one of its axes; each takes its share piece by piece, pieces beginning at multiples of `granule` and holding `room` elements. `body` gets the
-/// spans of a piece and where it is. A piece may be empty.
-pub(crate) fn deal_pieces(
-    builder: &mut KernelBuilder,
-    (axes, axis): (&[usize], usize),
-    granule: usize,
-    room: usize,
-    spans: &[Span],
-    mut body: impl FnMut(&mut KernelBuilder, Vec<Span>, Place) -> Result<(), String>,
-) -> Result<(), String> {
-    let others = axes.iter().enumerate().filter(|(at, _)| *at != axis);
-    let row = others.fold(1usize, |n, (_, &g)| n.saturating_mul(spans[g].capacity));
-    let rows = spans[axes[axis]].clone();
-    let lanes = lanes(builder, rows.capacity);
-    let lane = if lanes > 1 { builder.lane() } else { Dim::ZERO };
-    let share = rows.capacity.div_ceil(lanes);
-    let part = (room / row.max(1) / granule * granule).max(granule).min(share);
-    // Equal pieces, if that makes them not much shorter.
-    let equal =
-        (part.div_ceil(2)..=part).rev().find(|part| share.is_multiple_of(*part) && part.is_multiple_of(granule));
-    let part = equal.unwrap_or(part);
-    builder.for_each(Dim::from(share), part as i64, |builder, start| {
-        let offset = lane.clone() * Dim::from(share) + start.clone();
-        let left = rows.size.clone() - offset.clone();
-        let whole = share.is_multiple_of(part) && rows.size.as_usize() == Some(share * lanes);
-        let size = match whole {
-            true => Dim::from(part),
-            false => part_of(&Dim::from(share), start.clone(), part).size.minimum(&left).maximum(&Dim::ZERO),
-        };
-        let mut spans = spans.to_vec();
-        spans[axes[axis]] = Span { start: rows.start.clone() + offset.clone(), size, capacity: part };
-        body(builder, spans, Place { axis, offset, within: start })
-    })
-}
-
-/// The first axis that may be cut and is longer than 1.
-pub(crate) fn dealt_axis(axes: &[usize], granule: usize, spans: &[Span], cuttable: &dyn Fn(usize) -> bool) -> usize {
-    let may = |&group: &usize| cuttable(group);
-    let long = axes.iter().position(|group| may(group) && (granule > 1 || spans[*group].capacity > 1));
-    long.or_else(|| axes.iter().position(may)).unwrap_or(0)
-}
-
-/// The vector cores that share something of this length; a single element is nothing to share.
-fn lanes(builder: &KernelBuilder, length: usize) -> usize {
-    if length > 1 { builder.target.lanes.max(1) } else { 1 }
-}
-
-/// The share of one core of a block with these axes, per axis.
-pub(crate) fn share(builder: &KernelBuilder, axes: &[usize], spans: &[Span]) -> Vec<usize> {
-    let mut shares: Vec<usize> = axes.iter().map(|&group| spans[group].capacity).collect();
-    let axis = dealt_axis(axes, 1, spans, &|_| true);
-    shares[axis] = shares[axis].div_ceil(lanes(builder, shares[axis]));
-    shares
-}
-
-/// The piece of a block that `deal` gave, in the tile that holds the block.
-pub(crate) fn piece_of(whole: &Region, axes: &[usize], spans: &[Span], place: Place) -> Region {
-    let mut part = whole.clone();
-    (part.offset[place.axis], part.size[place.axis]) = (place.offset, spans[axes[place.axis]].size.clone());
-    part
 }
 
 /// The part of an axis from `start`; all parts are whole where the size is a multiple.

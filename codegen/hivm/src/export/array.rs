@@ -3,7 +3,7 @@
 use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Fractal, Layout, Operand, Order, ParamId, Region, Tile, TileId, View};
 
-use super::{Emitter, Form, Missing, Result, writer::element};
+use super::{Emitter, Form, Missing, Result, fractal::one_axis, writer::element};
 
 /// Where an array lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,28 +85,19 @@ impl Array {
     pub fn elements(&self) -> Dim {
         Dim::product(&self.size)
     }
-}
 
-impl Array {
     /// The matrix whose rows are the first so many axes, as columns of this width: an axis for these, one for rows, one inside of a row. `None`
     /// if its rows or columns do not step alike.
     pub fn in_columns(&self, rows: usize, width: usize) -> Option<Array> {
-        let one = |axes: std::ops::Range<usize>| {
-            let axes: Vec<usize> = axes.filter(|&axis| !self.size[axis].is(1)).collect();
-            let follows =
-                |pair: &[usize]| self.step[pair[0]] == self.step[pair[1]].clone() * self.size[pair[1]].clone();
-            let size = Dim::product(axes.iter().map(|&axis| &self.size[axis]));
-            let step = axes.last().map_or(Dim::ONE, |&axis| self.step[axis].clone());
-            axes.windows(2).all(follows).then_some((size, step))
-        };
-        let ((height, row), (length, column)) = (one(0..rows)?, one(rows..self.size.len())?);
+        let axes: Vec<usize> = (0..self.size.len()).collect();
+        let ((height, row), (length, column)) = (one_axis(self, &axes[..rows])?, one_axis(self, &axes[rows..])?);
         let wide = Dim::from(width);
         let size = vec![length.ceil_div(&wide), height, wide.clone()];
         Some(self.with(self.offset.clone(), size, vec![column.clone() * wide, row, column]))
     }
 }
 
-/// Elements of a row of the fractals of a tile that holds columns of them, outside of the cube core's own layouts.
+/// Elements of a row of the fractals of a tile that holds columns of them.
 fn columns_of_fractals(tile: &Tile) -> Option<usize> {
     match tile.layout {
         Layout::Fractal(Fractal { outer: Order::N, inner: Order::Z, block: [_, width] }) if width > 1 => Some(width),
@@ -238,7 +229,7 @@ impl Emitter<'_> {
         Ok(Array { base, dtype, spelled: None, space, offset, size, step, home: Home::Tile(region.tile) })
     }
 
-    /// Elements of a row of a fractal, if the operand is a tile of columns of fractals outside of the cube core's memories.
+    /// Elements of a row of a fractal, if the operand is a tile of columns of fractals.
     pub fn fractals(&self, operand: &Operand) -> Option<usize> {
         let Operand::Tile(region) = operand else { return None };
         columns_of_fractals(self.tile(region.tile).ok()?)

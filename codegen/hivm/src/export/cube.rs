@@ -320,10 +320,9 @@ impl Emitter<'_> {
     }
 
     fn feeds_products(&self, tile: &Tile) -> bool {
-        let operand = self.is_operand_space(&tile.space) || self.is_accumulator_space(&tile.space);
         let blocked = matches!(tile.layout, Layout::Fractal(fractal) if fractal.block != [1, 1]);
         let staged = hivm_space(&tile.space).is_ok_and(|space| space == "cbuf");
-        blocked && !operand && staged
+        blocked && staged
     }
 }
 

@@ -327,7 +327,7 @@ impl Line {
 }
 
 /// Axes as a single one: size and step.
-fn one_axis(array: &Array, axes: &[usize]) -> Option<(Dim, Dim)> {
+pub fn one_axis(array: &Array, axes: &[usize]) -> Option<(Dim, Dim)> {
     let axes: Vec<usize> = axes.iter().copied().filter(|&axis| !array.size[axis].is(1)).collect();
     let follows = |pair: &[usize]| array.step[pair[0]] == array.step[pair[1]].clone() * array.size[pair[1]].clone();
     if !axes.windows(2).all(follows) {

@@ -301,14 +301,14 @@ impl Pipeline {
         let accumulator = target.accumulator;
         let high = plan.capacity.min(SIDE);
         let tiles = [
-            builder.ring_tile(&exchange, plan.sum, wide(plan.chunk), Layout::RowMajor),
-            builder.ring_tile(&exchange, plan.dtype, wide(plan.chunk), Layout::RowMajor),
-            builder.ring_tile(&exchange, plan.sum, wide(plan.columns), Layout::RowMajor),
-            builder.ring_tile(&unit, plan.sum, vec![high, SIDE], accumulator),
+            builder.copies(&exchange, plan.sum, wide(plan.chunk), Layout::RowMajor, COPIES),
+            builder.copies(&exchange, plan.dtype, wide(plan.chunk), Layout::RowMajor, COPIES),
+            builder.copies(&exchange, plan.sum, wide(plan.columns), Layout::RowMajor, COPIES),
+            builder.copies(&unit, plan.sum, vec![high, SIDE], accumulator, COPIES),
         ];
         let operands = [
-            builder.ring_tile(&left, plan.dtype, vec![high, plan.piece], layouts[0]),
-            builder.ring_tile(&right, plan.dtype, vec![plan.piece, SIDE], layouts[1]),
+            builder.copies(&left, plan.dtype, vec![high, plan.piece], layouts[0], COPIES),
+            builder.copies(&right, plan.dtype, vec![plan.piece, SIDE], layouts[1], COPIES),
         ];
         let queries = ring(builder, load, feed, 0);
         Pipeline {

@@ -23,13 +23,13 @@ pub(super) struct Runs {
     pub loads: [f64; 2],
     /// Cycles that one of several cores waits for another to load what it needs of the other operand from the same place.
     pub waits: f64,
-    /// Bytes of the cache, and bytes a cycle that all cores together get from the memory behind it.
+    /// Bytes of the cache that are counted on, and bytes a cycle that all cores together get from the memory behind it.
     pub cache: f64,
     pub memory: f64,
 }
 
-/// The part of the memory's bandwidth that is counted on.
-const COUNTED_ON: f64 = 0.75;
+/// The part of the cache, and of the bandwidth of the memory behind it, that is counted on.
+pub(super) const COUNTED_ON: f64 = 0.75;
 /// Times that differ by less are equal: the model is not better.
 const CLOSE: f64 = 1.01;
 /// Bands of more lines are all lines.

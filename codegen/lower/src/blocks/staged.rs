@@ -3,7 +3,10 @@
 use tarsia_tensor::DType;
 use tarsia_tile::machine::GLOBAL;
 
-use super::{runs::Runs, way::Way};
+use super::{
+    runs::{COUNTED_ON, Runs},
+    way::Way,
+};
 use crate::target::Target;
 
 /// A block of a product whose operands come through a stage.
@@ -62,8 +65,6 @@ const LONGEST: usize = 512;
 const LARGE: usize = 2;
 /// One operand may be so many times as deep in the stage as the other.
 const TIMES: usize = 2;
-/// The part of the cache that is counted on.
-const COUNTED_ON: f64 = 0.75;
 /// How much longer what vector cores bring is taken to take, so that it is done only where it pays.
 const WORTH: f64 = 1.02;
 

@@ -21,9 +21,10 @@ use super::{Packed, Product, Result_};
 use crate::{
     blocks::{Lies, Problem, Staged, choose_staged, staged_granule},
     builder::KernelBuilder,
+    deal::{deal, piece_of},
     emit::{Emitter, Leaf, Span},
     kept::Kept,
-    load::{Load, block_side, cut_block, deal, extent, part_of, piece_of},
+    load::{Load, block_side, cut_block, extent, part_of},
     nest::linear,
     persist::Grouping,
 };
@@ -152,7 +153,7 @@ impl Product<'_> {
 
     /// How an operand lies where it is loaded from.
     fn lies(&self, builder: &mut KernelBuilder, which: usize) -> Lies {
-        let computed = builder.target.exchange.is_some();
+        let exchanges = builder.target.exchange.is_some();
         let point = vec![Span::point(Dim::ZERO); self.nest.groups.len()];
         let probe = Emitter::over(builder, self.body, &self.nest, self.leaves, point, Vec::new());
         let along = |groups: &[usize]| {
@@ -165,7 +166,7 @@ impl Product<'_> {
         match (along(&self.roles.depth), along(sides)) {
             (Some(true), _) => Lies::AlongDepth,
             (_, Some(true)) => Lies::AlongSide,
-            _ if computed => Lies::Exchanged(self.source_bits(self.operands[which])),
+            _ if exchanges => Lies::Exchanged(self.source_bits(self.operands[which])),
             _ if which == 0 => Lies::AlongDepth,
             _ => Lies::AlongSide,
         }

@@ -10,8 +10,8 @@ use tarsia_tile::{Layout, Opcode, Operand, Region, TileId};
 use super::{Plan, Work};
 use crate::{
     builder::KernelBuilder,
+    deal::{Place, deal_pieces, dealt_axis, share},
     emit::{Emitter, Leaf, Span},
-    load::{Place, deal_pieces, dealt_axis},
     map::Target,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct States {
 impl Work<'_, '_> {
     /// What every vector core keeps; of what belongs to a chunk so many copies.
     pub(super) fn states(&self, builder: &mut KernelBuilder, copies: usize) -> States {
-        let shares = crate::load::share(builder, &self.plan.rows, &self.spans);
+        let shares = share(builder, &self.plan.rows, &self.spans);
         let space = builder.target.vector_space.clone();
         // Copies begin where vectors may begin.
         let mut ring: Vec<usize> = shares.iter().copied().chain([1]).collect();
@@ -40,8 +40,8 @@ impl Work<'_, '_> {
         States {
             max: tile(builder, 1),
             acc: tile(builder, self.plan.columns),
-            sum: builder.slots(&space, DType::F32, ring.clone(), copies),
-            factor: builder.slots(&space, DType::F32, ring, copies),
+            sum: builder.copies(&space, DType::F32, ring.clone(), Layout::RowMajor, copies),
+            factor: builder.copies(&space, DType::F32, ring, Layout::RowMajor, copies),
         }
     }
 
