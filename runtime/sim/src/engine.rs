@@ -24,6 +24,7 @@ use crate::{
     SimError,
     cache::{Cache, Memory, Traffic},
     code::Code,
+    equal::Class,
     price::{PriceId, Prices},
     share::Share,
     walk::{Cursor, Issue, Issued},
@@ -48,8 +49,8 @@ pub(crate) enum Source<'a> {
     Memory,
     /// Asked when they are moved.
     Cache(&'a mut Cache),
-    /// Known beforehand: by role, by number of the access in its stream.
-    Known(&'a [Vec<Known>]),
+    /// Known beforehand: by role, by class of cores, by number of the access in its stream.
+    Known(&'a [Vec<Vec<Known>>]),
 }
 
 /// An access of equal cores on average.
@@ -65,8 +66,8 @@ pub(crate) struct Known {
 /// What is simulated.
 pub(crate) struct Setup<'a> {
     pub code: &'a Code<'a>,
-    /// Groups of cores, and how many equal ones each stands for.
-    pub groups: &'a [(usize, f64)],
+    /// Classes of cores.
+    pub groups: &'a [Class],
     /// How many groups share the items.
     pub all_groups: usize,
     /// Of every parameter.
@@ -265,10 +266,10 @@ impl<'e, 's> Engine<'e, 's> {
             issues: 0,
             steady: Steady::default(),
         };
-        for (at, &(group, weight)) in setup.groups.iter().enumerate() {
+        for (at, class) in setup.groups.iter().enumerate() {
             for (role, described) in code.roles.iter().enumerate() {
                 for lane in 0..described.lanes {
-                    engine.add_stream(at, group, weight, role, lane);
+                    engine.add_stream(at, class.group, class.weight(), role, lane);
                 }
             }
         }
@@ -385,7 +386,7 @@ impl<'e, 's> Engine<'e, 's> {
     fn outcome(mut self) -> Outcome {
         let pipes = self.pipes.iter().map(|pipe| {
             let stream = &self.streams[pipe.stream];
-            let (group, _) = self.setup.groups[stream.group];
+            let Class { group, .. } = self.setup.groups[stream.group];
             PipeOutcome {
                 kind: pipe.kind,
                 group,

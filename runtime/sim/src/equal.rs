@@ -19,15 +19,30 @@ use crate::{
 const CLASSES: usize = 4;
 const ALIKE: f64 = 0.01;
 
-/// One group of every class of equal ones, and how many it stands for; groups without work are in none.
+/// Groups of cores that are simulated as one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Class {
+    /// The group that stands for all.
+    pub group: usize,
+    pub members: Vec<usize>,
+}
+
+impl Class {
+    /// How many groups it stands for.
+    pub fn weight(&self) -> f64 {
+        self.members.len() as f64
+    }
+}
+
+/// The classes of equal groups; groups without work are in none.
 ///
 /// # Errors
 /// If an instruction has no cost.
-pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize, f64)>, SimError> {
+pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<Class>, SimError> {
     let items = code.items();
     let groups = (code.groups as u64).min(items);
     let mut signatures = Signatures::default();
-    let mut classes: Vec<(usize, f64)> = Vec::new();
+    let mut classes: Vec<Class> = Vec::new();
     let mut work: Vec<f64> = Vec::new();
     let mut known: FxHashMap<u64, usize> = FxHashMap::default();
     for group in 0..groups {
@@ -42,9 +57,9 @@ pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize
         }
         let at = *known.entry(all.signature).or_insert(classes.len());
         match classes.get_mut(at) {
-            Some((_, count)) => *count += 1.0,
+            Some(class) => class.members.push(group as usize),
             None => {
-                classes.push((group as usize, 1.0));
+                classes.push(Class { group: group as usize, members: vec![group as usize] });
                 work.push(all.work);
             }
         }
@@ -54,30 +69,30 @@ pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<(usize
 
 /// Classes with nearly the same work as one, for which the one nearest to their mean stands; that with most work stays by itself,
 /// since the others wait for it.
-fn merged(classes: &[(usize, f64)], work: &[f64]) -> Vec<(usize, f64)> {
+fn merged(classes: &[Class], work: &[f64]) -> Vec<Class> {
     let mut order: Vec<usize> = (0..classes.len()).collect();
     order.sort_by(|&a, &b| work[b].total_cmp(&work[a]));
     let Some((&heaviest, rest)) = order.split_first() else { return Vec::new() };
-    let mut merged = vec![classes[heaviest]];
+    let mut merged = vec![classes[heaviest].clone()];
     let mut at = 0;
     while at < rest.len() {
         let alike =
             rest[at..].iter().take_while(|&&other| work[other] >= work[rest[at]] * (1.0 - ALIKE)).count().max(1);
-        let members = &rest[at..at + alike];
-        let count: f64 = members.iter().map(|&member| classes[member].1).sum();
-        let mean = members.iter().map(|&member| classes[member].1 * work[member]).sum::<f64>() / count;
-        let distance = |member: usize| (work[member] - mean).abs();
-        let nearest = members.iter().copied().min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
-        merged.extend(nearest.map(|member| (classes[member].0, count)));
+        let all = &rest[at..at + alike];
+        let members: Vec<usize> = all.iter().flat_map(|&class| classes[class].members.iter().copied()).collect();
+        let mean = all.iter().map(|&class| classes[class].weight() * work[class]).sum::<f64>() / members.len() as f64;
+        let distance = |class: usize| (work[class] - mean).abs();
+        let nearest = all.iter().copied().min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
+        merged.extend(nearest.map(|class| Class { group: classes[class].group, members }));
         at += alike;
     }
     merged
 }
 
 /// Every group by itself.
-pub(crate) fn all(code: &Code<'_>) -> Vec<(usize, f64)> {
+pub(crate) fn all(code: &Code<'_>) -> Vec<Class> {
     let groups = (code.groups as u64).min(code.items()) as usize;
-    (0..groups).map(|group| (group, 1.0)).collect()
+    (0..groups).map(|group| Class { group, members: vec![group] }).collect()
 }
 
 /// What is issued, as a number, the cycles of all of it together, and how many instructions touch buffers.
@@ -264,12 +279,19 @@ pub(crate) fn mix(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::merged;
+    use super::{Class, merged};
 
     #[test]
     fn the_heaviest_class_stays_and_the_mean_stands_for_the_rest() {
-        let classes = [(0, 4.0), (1, 1.0), (2, 8.0), (3, 8.0), (4, 3.0)];
+        let mut next = 0;
+        let classes = [4, 1, 8, 8, 3].map(|count| {
+            let members: Vec<usize> = (next..next + count).collect();
+            next += count;
+            Class { group: members[0], members }
+        });
         let merged = merged(&classes, &[100.0, 50.0, 99.9, 99.6, 99.2]);
-        assert_eq!(merged, [(0, 4.0), (3, 19.0), (1, 1.0)]);
+        let found: Vec<(usize, f64)> = merged.iter().map(|class| (class.group, class.weight())).collect();
+        assert_eq!(found, [(0, 4.0), (13, 19.0), (4, 1.0)]);
+        assert_eq!(merged[1].members, (5..24).collect::<Vec<_>>());
     }
 }

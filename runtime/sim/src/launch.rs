@@ -200,7 +200,7 @@ impl Launch<'_> {
     fn report(
         &self,
         code: &Code<'_>,
-        groups: &[(usize, f64)],
+        groups: &[equal::Class],
         outcome: &Outcome,
         bottleneck: Bottleneck,
     ) -> KernelReport {
@@ -214,7 +214,7 @@ impl Launch<'_> {
             microseconds: self.machine.seconds(outcome.cycles) * 1e6,
             launch_cycles: self.machine.launch_cycles(),
             items: code.items(),
-            groups: groups.iter().map(|(_, weight)| weight).sum::<f64>() as usize,
+            groups: groups.iter().map(|class| class.members.len()).sum(),
             simulated_groups: groups.len(),
             instructions: outcome.instructions,
             pipes: self.pipes(code, outcome),

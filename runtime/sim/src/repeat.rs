@@ -15,7 +15,6 @@ use crate::{
     SimError,
     cache::{Cache, Memory},
     code::{Code, Node, deciding},
-    engine::Known,
     equal::{Part, Signatures},
     expr::Var,
     lockstep::Lockstep,
@@ -27,8 +26,6 @@ use crate::{
 const TURNS: usize = 64;
 /// Nor are they if so many first bytes would have to be compared.
 const STARTS: usize = 1 << 22;
-/// Two periods are alike if their parts in the cache differ by less than this part of all accesses.
-const ALIKE: f64 = 0.002;
 
 /// A period of all kinds of core.
 pub(crate) struct Period {
@@ -137,7 +134,7 @@ impl Period {
     /// need not be tried any more.
     pub fn leap(&mut self, memories: &[Memory], roles: &mut [Lockstep], cache: &mut Cache) -> bool {
         let Some(lead) = self.roles.first() else { return true };
-        let (done, whole) = (roles[lead.role].known.len(), lead.accesses);
+        let (done, whole) = (roles[lead.role].steps, lead.accesses);
         if self.begin.is_some() && !self.whole_blocks && done >= whole {
             return !self.take_whole_blocks(memories, cache);
         }
@@ -151,12 +148,12 @@ impl Period {
         // Since before the last two periods it holds nothing but what this loop has brought, or nothing new has come in them.
         let settled = earlier - begin >= 1.0 || turnover == earlier;
         let left =
-            self.roles.iter().map(|own| self.count as i64 - roles[own.role].known.len().div_ceil(own.accesses) as i64);
+            self.roles.iter().map(|own| self.count as i64 - roles[own.role].steps.div_ceil(own.accesses) as i64);
         let periods = left.min().unwrap_or(0) - 1;
         if periods < 1 {
             return true;
         }
-        if !settled || !self.roles.iter().all(|own| alike(&roles[own.role].known, own.accesses)) {
+        if !settled || !self.roles.iter().all(|own| roles[own.role].alike(own.accesses)) {
             return false;
         }
         for own in &self.roles {
@@ -166,16 +163,6 @@ impl Period {
         cache.shift(&memories.iter().filter_map(shift).collect::<Vec<_>>());
         true
     }
-}
-
-/// Whether the last accesses found as much in the cache as those before.
-fn alike(known: &[Known], accesses: usize) -> bool {
-    let Some(first) = known.len().checked_sub(2 * accesses) else { return false };
-    let (before, last) = known[first..].split_at(accesses);
-    let sum = |of: &dyn Fn(&Known) -> f64, known: &[Known]| known.iter().map(of).sum::<f64>();
-    let all: [&dyn Fn(&Known) -> f64; 3] =
-        [&|known| known.fetched, &|known| known.written_back, &|known| known.readers];
-    all.iter().all(|of| (sum(of, before) - sum(of, last)).abs() <= ALIKE * accesses as f64)
 }
 
 /// The turns of a kind of core, if it makes all accesses in one loop whose variable adds its own part to every address.

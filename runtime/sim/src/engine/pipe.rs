@@ -172,7 +172,7 @@ impl Engine<'_, '_> {
     fn demand(&mut self, number: usize, issued: &Issued) -> Demand {
         let (code, price) = (self.setup.code, self.prices.get(issued.price));
         let stream = &self.streams[self.pipes[number].stream];
-        let (role, weight) = (stream.role, stream.weight);
+        let (role, class, weight) = (stream.role, stream.group, stream.weight);
         let work = &code.works[issued.work];
         let mut traffic = Traffic::default();
         let mut address = None;
@@ -185,7 +185,7 @@ impl Engine<'_, '_> {
                     cache.access(memory, geometry, start, issued.access as u64, access.written, access.read)
                 }
                 Source::Known(known) => {
-                    let known = known[role].get(issued.access).copied().unwrap_or_default();
+                    let known = known[role][class].get(issued.access).copied().unwrap_or_default();
                     Traffic {
                         fetched: known.fetched * geometry.bytes,
                         written_back: known.written_back * geometry.bytes,
@@ -195,7 +195,7 @@ impl Engine<'_, '_> {
             };
             if access.read {
                 let readers = match &self.source {
-                    Source::Known(known) => known[role].get(issued.access).map_or(0.0, |known| known.readers),
+                    Source::Known(known) => known[role][class].get(issued.access).map_or(0.0, |known| known.readers),
                     _ => 0.0,
                 };
                 let requests = geometry.runs() * (geometry.run as f64 / LINE as f64).ceil();
