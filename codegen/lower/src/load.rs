@@ -1,10 +1,12 @@
 //! Operands of matrix products on their way to the unit's stage.
 
+use std::cell::OnceCell;
+
 use rustc_hash::FxHashMap;
 use tarsia_graph::{Graph, Op, Type, Value, access::Index};
 use tarsia_tensor::{DType, Dim, Symbol};
 use tarsia_tile::{
-    Layout, Opcode, Operand, Region, View,
+    Layout, Opcode, Operand, Region, TileId, View,
     machine::{GLOBAL, Transform},
     verify::access_transforms,
 };
@@ -17,6 +19,13 @@ use crate::{
     nest::Nest,
     ring::{COPIES, Ring, copy_of},
 };
+
+/// A copy of a tile of the stage that has as many as a ring; the first load that fills it makes the tile.
+#[derive(Clone)]
+pub(crate) struct Staged<'a> {
+    pub tile: &'a OnceCell<TileId>,
+    pub slot: Dim,
+}
 
 /// An operand that is to be brought to its stage, as a matrix.
 #[derive(Clone)]
@@ -35,8 +44,8 @@ pub(crate) struct Load<'a> {
     pub columns: &'a [usize],
     /// The element type in the stage.
     pub dtype: DType,
-    /// The copy to fill, if the stage is to have as many as a ring.
-    pub copy: Option<Dim>,
+    /// What to fill, if several loads fill it.
+    pub staged: Option<Staged<'a>>,
     /// How many chunks were brought before, where what comes through the exchange space is to use its copies in turn.
     pub turn: Option<Dim>,
     /// What stays in the exchange space for several items.
@@ -53,8 +62,10 @@ impl Load<'_> {
         let stage = |builder: &mut KernelBuilder, transposed: bool| {
             let layout = builder.target.stage_layout(&space, dtype, transposed);
             let shape = vec![height.1, width.1];
-            let (tile, slot) = match &self.copy {
-                Some(copy) => (builder.copies(&space, dtype, shape, layout, COPIES), copy.clone()),
+            let (tile, slot) = match &self.staged {
+                Some(Staged { tile, slot }) => {
+                    (*tile.get_or_init(|| builder.copies(&space, dtype, shape, layout, COPIES)), slot.clone())
+                }
                 None => (builder.tile(&space, dtype, shape, layout), Dim::ZERO),
             };
             Region { slot, ..Region::at_origin(tile, size.clone()) }

@@ -147,8 +147,7 @@ impl Period {
         self.last = [self.last[1], (done, turnover)];
         // Since before the last two periods it holds nothing but what this loop has brought, or nothing new has come in them.
         let settled = earlier - begin >= 1.0 || turnover == earlier;
-        let left =
-            self.roles.iter().map(|own| self.count as i64 - roles[own.role].steps.div_ceil(own.accesses) as i64);
+        let left = self.roles.iter().map(|own| self.count as i64 - roles[own.role].steps.div_ceil(own.accesses) as i64);
         let periods = left.min().unwrap_or(0) - 1;
         if periods < 1 {
             return true;

@@ -336,6 +336,27 @@ fn what_streams_through_the_cache_is_counted_as_if_walked() {
 }
 
 #[test]
+fn cores_that_are_elsewhere_find_other_things_in_the_cache() {
+    // Every row is read twice; one core has read a row before it begins, so that it finds rows where the other one brings them.
+    let shifted = program(
+        "    grid c < 2
+    if c > 0 {
+      copy rows=1 %t#(0)[0 +: 1, 0 +: 64] <- @x{1, 64 -> n - 1 + $0, $1}
+    }
+    for i in 0..256 step 1 {
+      copy rows=1 %t#(0)[0 +: 1, 0 +: 64] <- @x{1, 64 -> 2*i + c + $0, $1}
+      copy rows=1 %t#(1)[0 +: 1, 0 +: 64] <- @x{1, 64 -> 2*i + c + $0, $1}
+    }",
+    );
+    let [quick, full] = [false, true].map(|full| {
+        let options = Options { full, bottlenecks: false, ..Options::default() };
+        run(&shifted, &cached(65536, 8.0), 1024, options).expect("a report").kernels.remove(0)
+    });
+    assert_eq!((quick.simulated_groups, quick.bytes.memory_read), (2, full.bytes.memory_read));
+    assert!((quick.cycles - full.cycles).abs() < 0.01 * full.cycles, "{} and {} cycles", quick.cycles, full.cycles);
+}
+
+#[test]
 fn loops_in_loops_are_counted_as_if_simulated() {
     let nested = program(
         "    grid c < 2

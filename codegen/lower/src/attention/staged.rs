@@ -14,6 +14,8 @@ mod products;
 mod schedule;
 mod vectors;
 
+use std::cell::OnceCell;
+
 use tarsia_graph::NodeId;
 use tarsia_tensor::{DType, Dim};
 use tarsia_tile::{Layout, Region, TileId, machine::GLOBAL, optable::Class};
@@ -73,9 +75,12 @@ struct Plan {
 struct Pipeline {
     /// Of the queries' copies, of which there may be only one.
     queries: Ring,
+    staged_queries: OnceCell<TileId>,
     ahead: bool,
     scores: (TileId, Ring),
     weights: (TileId, Ring),
+    /// Weights and values in the stage, made by the first loads.
+    values: ([OnceCell<TileId>; 2], Ring),
     parts: (TileId, Ring),
     acc: (TileId, Ring),
     operands: [(TileId, Ring); 2],
@@ -282,7 +287,7 @@ impl Pipes {
             && events(&pipes.write, &pipes.load, 1)
             && events(&pipes.matrix, &pipes.drain, 1)
             && events(&pipes.feed, &pipes.matrix, 2)
-            && events(&pipes.load, &pipes.feed, 1);
+            && events(&pipes.load, &pipes.feed, 2);
         (enough && pipe(stage, right)? == pipes.feed).then_some(pipes)
     }
 }
@@ -313,9 +318,11 @@ impl Pipeline {
         let queries = ring(builder, load, feed, 0);
         Pipeline {
             queries,
+            staged_queries: OnceCell::new(),
             ahead: plan.ahead && several,
             scores: (tiles[0], ring(builder, drain, read, 0)),
             weights: (tiles[1], ring(builder, write, load, 0)),
+            values: ([OnceCell::new(), OnceCell::new()], ring(builder, load, feed, 1)),
             parts: (tiles[2], ring(builder, drain, read, 1)),
             acc: (tiles[3], ring(builder, matrix, drain, 0)),
             operands: [(operands[0], ring(builder, feed, matrix, 0)), (operands[1], ring(builder, feed, matrix, 1))],
@@ -365,7 +372,7 @@ impl Work<'_, '_> {
             rows,
             columns,
             dtype: self.plan.dtype,
-            copy: None,
+            staged: None,
             turn: None,
             kept: None,
         }

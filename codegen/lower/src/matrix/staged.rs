@@ -295,7 +295,7 @@ impl Product<'_> {
             rows,
             columns,
             dtype: types[which],
-            copy: None,
+            staged: None,
             turn: Some(turn),
             kept: kept.filter(|(operand, _)| *operand == which).map(|(_, kept)| kept),
         };

@@ -12,7 +12,7 @@ use super::{SIDE, Work};
 use crate::{
     builder::KernelBuilder,
     emit::Span,
-    load::{Load, part_of},
+    load::{Load, Staged, part_of},
     ring::{COPIES, copy_of},
 };
 
@@ -156,7 +156,8 @@ impl Work<'_, '_> {
             |builder| {
                 own.take(builder, &item);
                 let load = self.load(0, 0, &self.plan.rows, &groups);
-                let load = Load { copy: ahead.then(|| item.clone()), ..load };
+                let two = Staged { tile: &self.pipeline.staged_queries, slot: item.clone() };
+                let load = Load { staged: ahead.then_some(two), ..load };
                 let queries = load.stage(builder, &self.spans)?;
                 own.pass(builder, &item);
                 builder.ordered.insert(queries.tile);
@@ -244,78 +245,151 @@ impl Work<'_, '_> {
     }
 
     fn part(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (chunk, copy) = (&self.chunk, &self.copy);
-        let [_, keys, _, columns] = self.attention.groups;
-        let (weights, parts) = (&self.pipeline.weights.0, &self.pipeline.parts.0);
-        let (acc, drained) = &self.pipeline.acc;
-        let (blocks, rows, wide) = (self.blocks(), [keys], [columns]);
-        let stage = builder.target.stages[0].clone().ok_or("the unit has no stage")?;
-        let layout = builder.target.stage_layout(&stage, self.plan.dtype, false);
-        let from = self.pass.clone() * Dim::from(self.plan.wide);
-        let all = part_of(&Dim::from(self.plan.columns), from.clone(), self.plan.wide);
-        let strips = strips(&all);
-        let products = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block, strip)));
-        let products: Vec<(&(usize, Dim), &(usize, Dim))> = products.collect();
-        let slot = |at: usize| copy_of(&(self.sums.clone() + Dim::from(at)));
-        let sum = |(at, (block, strip)): (usize, &(&(usize, Dim), &(usize, Dim)))| Region {
-            slot: slot(at),
-            ..Region::at_origin(*acc, vec![block.1.clone(), strip.1.clone()])
-        };
-        let sums: Vec<Region> = products.iter().enumerate().map(sum).collect();
-        builder.for_each(chunk.size.clone(), self.plan.staged as i64, |builder, start| {
-            let mut spans = self.spans.clone();
-            let part = part_of(&chunk.size, start.clone(), self.plan.staged);
-            let depth = part.size.clone();
-            spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
-            spans[columns] = all.clone();
-            let values = self.load(2, 1, &rows, &wide).stage(builder, &spans)?;
-            let tile = builder.tile(&stage, self.plan.dtype, vec![self.plan.capacity, self.plan.staged], layout);
-            let lhs = Region::at_origin(tile, vec![self.size.clone(), depth.clone()]);
-            let whole = (0, self.size.clone());
-            let source = self.exchanged(*weights, copy, &whole, start.clone(), depth);
-            let op = Opcode::Copy { rows: self.plan.rows.len() };
-            builder.instr(op, vec![Operand::Tile(lhs.clone())], vec![Operand::Tile(source)]);
-            for (at, ((block, strip), sum)) in products.iter().zip(&sums).enumerate() {
-                let (mut lhs, mut values) = (lhs.clone(), values.clone());
-                (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
-                (values.offset[1], values.size[1]) = (Dim::from(strip.0), strip.1.clone());
-                let step = start.floor_div(&Dim::from(self.plan.staged));
-                let number = step.clone() * Dim::from(products.len()) + Dim::from(at);
-                let (height, width) = (blocks.len(), strips.len());
-                let chain = match (height, width) {
-                    (1, 1) => Chain::of(number, None, step, 0, 1),
-                    (_, 1) => Chain::of(number, Some(1), step, at, height),
-                    _ => {
-                        let group = step * Dim::from(height) + Dim::from(at / width);
+        let (size, staged) = (&self.chunk.size, self.plan.staged);
+        let sums = self.sums();
+        let (steps, width) = (size.as_usize().map(|size| size.div_ceil(staged)), self.strips().len());
+        let one = |builder: &mut KernelBuilder, start: &Dim| {
+            let step = start.floor_div(&Dim::from(staged));
+            let operands = self.bring(builder, start, &step)?;
+            let last = start.clone() + Dim::from(staged + 1) - size.clone();
+            self.pipeline.values.1.wait(builder, &copy_of(&step));
+            for (at, sum) in sums.iter().enumerate() {
+                let number = step.clone() * Dim::from(sums.len()) + Dim::from(at);
+                let chain = match (sums.len() / width, width) {
+                    (1, 1) => Chain::of(number, None, step.clone(), 0, 1),
+                    (height, 1) => Chain::of(number, Some(1), step.clone(), at, height),
+                    (height, _) => {
+                        let group = step.clone() * Dim::from(height) + Dim::from(at / width);
                         Chain::of(number, Some(0), group, at % width, width)
                     }
                 };
-                let take = |builder: &mut KernelBuilder| {
-                    drained.take(builder, &sum.slot);
-                    Ok::<(), String>(())
-                };
-                builder.if_positive(Dim::ONE - start.clone(), take, |_| Ok(()))?;
-                self.product(builder, [&lhs, &values], sum, self.plan.staged, &start, &chain)?;
+                self.add(builder, sum, (&operands, start), &chain)?;
+                builder.if_positive(last.clone(), |builder| self.leave(builder, sum), |_| Ok(()))?;
             }
+            self.pipeline.values.1.free(builder, &copy_of(&step));
             Ok::<(), String>(())
-        })?;
-        for ((block, strip), sum) in products.iter().zip(&sums) {
-            drained.pass(builder, &sum.slot);
-            let from = from.clone() + Dim::from(strip.0);
-            let to = self.exchanged(*parts, copy, block, from, strip.1.clone());
-            let op = Opcode::Copy { rows: self.plan.rows.len() };
-            builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(sum.clone())]);
-            drained.free(builder, &sum.slot);
+        };
+        // The unit keeps the weights of both of the last steps.
+        let several = sums.len() > 1 && sums.len() == width && staged <= self.plan.piece;
+        let Some(before) = steps.and_then(|steps| steps.checked_sub(COPIES)).filter(|_| several) else {
+            return builder.for_each(size.clone(), staged as i64, |builder, start| one(builder, &start));
+        };
+        if before > 0 {
+            builder.for_each(Dim::from(before * staged), staged as i64, |builder, start| one(builder, &start))?;
         }
+        // One sum after the other is completed at the end, so that each leaves while the next one is computed.
+        let steps = (before..before + COPIES).map(|step| (Dim::from(step), Dim::from(step * staged)));
+        let operands = steps.map(|(step, start)| Ok((self.bring(builder, &start, &step)?, start, copy_of(&step))));
+        let operands = operands.collect::<Result<Vec<_>, String>>()?;
+        for (at, sum) in sums.iter().enumerate() {
+            for turn in 0..COPIES {
+                let number = Dim::from(before * sums.len() + at * COPIES + turn);
+                // Every other sum goes back, with the weights of the step that the one before has ended with.
+                let turn = if at % 2 == 0 { turn } else { COPIES - 1 - turn };
+                let (operands, start, slot) = &operands[turn];
+                if at == 0 {
+                    self.pipeline.values.1.wait(builder, slot);
+                }
+                let group = Dim::from(before + turn);
+                self.add(builder, sum, (operands, start), &Chain::of(number, Some(0), group, at, sums.len()))?;
+                if at + 1 == sums.len() {
+                    self.pipeline.values.1.free(builder, slot);
+                }
+            }
+            self.leave(builder, sum)?;
+        }
+        Ok(())
+    }
+
+    /// The sums of a pass: blocks of rows and strips of columns.
+    fn sums(&self) -> Vec<Sum> {
+        let (blocks, strips) = (self.blocks(), self.strips());
+        let both = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block.clone(), strip.clone())));
+        let sum = |(at, (block, strip)): (usize, ((usize, Dim), (usize, Dim)))| {
+            let slot = copy_of(&(self.sums.clone() + Dim::from(at)));
+            let size = vec![block.1.clone(), strip.1.clone()];
+            Sum { acc: Region { slot, ..Region::at_origin(self.pipeline.acc.0, size) }, block, strip }
+        };
+        both.enumerate().map(sum).collect()
+    }
+
+    /// The columns of the values that its pass takes.
+    fn columns(&self) -> Span {
+        let from = self.pass.clone() * Dim::from(self.plan.wide);
+        part_of(&Dim::from(self.plan.columns), from, self.plan.wide)
+    }
+
+    /// The strips of columns of one product each.
+    fn strips(&self) -> Vec<(usize, Dim)> {
+        let columns = self.columns();
+        let strip = |start: usize| {
+            let rest = columns.size.clone() - Dim::from(start);
+            (start, rest.minimum(&Dim::from(SIDE)).maximum(&Dim::ZERO))
+        };
+        (0..columns.capacity).step_by(SIDE).map(strip).collect()
+    }
+
+    /// Brings weights and values from a place in the chunk on, the operands of its step of this number.
+    fn bring(&self, builder: &mut KernelBuilder, start: &Dim, step: &Dim) -> Result<[Region; 2], String> {
+        let [_, keys, _, columns] = self.attention.groups;
+        let ([weights, values], ring) = (&self.pipeline.values.0, &self.pipeline.values.1);
+        let (plan, slot) = (self.plan, copy_of(step));
+        let mut spans = self.spans.clone();
+        let part = part_of(&self.chunk.size, start.clone(), plan.staged);
+        let depth = part.size.clone();
+        spans[keys] = Span { start: self.chunk.start.clone() + start.clone(), ..part };
+        spans[columns] = self.columns();
+        ring.take(builder, &slot);
+        let staged = Some(Staged { tile: values, slot: slot.clone() });
+        let values = Load { staged, ..self.load(2, 1, &[keys], &[columns]) }.stage(builder, &spans)?;
+        let stage = builder.target.stages[0].clone().ok_or("the unit has no stage")?;
+        let layout = builder.target.stage_layout(&stage, plan.dtype, false);
+        let shape = vec![plan.capacity, plan.staged];
+        let tile = *weights.get_or_init(|| builder.copies(&stage, plan.dtype, shape, layout, COPIES));
+        let weights = Region { slot: slot.clone(), ..Region::at_origin(tile, vec![self.size.clone(), depth.clone()]) };
+        let whole = (0, self.size.clone());
+        let source = self.exchanged(self.pipeline.weights.0, &self.copy, &whole, start.clone(), depth);
+        let op = Opcode::Copy { rows: plan.rows.len() };
+        builder.instr(op, vec![Operand::Tile(weights.clone())], vec![Operand::Tile(source)]);
+        ring.filled(builder, &slot);
+        Ok([weights, values])
+    }
+
+    /// Adds the product of weights and values from a place in the chunk on to a sum.
+    fn add(
+        &self,
+        builder: &mut KernelBuilder,
+        Sum { acc, block, strip }: &Sum,
+        ([weights, values], start): (&[Region; 2], &Dim),
+        chain: &Chain,
+    ) -> Result<(), String> {
+        let (mut lhs, mut rhs) = (weights.clone(), values.clone());
+        (lhs.offset[0], lhs.size[0]) = (Dim::from(block.0), block.1.clone());
+        (rhs.offset[1], rhs.size[1]) = (Dim::from(strip.0), strip.1.clone());
+        let take = |builder: &mut KernelBuilder| {
+            self.pipeline.acc.1.take(builder, &acc.slot);
+            Ok::<(), String>(())
+        };
+        builder.if_positive(Dim::ONE - start.clone(), take, |_| Ok(()))?;
+        self.product(builder, [&lhs, &rhs], acc, self.plan.staged, start, chain)
+    }
+
+    /// Moves a sum to the vector cores.
+    fn leave(&self, builder: &mut KernelBuilder, Sum { acc, block, strip }: &Sum) -> Result<(), String> {
+        let drained = &self.pipeline.acc.1;
+        drained.pass(builder, &acc.slot);
+        let from = self.columns().start + Dim::from(strip.0);
+        let to = self.exchanged(self.pipeline.parts.0, &self.copy, block, from, strip.1.clone());
+        let op = Opcode::Copy { rows: self.plan.rows.len() };
+        builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(acc.clone())]);
+        drained.free(builder, &acc.slot);
         Ok(())
     }
 }
 
-/// The strips of columns of one product each.
-fn strips(columns: &Span) -> Vec<(usize, Dim)> {
-    let strip = |start: usize| {
-        let rest = columns.size.clone() - Dim::from(start);
-        (start, rest.minimum(&Dim::from(SIDE)).maximum(&Dim::ZERO))
-    };
-    (0..columns.capacity).step_by(SIDE).map(strip).collect()
+/// A sum of products in the unit: its rows and columns.
+struct Sum {
+    acc: Region,
+    block: (usize, Dim),
+    strip: (usize, Dim),
 }
