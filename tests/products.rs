@@ -1,5 +1,5 @@
-//! Products of which every core keeps an operand in the exchange space: results are those of the reference evaluation, whatever the sizes,
-//! and all of it can be said in HIVM.
+//! Products of which every core keeps an operand in the exchange space, and attentions, which are products in a pipeline: results are those
+//! of the reference evaluation, whatever the sizes, and all of it can be said in HIVM.
 
 use tarsia::{
     DType, Machine, Options, Phase, Session, SessionOptions, Start, Tensor, compile_with,
@@ -101,33 +101,72 @@ fn kept(program: &Program) -> Option<usize> {
     tiles.filter(|tile| tile.space == "ws" && tile.slots > 2).map(|tile| tile.slots).next()
 }
 
-/// Compiles the product for a machine, compares its result with the reference evaluation, and gives how many chunks are kept.
-fn check(case: Case, machine: &Machine) -> Option<usize> {
-    let (graph, inputs) = (case.graph(), case.inputs());
-    let machine = tarsia::with_cores(machine, case.cores).expect("fewer cores");
+/// Compiles a graph for so many cores of a machine, and compares its result with the reference evaluation.
+fn check(what: &str, graph: &Graph, inputs: &[Tensor], machine: &Machine, cores: usize) -> Program {
+    let machine = tarsia::with_cores(machine, cores).expect("fewer cores");
     let start = Start::Graph(graph.clone());
     let compiled = compile_with(start, Phase::Tiles, &machine, Options::default()).expect("it compiles");
     let program = compiled.program.expect("a program");
-    let kept = kept(&program);
     let missing = export(&program, &machine, Form::Placed).unsupported;
-    assert!(missing.is_empty(), "{case:?}: not in HIVM: {missing:?}");
-    let expected = eval::run(&graph, &inputs).expect("it evaluates").remove(0);
-    let session = Session::new(program, &SessionOptions::default()).expect("a session");
-    let found = session.run(&inputs).expect("it runs").remove(0);
+    assert!(missing.is_empty(), "{what}: not in HIVM: {missing:?}");
+    let expected = eval::run(graph, inputs).expect("it evaluates").remove(0);
+    let session = Session::new(program.clone(), &SessionOptions::default()).expect("a session");
+    let found = session.run(inputs).expect("it runs").remove(0);
     let tolerance = tarsia::Tolerance { rtol: 2e-3, atol: 2e-3, random: false };
     let error = tarsia::difference("y", &expected, &found, tolerance);
-    assert!(error.reason.is_empty(), "{case:?}: {}", error.reason);
-    kept
+    assert!(error.reason.is_empty(), "{what}: {}", error.reason);
+    program
+}
+
+/// How many chunks of a product's operand stay.
+fn staying(case: Case, machine: &Machine) -> Option<usize> {
+    kept(&check(&format!("{case:?}"), &case.graph(), &case.inputs(), machine, case.cores))
+}
+
+/// Attention over a cache that all heads share: `batch` sequences, heads, rows, keys; a key is a latent part, which is the value too, and a
+/// part of its own.
+fn shared_cache([batch, heads, rows, keys]: [usize; 4], latent: usize, own: usize, cores: usize) -> Program {
+    let head = latent + own;
+    let text = format!(
+        "graph @latent(%0 \"q\": f16[{batch}, {heads}, {rows}, {head}], %1 \"c\": f16[{batch}, 1, {keys}, {latent}], %2 \"r\": \
+         f16[{batch}, 1, {keys}, {own}]) {{\n  %3 = concat(%1, %2) {{axis: 3}} : f16[{batch}, 1, {keys}, {head}]\n  %4 = \
+         attention(%0, %3, %1) {{scale: {}}} : f16[{batch}, {heads}, {rows}, {latent}]\n  return %4 as \"y\"\n}}\n",
+        1.0 / (head as f64).sqrt()
+    );
+    let inputs = [
+        random(DType::F16, &[batch, heads, rows, head], 3.0, 1),
+        random(DType::F16, &[batch, 1, keys, latent], 1.0, 2),
+        random(DType::F16, &[batch, 1, keys, own], 1.0, 3),
+    ];
+    let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
+    let graph = text::parse(&text).expect("a graph");
+    check(&format!("{:?}", [batch, heads, rows, keys]), &graph, &inputs, &machine, cores)
+}
+
+#[test]
+fn attention_over_a_shared_cache_is_right_whatever_its_length() {
+    // Shorter than a step of parts, one, two, and two and a bit; more than a chunk of keys; a length that is whole chunks.
+    for (size, cores) in [
+        ([1, 16, 1, 33], 1),
+        ([2, 32, 1, 96], 1),
+        ([3, 128, 1, 192], 1),
+        ([2, 100, 1, 200], 2),
+        ([5, 64, 1, 1100], 2),
+        ([3, 32, 2, 2048], 1),
+    ] {
+        shared_cache(size, 512, 64, cores);
+    }
+    shared_cache([4, 8, 3, 700], 128, 32, 3);
 }
 
 #[test]
 fn an_operand_that_stays_changes_no_result() {
     let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
-    let kept: Vec<Option<usize>> = CASES.iter().map(|&case| check(case, &machine)).collect();
-    let staying =
+    let kept: Vec<Option<usize>> = CASES.iter().map(|&case| staying(case, &machine)).collect();
+    let stays =
         |right: Right| CASES.iter().zip(&kept).filter(move |(case, kept)| case.right == right && kept.is_some());
     for right in [Right::Rows, Right::Turned, Right::Quantised] {
-        assert!(staying(right).count() > 0, "{right:?} stays nowhere: {kept:?}");
+        assert!(stays(right).count() > 0, "{right:?} stays nowhere: {kept:?}");
     }
 }
 
@@ -135,9 +174,9 @@ fn an_operand_that_stays_changes_no_result() {
 fn what_the_exchange_space_does_not_hold_is_loaded_as_it_lies() {
     let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
     let case = case([1024, 768, 2048], Right::Rows, false, 1);
-    let whole = check(case, &machine).expect("all of it stays");
+    let whole = staying(case, &machine).expect("all of it stays");
     let text = "extends = \"ascend910b2\"\nname = \"narrow\"\n[[space]]\nname = \"ws\"\nbytes = 1048576\n";
     let narrow = Machine::from_toml(text).expect("a description");
-    let part = check(case, &narrow).expect("a part of it stays");
+    let part = staying(case, &narrow).expect("a part of it stays");
     assert!(part < whole, "{part} of {whole} chunks");
 }

@@ -279,19 +279,20 @@ impl Work<'_, '_> {
         }
         // One sum after the other is completed at the end, so that each leaves while the next one is computed.
         let steps = (before..before + COPIES).map(|step| (Dim::from(step), Dim::from(step * staged)));
-        let operands = steps.map(|(step, start)| Ok((self.bring(builder, &start, &step)?, start, copy_of(&step))));
+        let operands = steps.map(|(step, start)| Ok((self.bring(builder, &start, &step)?, copy_of(&step))));
         let operands = operands.collect::<Result<Vec<_>, String>>()?;
         for (at, sum) in sums.iter().enumerate() {
             for turn in 0..COPIES {
                 let number = Dim::from(before * sums.len() + at * COPIES + turn);
+                let progress = Dim::from(before + turn);
                 // Every other sum goes back, with the weights of the step that the one before has ended with.
                 let turn = if at % 2 == 0 { turn } else { COPIES - 1 - turn };
-                let (operands, start, slot) = &operands[turn];
+                let (operands, slot) = &operands[turn];
                 if at == 0 {
                     self.pipeline.values.1.wait(builder, slot);
                 }
                 let group = Dim::from(before + turn);
-                self.add(builder, sum, (operands, start), &Chain::of(number, Some(0), group, at, sums.len()))?;
+                self.add(builder, sum, (operands, &progress), &Chain::of(number, Some(0), group, at, sums.len()))?;
                 if at + 1 == sums.len() {
                     self.pipeline.values.1.free(builder, slot);
                 }
@@ -355,12 +356,12 @@ impl Work<'_, '_> {
         Ok([weights, values])
     }
 
-    /// Adds the product of weights and values from a place in the chunk on to a sum.
+    /// Adds the product of weights and values to a sum, which is at its beginning where `progress` is 0.
     fn add(
         &self,
         builder: &mut KernelBuilder,
         Sum { acc, block, strip }: &Sum,
-        ([weights, values], start): (&[Region; 2], &Dim),
+        ([weights, values], progress): (&[Region; 2], &Dim),
         chain: &Chain,
     ) -> Result<(), String> {
         let (mut lhs, mut rhs) = (weights.clone(), values.clone());
@@ -370,8 +371,8 @@ impl Work<'_, '_> {
             self.pipeline.acc.1.take(builder, &acc.slot);
             Ok::<(), String>(())
         };
-        builder.if_positive(Dim::ONE - start.clone(), take, |_| Ok(()))?;
-        self.product(builder, [&lhs, &rhs], acc, self.plan.staged, start, chain)
+        builder.if_positive(Dim::ONE - progress.clone(), take, |_| Ok(()))?;
+        self.product(builder, [&lhs, &rhs], acc, self.plan.staged, progress, chain)
     }
 
     /// Moves a sum to the vector cores.
