@@ -15,6 +15,9 @@ use crate::{
     walk::{Cursor, Issue, Issued},
 };
 
+/// A class has other accesses than the others, not only other luck with the same ones, if its part in the cache differs by more than this:
+/// what all find on average is steadier, and repeats.
+const ELSEWHERE: f64 = 0.45;
 /// Two periods are alike if their parts in the cache differ by less than this part of all accesses.
 const ALIKE: f64 = 0.002;
 
@@ -175,11 +178,22 @@ impl Lockstep {
                 }
             }
         }
-        let readers = mean_readers(&mut self.places, self.known.len());
-        for (class, known) in self.known.iter_mut().enumerate().filter(|(class, _)| issues[*class]) {
-            let (total, bytes) = &found[class];
+        let parts = |(total, bytes): &(Traffic, f64)| {
             let part = |of: f64| if *bytes > 0.0 { of / bytes } else { 0.0 };
-            let (fetched, written_back) = (part(total.fetched), part(total.written_back));
+            [part(total.fetched), part(total.written_back)]
+        };
+        let mut all = (Traffic::default(), 0.0);
+        for (total, bytes) in &found {
+            all.0.add(total);
+            all.1 += bytes;
+        }
+        let all = parts(&all);
+        let differs =
+            |own: &(Traffic, f64)| parts(own).iter().zip(&all).any(|(own, all)| (own - all).abs() > ELSEWHERE);
+        let elsewhere = found.iter().zip(&issues).any(|(own, issues)| *issues && differs(own));
+        let readers = mean_readers(&mut self.places, self.known.len(), elsewhere);
+        for (class, known) in self.known.iter_mut().enumerate().filter(|(class, _)| issues[*class]) {
+            let [fetched, written_back] = if elsewhere { parts(&found[class]) } else { all };
             known.push(Known { fetched, written_back, readers: readers[class] });
         }
         self.steps += 1;
@@ -187,14 +201,17 @@ impl Lockstep {
     }
 }
 
-/// How many cores, on average over the cores of each class, are at the place where one is.
-fn mean_readers(places: &mut [((u32, i64), usize)], classes: usize) -> Vec<f64> {
+/// How many cores, on average over the cores of each class or over all, are at the place where one is.
+fn mean_readers(places: &mut [((u32, i64), usize)], classes: usize, apart: bool) -> Vec<f64> {
     places.sort_unstable();
     let mut sums = vec![(0.0, 0.0); classes];
     for same in places.chunk_by(|(a, _), (b, _)| a == b) {
         for &(_, class) in same {
-            sums[class].0 += same.len() as f64;
-            sums[class].1 += 1.0;
+            let sums = if apart { &mut sums[class..=class] } else { &mut sums[..] };
+            sums.iter_mut().for_each(|(readers, count)| {
+                *readers += same.len() as f64;
+                *count += 1.0;
+            });
         }
     }
     sums.into_iter().map(|(readers, count)| if count > 0.0 { readers / count } else { 0.0 }).collect()
