@@ -1,5 +1,6 @@
 //! What the cache holds for each access of equal cores, on average: all cores' accesses are walked in step, and each access of the one
-//! that is simulated gets the average of those that it stands for. [`crate::repeat`] cuts short what repeats.
+//! that is simulated gets the average of all, or of those that it stands for where others are elsewhere in their programs.
+//! [`crate::repeat`] cuts short what repeats.
 
 use rustc_hash::FxHashSet;
 
@@ -21,8 +22,8 @@ const ELSEWHERE: f64 = 0.45;
 /// Two periods are alike if their parts in the cache differ by less than this part of all accesses.
 const ALIKE: f64 = 0.002;
 
-/// The average, over the cores of a class, of each access's part in the cache: by kind of core, by class, by number of the access; and how
-/// many accesses were looked at for it.
+/// The average of each access's part in the cache: by kind of core, by class, by number of the access; and how many accesses were looked at
+/// for it.
 ///
 /// # Errors
 /// If an instruction has no cost.

@@ -73,9 +73,8 @@ struct Plan {
 
 /// Tiles and rings.
 struct Pipeline {
-    /// Of the queries' copies, of which there may be only one.
-    queries: Ring,
-    staged_queries: OnceCell<TileId>,
+    /// Queries in the stage, made by the first load where there are two copies of them.
+    queries: (OnceCell<TileId>, Ring),
     ahead: bool,
     scores: (TileId, Ring),
     weights: (TileId, Ring),
@@ -315,10 +314,9 @@ impl Pipeline {
             builder.copies(&left, plan.dtype, vec![high, plan.piece], layouts[0], COPIES),
             builder.copies(&right, plan.dtype, vec![plan.piece, SIDE], layouts[1], COPIES),
         ];
-        let queries = ring(builder, load, feed, 0);
+        let queries = (OnceCell::new(), ring(builder, load, feed, 0));
         Pipeline {
             queries,
-            staged_queries: OnceCell::new(),
             ahead: plan.ahead && several,
             scores: (tiles[0], ring(builder, drain, read, 0)),
             weights: (tiles[1], ring(builder, write, load, 0)),

@@ -149,14 +149,14 @@ impl Work<'_, '_> {
         let last = pass.clone() + Dim::from(2usize) - Dim::from(self.plan.passes());
         let mut staged = None;
         let groups = [self.attention.groups[2]];
-        let (own, ahead) = (&self.pipeline.queries, self.pipeline.ahead);
+        let ((staged_queries, own), ahead) = (&self.pipeline.queries, self.pipeline.ahead);
         let item = if ahead { self.item.clone() } else { Dim::ZERO };
         builder.if_positive(
             self.is_first.minimum(&first),
             |builder| {
                 own.take(builder, &item);
                 let load = self.load(0, 0, &self.plan.rows, &groups);
-                let two = Staged { tile: &self.pipeline.staged_queries, slot: item.clone() };
+                let two = Staged { tile: staged_queries, slot: item.clone() };
                 let load = Load { staged: ahead.then_some(two), ..load };
                 let queries = load.stage(builder, &self.spans)?;
                 own.pass(builder, &item);
@@ -245,40 +245,50 @@ impl Work<'_, '_> {
     }
 
     fn part(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (size, staged) = (&self.chunk.size, self.plan.staged);
-        let sums = self.sums();
-        let (steps, width) = (size.as_usize().map(|size| size.div_ceil(staged)), self.strips().len());
-        let one = |builder: &mut KernelBuilder, start: &Dim| {
-            let step = start.floor_div(&Dim::from(staged));
-            let operands = self.bring(builder, start, &step)?;
-            let last = start.clone() + Dim::from(staged + 1) - size.clone();
-            self.pipeline.values.1.wait(builder, &copy_of(&step));
-            for (at, sum) in sums.iter().enumerate() {
-                let number = step.clone() * Dim::from(sums.len()) + Dim::from(at);
-                let chain = match (sums.len() / width, width) {
-                    (1, 1) => Chain::of(number, None, step.clone(), 0, 1),
-                    (height, 1) => Chain::of(number, Some(1), step.clone(), at, height),
-                    (height, _) => {
-                        let group = step.clone() * Dim::from(height) + Dim::from(at / width);
-                        Chain::of(number, Some(0), group, at % width, width)
-                    }
-                };
-                self.add(builder, sum, (&operands, start), &chain)?;
-                builder.if_positive(last.clone(), |builder| self.leave(builder, sum), |_| Ok(()))?;
-            }
-            self.pipeline.values.1.free(builder, &copy_of(&step));
-            Ok::<(), String>(())
+        let (size, staged, sums) = (&self.chunk.size, self.plan.staged, self.sums());
+        let steps = |builder: &mut KernelBuilder, end: Dim| {
+            builder.for_each(end, staged as i64, |builder, start| self.step(builder, &sums, &start))
         };
-        // The unit keeps the weights of both of the last steps.
-        let several = sums.len() > 1 && sums.len() == width && staged <= self.plan.piece;
-        let Some(before) = steps.and_then(|steps| steps.checked_sub(COPIES)).filter(|_| several) else {
-            return builder.for_each(size.clone(), staged as i64, |builder, start| one(builder, &start));
+        // The unit keeps the weights of both of the last steps, if they are of one block of rows and one piece.
+        let keeps = sums.len() > 1 && sums.len() == self.strips().len() && staged <= self.plan.piece;
+        let count = size.as_usize().map(|size| size.div_ceil(staged)).filter(|_| keeps);
+        let Some(before) = count.and_then(|count| count.checked_sub(COPIES)) else {
+            return steps(builder, size.clone());
         };
         if before > 0 {
-            builder.for_each(Dim::from(before * staged), staged as i64, |builder, start| one(builder, &start))?;
+            steps(builder, Dim::from(before * staged))?;
         }
-        // One sum after the other is completed at the end, so that each leaves while the next one is computed.
-        let steps = (before..before + COPIES).map(|step| (Dim::from(step), Dim::from(step * staged)));
+        self.last_steps(builder, &sums, before)
+    }
+
+    /// Adds the products of the weights and values from a place in the chunk on to all sums, which leave if they are the last.
+    fn step(&self, builder: &mut KernelBuilder, sums: &[Sum], start: &Dim) -> Result<(), String> {
+        let (staged, ring, width) = (self.plan.staged, &self.pipeline.values.1, self.strips().len());
+        let step = start.floor_div(&Dim::from(staged));
+        let operands = self.bring(builder, start, &step)?;
+        let last = start.clone() + Dim::from(staged + 1) - self.chunk.size.clone();
+        ring.wait(builder, &copy_of(&step));
+        for (at, sum) in sums.iter().enumerate() {
+            let number = step.clone() * Dim::from(sums.len()) + Dim::from(at);
+            let chain = match (sums.len() / width, width) {
+                (1, 1) => Chain::of(number, None, step.clone(), 0, 1),
+                (height, 1) => Chain::of(number, Some(1), step.clone(), at, height),
+                (height, _) => {
+                    let group = step.clone() * Dim::from(height) + Dim::from(at / width);
+                    Chain::of(number, Some(0), group, at % width, width)
+                }
+            };
+            self.add(builder, sum, (&operands, start), &chain)?;
+            builder.if_positive(last.clone(), |builder| self.leave(builder, sum), |_| Ok(()))?;
+        }
+        ring.free(builder, &copy_of(&step));
+        Ok(())
+    }
+
+    /// The last steps, after so many: one sum after the other is completed, so that each leaves while the next one is computed.
+    fn last_steps(&self, builder: &mut KernelBuilder, sums: &[Sum], before: usize) -> Result<(), String> {
+        let ring = &self.pipeline.values.1;
+        let steps = (before..before + COPIES).map(|step| (Dim::from(step), Dim::from(step * self.plan.staged)));
         let operands = steps.map(|(step, start)| Ok((self.bring(builder, &start, &step)?, copy_of(&step))));
         let operands = operands.collect::<Result<Vec<_>, String>>()?;
         for (at, sum) in sums.iter().enumerate() {
@@ -289,12 +299,12 @@ impl Work<'_, '_> {
                 let turn = if at % 2 == 0 { turn } else { COPIES - 1 - turn };
                 let (operands, slot) = &operands[turn];
                 if at == 0 {
-                    self.pipeline.values.1.wait(builder, slot);
+                    ring.wait(builder, slot);
                 }
                 let group = Dim::from(before + turn);
                 self.add(builder, sum, (operands, &progress), &Chain::of(number, Some(0), group, at, sums.len()))?;
                 if at + 1 == sums.len() {
-                    self.pipeline.values.1.free(builder, slot);
+                    ring.free(builder, slot);
                 }
             }
             self.leave(builder, sum)?;
