@@ -10,6 +10,9 @@ use crate::text::Anchor;
 
 /// Combinations of variables that are tried one by one where no proof is found.
 const COMBINATIONS: usize = 1 << 16;
+/// So few are tried without looking for a proof in between.
+const FEW: i64 = 256;
+const TOO_MANY: &str = " (too many cases to try)";
 
 /// An inequality that has to hold for every value of its variables.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,48 +88,121 @@ impl BindCheck {
     }
 }
 
-/// Evaluates the goal for every value of the variables: `None` if it holds, otherwise why not.
+/// Tries the values of the variables: `None` if the goal holds for all, otherwise why not.
 fn try_all(goal: &Dim, context: &Context) -> Option<String> {
-    let mut values = Vec::new();
-    let mut left = COMBINATIONS;
-    try_from(goal, context, &mut values, &mut left)
+    Trial { left: COMBINATIONS, chosen: Vec::new() }.split(goal, context)
 }
 
-fn try_from(goal: &Dim, context: &Context, values: &mut Vec<i64>, left: &mut usize) -> Option<String> {
-    let variables = context.variables();
-    let here = values.clone();
-    let bind =
-        |symbol: &Symbol| variables.iter().zip(&here).find(|(v, _)| v.symbol == *symbol).map(|(_, &value)| value);
-    if let Some(variable) = variables.get(values.len()) {
-        let high = match variable.high.eval(&bind) {
-            Ok(high) => high,
-            Err(error) => return Some(format!(" ({error})")),
+struct Trial {
+    /// How many cases may still be tried.
+    left: usize,
+    /// Values of variables that are replaced already.
+    chosen: Vec<(Symbol, i64)>,
+}
+
+impl Trial {
+    /// Where there are many cases, one value of the outermost variable after the other: with it known, there may be a proof for the rest.
+    fn split(&mut self, goal: &Dim, context: &Context) -> Option<String> {
+        let straight: Vec<bool> = context.variables().iter().map(|one| is_straight(goal, one, context)).collect();
+        let count = |(variable, &straight): (&Variable, &bool)| match context.interval(&variable.high).high {
+            high if straight => high.clamp(1, 2),
+            high => high / variable.step.max(1) + 1,
         };
-        let mut value = 0i64;
-        while value <= high {
-            values.push(value);
-            let wrong = try_from(goal, context, values, left);
-            values.pop();
+        let cases = context.variables().iter().zip(&straight).map(count).fold(1i64, i64::saturating_mul);
+        let outermost = context.variables().first().and_then(|one| Some((one, one.high.as_const()?)));
+        let Some((variable, high)) = outermost.filter(|_| cases > FEW) else {
+            return self.each(goal, context, &straight, &mut Vec::new());
+        };
+        for value in values(variable, high, straight[0]) {
+            if self.left == 0 {
+                return Some(TOO_MANY.to_owned());
+            }
+            self.left -= 1;
+            let Some((goal, rest)) = with(goal, context, value) else { continue };
+            if rest.proves(&goal, &mut Budget(2_000)) {
+                continue;
+            }
+            self.chosen.push((variable.symbol.clone(), value));
+            let wrong = self.split(&goal, &rest);
+            self.chosen.pop();
             if wrong.is_some() {
                 return wrong;
             }
-            value = value.checked_add(variable.step.max(1))?;
         }
-        return None;
+        None
     }
-    if *left == 0 {
-        return Some(" (too many cases to try)".to_owned());
-    }
-    *left -= 1;
-    let excluded = context.facts().iter().any(|fact| matches!(fact.eval(&bind), Ok(value) if value < 0));
-    match goal.eval(&bind) {
-        _ if excluded => None,
-        Ok(value) if value >= 0 => None,
-        Ok(_) => {
-            let at: Vec<String> =
-                variables.iter().zip(&here).map(|(v, value)| format!("{} = {value}", v.symbol)).collect();
-            Some(if at.is_empty() { " (it is more)".to_owned() } else { format!(" (it is more at {})", at.join(", ")) })
+
+    /// Evaluates the goal for all values.
+    fn each(&mut self, goal: &Dim, context: &Context, straight: &[bool], here: &mut Vec<i64>) -> Option<String> {
+        let variables = context.variables();
+        let bind = |here: &[i64], symbol: &Symbol| {
+            variables.iter().zip(here).find(|(v, _)| v.symbol == *symbol).map(|(_, &value)| value)
+        };
+        if let Some(variable) = variables.get(here.len()) {
+            let high = match variable.high.eval(&|symbol| bind(here, symbol)) {
+                Ok(high) => high,
+                Err(error) => return Some(format!(" ({error})")),
+            };
+            return values(variable, high, straight[here.len()]).find_map(|value| {
+                here.push(value);
+                let wrong = self.each(goal, context, straight, here);
+                here.pop();
+                wrong
+            });
         }
-        Err(error) => Some(format!(" ({error})")),
+        if self.left == 0 {
+            return Some(TOO_MANY.to_owned());
+        }
+        self.left -= 1;
+        let bind = |symbol: &Symbol| bind(here, symbol);
+        let excluded = context.facts().iter().any(|fact| matches!(fact.eval(&bind), Ok(value) if value < 0));
+        match goal.eval(&bind) {
+            _ if excluded => None,
+            Ok(value) if value >= 0 => None,
+            Ok(_) => {
+                let chosen = self.chosen.iter().map(|(symbol, value)| (symbol, *value));
+                let all = chosen.chain(variables.iter().map(|v| &v.symbol).zip(here.iter().copied()));
+                let at: Vec<String> = all.map(|(symbol, value)| format!("{symbol} = {value}")).collect();
+                let nowhere = at.is_empty();
+                Some(if nowhere { " (it is more)".to_owned() } else { format!(" (it is more at {})", at.join(", ")) })
+            }
+            Err(error) => Some(format!(" ({error})")),
+        }
     }
+}
+
+/// Whether the goal is linear in a variable on which nothing else depends: then it holds for all its values if it does for both ends.
+fn is_straight(goal: &Dim, variable: &Variable, context: &Context) -> bool {
+    let within = |dim: &Dim| dim.symbols().contains(&variable.symbol);
+    let mut others = context.facts().iter().chain(context.variables().iter().map(|other| &other.high));
+    goal.linear_in(&variable.symbol).is_some() && !others.any(within)
+}
+
+/// All values, or both ends.
+fn values(variable: &Variable, high: i64, ends: bool) -> impl Iterator<Item = i64> {
+    let step = variable.step.max(1);
+    let last = high - high.rem_euclid(step);
+    (0..=high).step_by(if ends { last.max(1) } else { step } as usize)
+}
+
+/// The goal and what is known with a value of the outermost variable; `None` if nothing is done there.
+fn with(goal: &Dim, context: &Context, value: i64) -> Option<(Dim, Context)> {
+    let (variable, inner) = context.variables().split_first()?;
+    let known = |dim: &Dim| dim.substitute(&|symbol| (*symbol == variable.symbol).then_some(Dim::Const(value)));
+    let mut rest = Context::default();
+    for Variable { symbol, high, step } in inner {
+        let high = known(high);
+        if rest.interval(&high).high < 0 {
+            return None;
+        }
+        rest.push(Variable { symbol: symbol.clone(), high, step: *step });
+    }
+    for fact in context.facts() {
+        let fact = known(fact);
+        if rest.interval(&fact).high < 0 {
+            return None;
+        }
+        rest.assume(fact);
+    }
+    Some((known(goal), rest))
 }
