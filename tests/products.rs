@@ -125,7 +125,13 @@ fn staying(case: Case, machine: &Machine) -> Option<usize> {
 
 /// Attention over a cache that all heads share: `batch` sequences, heads, rows, keys; a key is a latent part, which is the value too, and a
 /// part of its own.
-fn shared_cache([batch, heads, rows, keys]: [usize; 4], latent: usize, own: usize, cores: usize) -> Program {
+fn shared_cache(
+    [batch, heads, rows, keys]: [usize; 4],
+    latent: usize,
+    own: usize,
+    cores: usize,
+    machine: &Machine,
+) -> Program {
     let head = latent + own;
     let text = format!(
         "graph @latent(%0 \"q\": f16[{batch}, {heads}, {rows}, {head}], %1 \"c\": f16[{batch}, 1, {keys}, {latent}], %2 \"r\": \
@@ -138,13 +144,13 @@ fn shared_cache([batch, heads, rows, keys]: [usize; 4], latent: usize, own: usiz
         random(DType::F16, &[batch, 1, keys, latent], 1.0, 2),
         random(DType::F16, &[batch, 1, keys, own], 1.0, 3),
     ];
-    let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
     let graph = text::parse(&text).expect("a graph");
-    check(&format!("{:?}", [batch, heads, rows, keys]), &graph, &inputs, &machine, cores)
+    check(&format!("{:?}", [batch, heads, rows, keys]), &graph, &inputs, machine, cores)
 }
 
 #[test]
 fn attention_over_a_shared_cache_is_right_whatever_its_length() {
+    let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
     // Shorter than a step of parts, one, two, and two and a bit; more than a chunk of keys; a length that is whole chunks.
     for (size, cores) in [
         ([1, 16, 1, 33], 1),
@@ -154,9 +160,23 @@ fn attention_over_a_shared_cache_is_right_whatever_its_length() {
         ([5, 64, 1, 1100], 2),
         ([3, 32, 2, 2048], 1),
     ] {
-        shared_cache(size, 512, 64, cores);
+        shared_cache(size, 512, 64, cores, &machine);
     }
-    shared_cache([4, 8, 3, 700], 128, 32, 3);
+    shared_cache([4, 8, 3, 700], 128, 32, 3, &machine);
+}
+
+/// Every core makes parts a block of keys later than the one before: by less than a pass, by a pass and more, by almost a chunk.
+#[test]
+fn attention_whose_cores_begin_one_after_the_other_is_right() {
+    let text = "extends = \"ascend910b2\"\nname = \"low\"\n[[space]]\nname = \"l1\"\nbytes = 393216\n";
+    let low = Machine::from_toml(text).expect("a description");
+    // Two passes of six and five blocks of 96 keys.
+    let program = shared_cache([26, 8, 1, 2200], 512, 64, 12, &low);
+    assert!(program.to_string().contains("mod(%core, 11)"), "cores begin together");
+    // Two passes of four blocks of 128 keys; whole chunks.
+    let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
+    let program = shared_cache([16, 4, 1, 3072], 512, 64, 8, &machine);
+    assert!(program.to_string().contains("mod(%core, 8)"), "cores begin together");
 }
 
 #[test]

@@ -99,7 +99,7 @@ pub(super) fn lower(
     }
     let keys = attention.nest.size(attention.groups[1]);
     let chunks = keys.ceil_div(&Dim::from(plan.chunk)).maximum(&Dim::ONE);
-    let several = Several::of(builder, &chunks, (plan.staggered, plan.passes()));
+    let several = Several::of(builder, &chunks, &plan);
     let pipeline = Pipeline::new(builder, &plan, several.is_some());
     let schedule = Schedule { attention, plan: &plan, pipeline: &pipeline, several, keys, chunks };
     let states = schedule.first().states(builder, COPIES);
@@ -128,6 +128,11 @@ impl Plan {
     /// Keys whose scores are made in one pass.
     fn share(&self) -> usize {
         self.chunk.div_ceil(self.passes()).next_multiple_of(self.side)
+    }
+
+    /// Blocks of keys, of one product each, in a pass and in a chunk.
+    fn blocks_of_keys(&self) -> [usize; 2] {
+        [self.share(), self.chunk].map(|keys| keys.div_ceil(self.side))
     }
 }
 
@@ -343,7 +348,10 @@ struct Work<'w, 'a> {
     is_due: Dim,
     is_first: Dim,
     is_last: Dim,
-    /// Which of the chunk's passes it is, for products.
+    /// For scores: from which to which of the chunk's blocks of keys; positive for the first and for the last ones of a turn.
+    blocks: [Dim; 2],
+    ends: [Dim; 2],
+    /// For parts: which of the chunk's passes it is.
     pass: Dim,
     /// The number of the first of a pass's parts among the sums that the unit has made.
     sums: Dim,
@@ -377,7 +385,7 @@ impl Work<'_, '_> {
     }
 
     /// The rows of a product: their number is cut into blocks.
-    fn blocks(&self) -> Vec<(usize, Dim)> {
+    fn blocks_of_rows(&self) -> Vec<(usize, Dim)> {
         let (capacity, size) = (&self.plan.capacity, &self.size);
         let block = |start: usize| {
             let rest = size.clone() - Dim::from(start);

@@ -116,37 +116,17 @@ impl Work<'_, '_> {
         builder.if_positive(turned, |builder| walk(builder, true), |builder| walk(builder, false))
     }
 
-    /// The number of the pass's first block of keys among all blocks, and of the block after it, if all chunks have as many.
-    pub(super) fn blocks_of_keys(&self) -> [Dim; 2] {
-        let (side, share) = (self.plan.side, self.plan.share());
-        let all = self.plan.chunk.div_ceil(side);
-        let first = |pass: Dim| {
-            self.number.clone() * Dim::from(all) + (pass * Dim::from(share / side)).minimum(&Dim::from(all))
-        };
-        [self.pass.clone(), self.pass.clone() + Dim::ONE].map(first)
+    /// The number of one of the chunk's blocks of keys among all blocks, if all chunks have as many.
+    pub(super) fn block_number(&self, block: &Dim) -> Dim {
+        self.number.clone() * Dim::from(self.plan.blocks_of_keys()[1]) + block.clone()
     }
 
-    /// The keys whose scores are made in its pass.
-    fn keys(&self) -> Span {
-        let share = self.plan.share();
-        let before = self.pass.clone() * Dim::from(share);
-        let rest = (self.chunk.size.clone() - before.clone()).maximum(&Dim::ZERO);
-        match self.plan.passes() {
-            1 => self.chunk.clone(),
-            _ => Span {
-                start: self.chunk.start.clone() + before,
-                size: rest.minimum(&Dim::from(share)),
-                capacity: share,
-            },
-        }
-    }
-
-    /// Scores of a pass's share of a chunk of keys.
+    /// Scores of some blocks of a chunk of keys.
     pub(super) fn scores(&self, builder: &mut KernelBuilder) -> Result<(), String> {
-        let (copy, pass) = (&self.copy, &self.pass);
-        let chunk = self.keys();
-        let first = Dim::ONE - pass.clone();
-        let last = pass.clone() + Dim::from(2usize) - Dim::from(self.plan.passes());
+        let (copy, chunk, side, [first, last]) = (&self.copy, &self.chunk, self.plan.side, self.ends.clone());
+        let there = chunk.size.ceil_div(&Dim::from(side));
+        let [from, to] = self.blocks.clone().map(|block| block.minimum(&there));
+        let count = to - from.clone();
         let mut staged = None;
         let groups = [self.attention.groups[2]];
         let ((staged_queries, own), ahead) = (&self.pipeline.queries, self.pipeline.ahead);
@@ -169,21 +149,23 @@ impl Work<'_, '_> {
         let queries = staged.ok_or("queries that are never loaded")?;
         let [_, keys, head, _] = self.attention.groups;
         let ((tile, ring), (acc, drained)) = (&self.pipeline.scores, &self.pipeline.acc);
-        let (blocks, heads) = (self.blocks(), [head]);
+        let (blocks, heads) = (self.blocks_of_rows(), [head]);
         let none = |_: &mut KernelBuilder| Ok::<(), String>(());
         let take = |builder: &mut KernelBuilder| {
             ring.take(builder, copy);
             Ok(())
         };
         builder.if_positive(first, take, none)?;
-        builder.for_each(chunk.size.clone(), self.plan.side as i64, |builder, start| {
+        builder.for_each(count.clone(), 1, |builder, turn| {
             let mut spans = self.spans.clone();
-            let part = part_of(&chunk.size, start.clone(), self.plan.side);
+            let block_of_keys = from.clone() + turn.clone();
+            let start = block_of_keys.clone() * Dim::from(side);
+            let part = part_of(&chunk.size, start.clone(), side);
             let width = part.size.clone();
             spans[keys] = Span { start: chunk.start.clone() + start.clone(), ..part };
             let staged = self.load(1, 1, &heads, &[keys]).stage(builder, &spans)?;
             for (at, block) in blocks.iter().enumerate() {
-                let block_number = self.blocks_of_keys()[0].clone() + start.floor_div(&Dim::from(self.plan.side));
+                let block_number = self.block_number(&block_of_keys);
                 let number = block_number.clone() * Dim::from(blocks.len()) + Dim::from(at);
                 let slot = copy_of(&number);
                 let mut lhs = queries.clone();
@@ -196,17 +178,16 @@ impl Work<'_, '_> {
                         number,
                         shared: Some(0),
                         group: Dim::ZERO,
-                        place: start.floor_div(&Dim::from(self.plan.side)),
-                        first: Dim::ONE - start.clone(),
-                        last: start.clone() + Dim::from(self.plan.side + 1) - chunk.size.clone(),
+                        place: turn.clone(),
+                        first: Dim::ONE - turn.clone(),
+                        last: turn.clone() + Dim::from(2usize) - count.clone(),
                         kept: COPIES,
                     },
                     count => Chain::of(number, Some(1), block_number, at, count),
                 };
                 self.product(builder, [&lhs, &staged], &region, self.plan.head, &Dim::ZERO, &chain)?;
                 drained.pass(builder, &slot);
-                let at = pass.clone() * Dim::from(self.plan.share()) + start.clone();
-                let to = self.exchanged(*tile, copy, block, at, width.clone());
+                let to = self.exchanged(*tile, copy, block, start.clone(), width.clone());
                 let op = Opcode::Copy { rows: self.plan.rows.len() };
                 builder.instr(op, vec![Operand::Tile(to)], vec![Operand::Tile(region)]);
                 drained.free(builder, &slot);
@@ -314,7 +295,7 @@ impl Work<'_, '_> {
 
     /// The sums of a pass: blocks of rows and strips of columns.
     fn sums(&self) -> Vec<Sum> {
-        let (blocks, strips) = (self.blocks(), self.strips());
+        let (blocks, strips) = (self.blocks_of_rows(), self.strips());
         let both = blocks.iter().flat_map(|block| strips.iter().map(move |strip| (block.clone(), strip.clone())));
         let sum = |(at, (block, strip)): (usize, ((usize, Dim), (usize, Dim)))| {
             let slot = copy_of(&(self.sums.clone() + Dim::from(at)));

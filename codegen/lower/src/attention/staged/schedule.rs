@@ -9,8 +9,8 @@
 //! ```
 //! A core goes through the chunks of all its items as if they were one, so that the pipeline is not emptied between items. Scores wait for
 //! keys from device memory, parts for values that come again from the cache. A turn has as many passes as it takes for all columns of the
-//! parts, and in each a share of the scores is made. Where keys come too slowly for all cores at once, some cores make parts one or more
-//! passes later than others: some ask for keys while others ask for values.
+//! parts, and in each a share of the scores is made. Where keys come too slowly for all cores at once, every core makes parts some blocks of
+//! keys later than another: some ask for keys while others ask for values.
 
 use tarsia_tensor::Dim;
 
@@ -30,20 +30,39 @@ const LAST: usize = 2;
 pub(super) struct Several {
     share: Share,
     chunks: usize,
-    /// By how many passes this core's parts are late.
-    late: Dim,
+    /// By how many blocks of keys this core's parts are late, if cores differ in that.
+    late: Option<Dim>,
 }
 
 impl Several {
-    /// `staggered` tells whether some cores are to be late; they are only if items have chunks enough.
-    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, (staggered, passes): (bool, usize)) -> Option<Several> {
+    /// Some cores are late if the plan asks for that and items have chunks enough.
+    pub fn of(builder: &mut KernelBuilder, chunks: &Dim, plan: &Plan) -> Option<Several> {
         let chunks = chunks.as_usize()?;
         let share = builder.deal_items()?;
-        let late = match staggered && chunks > LAST {
-            true => share.core.modulo(&Dim::from(passes + 1)),
-            false => Dim::ZERO,
-        };
+        let late = (plan.staggered && chunks > LAST).then(|| share.core.modulo(&Dim::from(plan.blocks_of_keys()[1])));
         Some(Several { share, chunks, late })
+    }
+}
+
+/// Where in a turn parts are made between scores.
+struct Order {
+    /// How often scores are made: before the parts of each pass, and after the last ones if some are left.
+    rounds: usize,
+    /// Blocks of keys whose scores are made before the first parts.
+    first: Dim,
+    /// By how many passes parts are late: the last ones of the chunk before come first.
+    late: Dim,
+}
+
+impl Order {
+    fn of(plan: &Plan, late: Option<&Dim>) -> Order {
+        let (passes, [per, all]) = (plan.passes(), plan.blocks_of_keys());
+        let Some(blocks) = late else { return Order { rounds: passes, first: Dim::from(per), late: Dim::ZERO } };
+        // A chunk may have fewer blocks than its passes have room for; what is late by all passes begins that much later in its turn.
+        let over = passes * per - all;
+        let (per, whole) = (Dim::from(per), blocks.floor_div(&Dim::from(per)));
+        let first = blocks.modulo(&per) + whole.floor_div(&Dim::from(passes - 1)) * Dim::from(over);
+        Order { rounds: passes + 1, first, late: whole + Dim::ONE }
     }
 }
 
@@ -112,23 +131,29 @@ impl<'w, 'a> Schedule<'w, 'a> {
         work: &dyn Fn(&Dim) -> Work<'w, 'a>,
         body: &dyn Fn(&mut KernelBuilder, &Turn<'w, 'a>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let passes = self.plan.passes();
-        let late = self.several.as_ref().map_or(Dim::ZERO, |several| several.late.clone());
-        builder.for_each(Dim::from(passes), 1, |builder, pass| {
+        let (passes, [per, all]) = (Dim::from(self.plan.passes()), self.plan.blocks_of_keys().map(Dim::from));
+        let Order { rounds, first, late } =
+            Order::of(self.plan, self.several.as_ref().and_then(|several| several.late.as_ref()));
+        builder.for_each(Dim::from(rounds), 1, |builder, round| {
             let left = |after: &Dim| count.clone() + after.clone() - turn.clone();
             let begun = |after: &Dim| turn.clone() + Dim::ONE - after.clone();
-            let first = Dim::ONE - pass.clone();
-            let last = pass.clone() + Dim::from(2usize) - Dim::from(passes);
-            let behind = Dim::ONE + (late.clone() - pass.clone() + Dim::from(passes - 1)).floor_div(&Dim::from(passes));
-            let place = (pass.clone() - late.clone() + Dim::from(2 * passes)).modulo(&Dim::from(passes));
+            let ends = [Dim::ONE - round.clone(), round.clone() + Dim::from(2usize) - Dim::from(rounds)];
+            let [begins, last] = ends.clone();
+            let bound =
+                |round: Dim| (first.clone() + (round - Dim::ONE) * per.clone()).maximum(&Dim::ZERO).minimum(&all);
+            let blocks = [bound(round.clone()), bound(round.clone() + Dim::ONE)];
+            let behind = Dim::ONE + (late.clone() - round.clone() + passes.clone() - Dim::ONE).floor_div(&passes);
+            let pass = (round.clone() - late.clone() + passes.clone() * Dim::from(2usize)).modulo(&passes);
+            let has_parts = passes.clone() - round.clone();
             let [now, next, behind, end] = [Dim::ZERO, Dim::ONE, behind, Dim::from(LAST)];
+            let scores = Work { is_due: left(&now), blocks, ends, ..work(&now) };
             // The copy that the scores before have not used, which is free already, comes first.
-            let scores = Work { is_due: left(&now), pass: pass.clone(), ..work(&now) };
-            let sums = scores.blocks_of_keys()[1].clone() * Dim::from(scores.blocks().len());
+            let sums = scores.block_number(&scores.blocks[1]) * Dim::from(scores.blocks_of_rows().len());
+            let is_due = begun(&behind).minimum(&left(&behind)).minimum(&has_parts);
             let step = Turn {
                 scores,
-                weights: Work { is_due: begun(&next).minimum(&left(&next)).minimum(&first), ..work(&next) },
-                parts: Work { is_due: begun(&behind).minimum(&left(&behind)), pass: place, sums, ..work(&behind) },
+                weights: Work { is_due: begun(&next).minimum(&left(&next)).minimum(&begins), ..work(&next) },
+                parts: Work { is_due, pass, sums, ..work(&behind) },
                 update: Work { is_due: begun(&end).minimum(&last), ..work(&end) },
             };
             body(builder, &step)
@@ -170,6 +195,8 @@ impl<'w, 'a> Schedule<'w, 'a> {
             chunk: part_of(&self.keys, chunk.clone() * Dim::from(self.plan.chunk), self.plan.chunk),
             any: self.keys.clone(),
             is_due: Dim::ONE,
+            blocks: [Dim::ZERO, Dim::ZERO],
+            ends: [Dim::ONE, Dim::ONE],
             pass: Dim::ZERO,
             sums: Dim::ZERO,
             number: number.clone(),
