@@ -50,7 +50,7 @@ pub(crate) enum Source<'a> {
     /// Asked when they are moved.
     Cache(&'a mut Cache),
     /// Known beforehand: by role, by class of cores, by number of the access in its stream.
-    Known(&'a [Vec<Vec<Known>>]),
+    Known(&'a [Vec<&'a [Known]>]),
 }
 
 /// An access of equal cores on average.
@@ -64,6 +64,7 @@ pub(crate) struct Known {
 }
 
 /// What is simulated.
+#[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
     pub code: &'a Code<'a>,
     /// Classes of cores.

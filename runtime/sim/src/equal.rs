@@ -16,8 +16,10 @@ use crate::{
 };
 
 /// Classes are kept apart up to so many; beyond, those that differ in work by less than this part are one.
-const CLASSES: usize = 4;
+const CLASSES: usize = 12;
 const ALIKE: f64 = 0.01;
+/// More classes than this can be too many for what is simulated several times.
+const FEW: usize = 4;
 
 /// Groups of cores that are simulated as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,11 +36,18 @@ impl Class {
     }
 }
 
+/// The classes of equal groups.
+pub(crate) struct Classes {
+    pub all: Vec<Class>,
+    /// The same groups in fewer classes, less exactly, if there are many.
+    pub few: Vec<Class>,
+}
+
 /// The classes of equal groups; groups without work are in none.
 ///
 /// # Errors
 /// If an instruction has no cost.
-pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<Class>, SimError> {
+pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Classes, SimError> {
     let items = code.items();
     let groups = (code.groups as u64).min(items);
     let mut signatures = Signatures::default();
@@ -64,7 +73,8 @@ pub(crate) fn classes(code: &Code<'_>, prices: &mut Prices) -> Result<Vec<Class>
             }
         }
     }
-    Ok(if classes.len() > CLASSES { merged(&classes, &work) } else { classes })
+    let few = if classes.len() > FEW { merged(&classes, &work) } else { Vec::new() };
+    Ok(if classes.len() > CLASSES { Classes { all: few, few: Vec::new() } } else { Classes { all: classes, few } })
 }
 
 /// Classes with nearly the same work as one, for which the one nearest to their mean stands; that with most work stays by itself,
@@ -90,9 +100,9 @@ fn merged(classes: &[Class], work: &[f64]) -> Vec<Class> {
 }
 
 /// Every group by itself.
-pub(crate) fn all(code: &Code<'_>) -> Vec<Class> {
+pub(crate) fn each(code: &Code<'_>) -> Classes {
     let groups = (code.groups as u64).min(code.items()) as usize;
-    (0..groups).map(|group| Class { group, members: vec![group] }).collect()
+    Classes { all: (0..groups).map(|group| Class { group, members: vec![group] }).collect(), few: Vec::new() }
 }
 
 /// What is issued, as a number, the cycles of all of it together, and how many instructions touch buffers.

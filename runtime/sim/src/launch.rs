@@ -13,8 +13,8 @@ use crate::{
     Options, SimError,
     cache::{Cache, Memory},
     code::Code,
-    engine::{self, Free, Outcome, Setup, Source},
-    equal,
+    engine::{self, Free, Known, Outcome, Setup, Source},
+    equal::{self, Class as Equals, Classes},
     expr::Names,
     lockstep,
     price::Prices,
@@ -26,6 +26,15 @@ use crate::{
 const WORTH_TRYING: f64 = 0.25;
 /// And a bottleneck if the kernel were faster by this part without.
 const MATTERS: f64 = 0.02;
+/// What-ifs are asked of fewer classes if those take as long as all, but for this part.
+const SAME: f64 = 0.02;
+
+/// What is known of the accesses of some of the classes, by kind of core.
+fn known_to<'k>(some: &[Equals], classes: &Classes, known: &'k [Vec<Vec<Known>>]) -> Vec<Vec<&'k [Known]>> {
+    let place = |class: &Equals| classes.all.iter().position(|other| other.group == class.group);
+    let places: Vec<usize> = some.iter().filter_map(place).collect();
+    known.iter().map(|role| places.iter().map(|&at| &role[at][..]).collect()).collect()
+}
 
 /// One launch with nothing in the cache.
 ///
@@ -99,10 +108,10 @@ impl Launch<'_> {
         let code = Code::new(self.kernel, self.machine, self.bindings)?;
         let mut prices = Prices::new(&code);
         let full = self.options.full;
-        let groups = if full { equal::all(&code) } else { equal::classes(&code, &mut prices)? };
+        let classes = if full { equal::each(&code) } else { equal::classes(&code, &mut prices)? };
         let setup = Setup {
             code: &code,
-            groups: &groups,
+            groups: &classes.all,
             all_groups: code.groups,
             memories: self.memories,
             free: Free::default(),
@@ -115,50 +124,75 @@ impl Launch<'_> {
             Some(cache) if full => {
                 let before = self.options.bottlenecks.then(|| cache.clone());
                 let outcome = engine::run(&setup, &mut prices, Source::Cache(cache))?;
-                let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, &mut |setup| {
+                let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, &|setup, prices| {
                     let mut cache = before.clone().unwrap_or(Cache::new(0));
-                    engine::run(setup, &mut prices, Source::Cache(&mut cache))
+                    engine::run(setup, prices, Source::Cache(&mut cache))
                 })?;
                 (outcome, bottleneck)
             }
             Some(cache) => {
                 let past_cache = self.options.past_cache;
-                let (known, accesses) = lockstep::known(&code, &mut prices, &groups, self.memories, cache, past_cache)?;
+                let (known, accesses) =
+                    lockstep::known(&code, &mut prices, &classes.all, self.memories, cache, past_cache)?;
                 walked += accesses;
-                let outcome = engine::run(&setup, &mut prices, Source::Known(&known))?;
-                let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Known(&known));
+                let all = known_to(&classes.all, &classes, &known);
+                let outcome = engine::run(&setup, &mut prices, Source::Known(&all))?;
+                let mut asked = (setup, all, 1.0);
+                if self.options.bottlenecks && !classes.few.is_empty() {
+                    let (fewer, of_fewer) =
+                        (Setup { groups: &classes.few, spans: 0, ..setup }, known_to(&classes.few, &classes, &known));
+                    let rough = engine::run(&fewer, &mut prices, Source::Known(&of_fewer))?;
+                    walked += rough.walked;
+                    let scale = outcome.cycles / rough.cycles;
+                    if (scale - 1.0).abs() < SAME {
+                        asked = (fewer, of_fewer, scale);
+                    }
+                }
+                let (setup, known, scale) = asked;
+                let again = &|setup: &Setup<'_>, prices: &mut Prices| {
+                    let other = engine::run(setup, prices, Source::Known(&known))?;
+                    Ok(Outcome { cycles: other.cycles * scale, ..other })
+                };
                 let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, again)?;
                 (outcome, bottleneck)
             }
             None => {
                 let outcome = engine::run(&setup, &mut prices, Source::Memory)?;
-                let again = &mut |setup: &Setup<'_>| engine::run(setup, &mut prices, Source::Memory);
+                let again = &|setup: &Setup<'_>, prices: &mut Prices| engine::run(setup, prices, Source::Memory);
                 let bottleneck = self.bottleneck(&setup, &outcome, &mut walked, again)?;
                 (outcome, bottleneck)
             }
         };
         self.draw(&code, &outcome, begin, timeline);
-        let report = self.report(&code, &groups, &outcome, bottleneck);
+        let report = self.report(&code, &classes.all, &outcome, bottleneck);
         Ok(KernelReport { walked: walked + outcome.walked, ..report })
     }
 
-    /// The resource without which the kernel would be fastest.
+    /// The resource without which the kernel would be fastest. What it would be without each is found side by side.
     fn bottleneck(
         &self,
         setup: &Setup<'_>,
         outcome: &Outcome,
         walked: &mut u64,
-        again: &mut dyn FnMut(&Setup<'_>) -> Result<Outcome, SimError>,
+        again: &(dyn Fn(&Setup<'_>, &mut Prices) -> Result<Outcome, SimError> + Sync),
     ) -> Result<Bottleneck, SimError> {
         if !self.options.bottlenecks || outcome.cycles <= 0.0 {
             return Ok(Bottleneck::default());
         }
-        let mut tried = Vec::new();
-        for (name, free) in self.candidates(setup, outcome) {
-            let other = again(&Setup { free, spans: 0, ..*setup })?;
-            *walked += other.walked;
-            tried.push((name, other.cycles));
-        }
+        let others = std::thread::scope(|scope| {
+            let start = |(name, free)| {
+                let other = move || again(&Setup { free, spans: 0, ..*setup }, &mut Prices::new(setup.code));
+                (name, scope.spawn(other))
+            };
+            let runs: Vec<_> = self.candidates(setup, outcome).into_iter().map(start).collect();
+            let end = |(name, run): (String, std::thread::ScopedJoinHandle<'_, Result<Outcome, SimError>>)| {
+                let other = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                Ok((name, other))
+            };
+            runs.into_iter().map(end).collect::<Result<Vec<_>, SimError>>()
+        })?;
+        *walked += others.iter().map(|(_, other)| other.walked).sum::<u64>();
+        let mut tried: Vec<(String, f64)> = others.into_iter().map(|(name, other)| (name, other.cycles)).collect();
         let launch = self.machine.launch_cycles();
         tried.sort_by(|a, b| a.1.total_cmp(&b.1));
         let best = tried.first().cloned().unwrap_or_default();
@@ -197,13 +231,7 @@ impl Launch<'_> {
         candidates
     }
 
-    fn report(
-        &self,
-        code: &Code<'_>,
-        groups: &[equal::Class],
-        outcome: &Outcome,
-        bottleneck: Bottleneck,
-    ) -> KernelReport {
+    fn report(&self, code: &Code<'_>, groups: &[Equals], outcome: &Outcome, bottleneck: Bottleneck) -> KernelReport {
         let traffic = &outcome.traffic;
         let paths = self.machine.paths.iter().zip(&outcome.paths).filter(|(_, bytes)| **bytes > 0.0);
         KernelReport {

@@ -168,7 +168,7 @@ impl Engine<'_, '_> {
         let run = (first..).take_while(same).count();
         let mut times = (run.max(1) - 1) / period;
         if let (Source::Known(known), true) = (&self.source, accesses > 0) {
-            times = repeats(&known[role][class], snapshot.ahead[number], accesses, times);
+            times = repeats(known[role][class], snapshot.ahead[number], accesses, times);
         }
         Ok(Some((Motion { advance: Some((var, advance)), accesses }, times as i64)))
     }
@@ -212,7 +212,7 @@ impl Engine<'_, '_> {
             let (stream, first) = (&self.streams[number], before.ahead[number]);
             let parts = [(first, *accesses), (first + accesses, accesses * periods)];
             for (sum, (first, count)) in all.iter_mut().zip(parts) {
-                let [fetched, written, _] = sums(&known[stream.role][stream.group], first, count).unwrap_or_default();
+                let [fetched, written, _] = sums(known[stream.role][stream.group], first, count).unwrap_or_default();
                 sum[0] += fetched * stream.weight;
                 sum[1] += written * stream.weight;
             }
