@@ -206,3 +206,45 @@ fn with(goal: &Dim, context: &Context, value: i64) -> Option<(Dim, Context)> {
     }
     Some((known(goal), rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(variables: &[(&str, &str, i64)], facts: &[&str], goal: &str) -> Option<String> {
+        let d = |text: &str| text.parse::<Dim>().expect("an expression");
+        let mut context = Context::default();
+        for (name, high, step) in variables {
+            context.push(Variable { symbol: Symbol::new(name), high: d(high), step: *step });
+        }
+        facts.iter().for_each(|fact| context.assume(d(fact)));
+        try_all(&d(goal), &context)
+    }
+
+    /// 24 cores, 4 items and one more turn, 32 chunks each, rows of an output of 96 items.
+    #[test]
+    fn what_is_linear_is_tried_at_its_ends() {
+        let variables = [
+            ("core", "23", 1),
+            ("item", "4", 1),
+            ("chunk", "min(32, 130 - 32*item) - 1", 1),
+            ("lane", "1", 1),
+            ("row", "60", 4),
+        ];
+        let last = ["1 - chunk", "chunk - 1"];
+        let place =
+            "65536*core + 1572864*item + 1572864*floordiv(chunk + 30, 32) - 1572864 + 32768*lane + 512*row + 2047";
+        assert_eq!(tried(&variables, &[&last[..], &["item - 1"]].concat(), &format!("6291455 - ({place})")), None);
+        let reason = tried(&variables, &last, &format!("6291454 - ({place})"));
+        assert_eq!(reason.as_deref(), Some(" (it is more at core = 23, item = 4, chunk = 1, lane = 1, row = 60)"));
+    }
+
+    /// For each of a thousand values there is a proof, for all together there is none.
+    #[test]
+    fn a_value_may_be_all_that_a_proof_lacks() {
+        let variables = [("a", "999", 1), ("b", "999", 1), ("c", "b", 1)];
+        assert_eq!(tried(&variables, &[], "mod(a, 7)*(b - c) + mod(a*a, 3)*b"), None);
+        let reason = tried(&variables, &[], "mod(a, 7)*(b - c) + mod(a*a, 3)*b - max(0, a - 998)*(b + 1)");
+        assert!(reason.is_some_and(|reason| reason.starts_with(" (it is more at a = 999, b = ")));
+    }
+}
