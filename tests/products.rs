@@ -177,6 +177,9 @@ fn attention_whose_cores_begin_one_after_the_other_is_right() {
     let machine = Machine::builtin("ascend910b2").expect("a built-in machine");
     let program = shared_cache([16, 4, 1, 3072], 512, 64, 8, &machine);
     assert!(program.to_string().contains("mod(%core, 8)"), "cores begin together");
+    // Three passes; one pass, of which every other core is late.
+    shared_cache([26, 4, 1, 2100], 768, 64, 12, &machine);
+    shared_cache([6, 8, 1, 2100], 128, 32, 3, &machine);
 }
 
 #[test]

@@ -25,13 +25,14 @@ use crate::{
 
 /// How many turns after its scores a chunk is added up.
 const LAST: usize = 2;
+/// Cores are late by at most so many different numbers of blocks: demand is even enough then, and there are few kinds of core.
+const KINDS: usize = 12;
 
 /// What a core has, if it has several items of as many chunks as is known.
 pub(super) struct Several {
     share: Share,
     chunks: usize,
-    /// By how many blocks of keys this core's parts are late, if cores differ in that.
-    late: Option<Dim>,
+    order: Order,
 }
 
 impl Several {
@@ -39,12 +40,13 @@ impl Several {
     pub fn of(builder: &mut KernelBuilder, chunks: &Dim, plan: &Plan) -> Option<Several> {
         let chunks = chunks.as_usize()?;
         let share = builder.deal_items()?;
-        let late = (plan.staggered && chunks > LAST).then(|| share.core.modulo(&Dim::from(plan.blocks_of_keys()[1])));
-        Some(Several { share, chunks, late })
+        let order = Order::of(plan, (plan.staggered && chunks > LAST).then_some(&share.core));
+        Some(Several { share, chunks, order })
     }
 }
 
 /// Where in a turn parts are made between scores.
+#[derive(Clone)]
 struct Order {
     /// How often scores are made: before the parts of each pass, and after the last ones if some are left.
     rounds: usize,
@@ -55,9 +57,19 @@ struct Order {
 }
 
 impl Order {
-    fn of(plan: &Plan, late: Option<&Dim>) -> Order {
+    /// Of a core that is not to be in step with the others, or of any. Where parts are made in several passes, cores are late by different
+    /// numbers of blocks of keys; where there is one pass, every other core by all of it.
+    fn of(plan: &Plan, core: Option<&Dim>) -> Order {
         let (passes, [per, all]) = (plan.passes(), plan.blocks_of_keys());
-        let Some(blocks) = late else { return Order { rounds: passes, first: Dim::from(per), late: Dim::ZERO } };
+        let whole = |late: Dim| Order { rounds: passes, first: Dim::from(per), late };
+        let blocks = match (core, passes) {
+            (None, _) => return whole(Dim::ZERO),
+            (Some(core), 1) => return whole(core.modulo(&Dim::from(2usize))),
+            (Some(core), _) => {
+                let kinds = Dim::from(all.min(KINDS));
+                (core.modulo(&kinds) * Dim::from(all)).floor_div(&kinds)
+            }
+        };
         // A chunk may have fewer blocks than its passes have room for; what is late by all passes begins that much later in its turn.
         let over = passes * per - all;
         let (per, whole) = (Dim::from(per), blocks.floor_div(&Dim::from(per)));
@@ -132,8 +144,8 @@ impl<'w, 'a> Schedule<'w, 'a> {
         body: &dyn Fn(&mut KernelBuilder, &Turn<'w, 'a>) -> Result<(), String>,
     ) -> Result<(), String> {
         let (passes, [per, all]) = (Dim::from(self.plan.passes()), self.plan.blocks_of_keys().map(Dim::from));
-        let Order { rounds, first, late } =
-            Order::of(self.plan, self.several.as_ref().and_then(|several| several.late.as_ref()));
+        let order = self.several.as_ref().map(|several| several.order.clone());
+        let Order { rounds, first, late } = order.unwrap_or_else(|| Order::of(self.plan, None));
         builder.for_each(Dim::from(rounds), 1, |builder, round| {
             let left = |after: &Dim| count.clone() + after.clone() - turn.clone();
             let begun = |after: &Dim| turn.clone() + Dim::ONE - after.clone();
