@@ -12,6 +12,9 @@ use crate::text::Anchor;
 const COMBINATIONS: usize = 1 << 16;
 /// So few are tried without looking for a proof in between.
 const FEW: i64 = 256;
+/// Work that one proof in between may do, and all of them together.
+const PROOF: usize = 2_000;
+const PROOFS: usize = 4_000_000;
 const TOO_MANY: &str = " (too many cases to try)";
 
 /// An inequality that has to hold for every value of its variables.
@@ -90,12 +93,14 @@ impl BindCheck {
 
 /// Tries the values of the variables: `None` if the goal holds for all, otherwise why not.
 fn try_all(goal: &Dim, context: &Context) -> Option<String> {
-    Trial { left: COMBINATIONS, chosen: Vec::new() }.split(goal, context)
+    Trial { left: COMBINATIONS, proofs: PROOFS, chosen: Vec::new() }.split(goal, context)
 }
 
 struct Trial {
     /// How many cases may still be tried.
     left: usize,
+    /// How much work proofs may still do.
+    proofs: usize,
     /// Values of variables that are replaced already.
     chosen: Vec<(Symbol, i64)>,
 }
@@ -106,7 +111,7 @@ impl Trial {
         let straight: Vec<bool> = context.variables().iter().map(|one| is_straight(goal, one, context)).collect();
         let count = |(variable, &straight): (&Variable, &bool)| match context.interval(&variable.high).high {
             high if straight => high.clamp(1, 2),
-            high => high / variable.step.max(1) + 1,
+            high => (high.max(0) / variable.step.max(1)).saturating_add(1),
         };
         let cases = context.variables().iter().zip(&straight).map(count).fold(1i64, i64::saturating_mul);
         let outermost = context.variables().first().and_then(|one| Some((one, one.high.as_const()?)));
@@ -119,7 +124,11 @@ impl Trial {
             }
             self.left -= 1;
             let Some((goal, rest)) = with(goal, context, value) else { continue };
-            if rest.proves(&goal, &mut Budget(2_000)) {
+            let mut budget = Budget(PROOF.min(self.proofs));
+            let given = budget.0;
+            let proven = rest.proves(&goal, &mut budget);
+            self.proofs -= given - budget.0;
+            if proven {
                 continue;
             }
             self.chosen.push((variable.symbol.clone(), value));
